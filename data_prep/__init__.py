@@ -1,0 +1,1 @@
+"""From downloaded archives to TFRecords: TFDS builders and the degradation that they apply."""

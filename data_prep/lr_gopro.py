@@ -1,0 +1,192 @@
+"""Builds LR-GOPRO, GFN's data set, as TFRecords.
+
+  python -m data_prep.lr_gopro --manual_dir=GOPRO_Large --data_dir=tfds
+
+docs/datasets.md tells where to get GOPRO_Large, what is built, and how large it is.
+"""
+
+import contextlib
+import io
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from data_prep import gopro_tree, staging
+from gfn_jax.errors import UserError, exit_on_user_error
+
+# TensorFlow is imported only where it is used: worker processes import this module too.
+
+SOURCES = ("frames", "hdf5")
+
+_OPEN_FILES = 4096
+
+
+def build(
+  manual_dir: str | os.PathLike,
+  data_dir: str | os.PathLike,
+  *,
+  blur_folder: str = "blur_gamma",
+  float_lr: bool = False,
+  source: str = "frames",
+  workers: int = 1,
+  overwrite: bool = False,
+) -> Path:
+  """Builds the data set, unless it is there already.
+
+  The result does not depend on the number of workers. A build that fails or is interrupted leaves
+  nothing behind, and does not touch an existing data set.
+
+  Args:
+    manual_dir: the GOPRO_Large folder (`train` and `test`; a missing one is left out with a
+      warning), or the folder of the authors' `*.h5` parts.
+    data_dir: where data sets are kept; this one goes to `lr_gopro/<config>/<version>` in it.
+    blur_folder: 'blur_gamma' (GFN's) or 'blur' (most later deblurring work).
+    float_lr: keep the training LR images unquantised, as the authors do, instead of 8-bit.
+    source: 'frames', or 'hdf5' for the authors' generated parts (train only).
+    workers: processes to use; 0 or 1 means this one alone. With more, a script that calls this
+      must guard its own top level with `if __name__ == '__main__':`.
+    overwrite: build anew where the data set exists, and replace it when that has succeeded.
+
+  Returns:
+    The data set's folder, for `tfds.builder_from_directory`.
+
+  Raises:
+    UserError: for a wrong option, a file that is missing, damaged or not as expected (the message
+      names it), or a data_dir that cannot be written.
+  """
+  manual_dir, data_dir = (Path(p).expanduser().absolute() for p in (manual_dir, data_dir))
+  _check_options(source, blur_folder)
+  import tensorflow as tf
+
+  from data_prep import lr_gopro_builder
+
+  with contextlib.suppress(RuntimeError):  # TensorFlow has started already: too late, harmless
+    tf.config.set_visible_devices([], "GPU")
+
+  config = lr_gopro_builder.config_name(source, blur_folder, float_lr)
+  target = data_dir / "lr_gopro" / config / str(lr_gopro_builder.LrGopro.VERSION)
+  if target.exists() and not overwrite:
+    print(f"{target} exists already and is left as it is", file=sys.stderr)
+    return target
+  if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
+    raise UserError(f"{manual_dir} does not exist or is empty; give the folder of the frames")
+  try:
+    with staging.staging_folder(data_dir, target) as folder:
+      built = _prepare(manual_dir, folder, config, workers)
+      staging.put_in_place(built, target, folder)
+  except UserError:
+    raise
+  except Exception as error:
+    cause = error.__cause__ or error  # TFDS wraps TensorFlow's errors
+    if not isinstance(cause, (OSError, tf.errors.OpError)):
+      raise
+    # The readers turn theirs into UserErrors: what is left is writing.
+    reason = str(cause).partition("\n")[0]
+    raise UserError(f"{data_dir} cannot be written: {reason}") from error
+  return target
+
+
+def _check_options(source: str, blur_folder: str) -> None:
+  if source not in SOURCES:
+    raise UserError(f"source must be one of {', '.join(SOURCES)}, not {source!r}")
+  if blur_folder not in gopro_tree.BLUR_FOLDERS:
+    folders = ", ".join(gopro_tree.BLUR_FOLDERS)
+    raise UserError(f"blur_folder must be one of {folders}, not {blur_folder!r}")
+  if source == "hdf5" and blur_folder != "blur_gamma":
+    raise UserError("the authors' HDF5 parts hold blur_gamma; leave --blur_folder away")
+
+
+def _prepare(manual_dir: Path, data_dir: Path, config: str, workers: int) -> Path:
+  import tensorflow_datasets as tfds
+
+  from data_prep import lr_gopro_builder
+
+  builder = lr_gopro_builder.LrGopro(num_workers=workers, config=config, data_dir=data_dir)
+  download_config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+  _allow_many_open_files()
+  tfds.disable_progress_bar()  # ours counts the inputs, whose number is known
+  # TFDS announces a folder that is about to be moved.
+  with contextlib.redirect_stdout(io.StringIO()):
+    builder.download_and_prepare(download_config=download_config)
+  return Path(builder.data_dir)
+
+
+def _allow_many_open_files() -> None:
+  """TFDS shuffles through 1000 open files, and 1024 is a common limit for all of them."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  if 0 <= soft < _OPEN_FILES:
+    wanted = min(_OPEN_FILES, hard) if hard >= 0 else _OPEN_FILES
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def summarise(folder: str | os.PathLike) -> str:
+  """Says in one line what a built data set holds.
+
+  Args:
+    folder: what `build` returned.
+
+  Returns:
+    The folder, the examples of each split, and how many training windows were seen and dropped.
+
+  Raises:
+    UserError: if the folder is not a complete data set.
+  """
+  import tensorflow_datasets as tfds
+
+  try:
+    info = tfds.builder_from_directory(folder).info
+    splits = ", ".join(f"{name} {split.num_examples}" for name, split in info.splits.items())
+    counts = info.metadata["counts"].get("train")
+  except Exception as error:  # TFDS raises many types, undocumented, for a damaged folder
+    raise UserError(f"{folder} is no complete data set; --overwrite builds it anew") from error
+  windows = ""
+  if counts:
+    windows = (
+      f"; training windows: {counts['windows_seen']} seen, "
+      f"{counts['windows_dropped']} dropped, {counts['windows_kept']} kept"
+    )
+  return f"{folder}: {splits} examples{windows}"
+
+
+def define_flags() -> None:
+  """Defines the command's flags; not on import, as this module is also a library."""
+  flags.DEFINE_string("manual_dir", None, "folder of GOPRO_Large, or of the *.h5 parts")
+  flags.DEFINE_string("data_dir", None, "folder in which the data set is written")
+  flags.DEFINE_enum(
+    "blur_folder", "blur_gamma", gopro_tree.BLUR_FOLDERS, "GFN's, or that of most later work"
+  )
+  flags.DEFINE_bool("float_lr", False, "keep the training LR images unquantised, as float32")
+  flags.DEFINE_enum("source", "frames", SOURCES, "frames, or the GFN authors' HDF5 parts")
+  flags.DEFINE_integer("workers", os.cpu_count(), "processes", lower_bound=0)
+  flags.DEFINE_bool("overwrite", False, "replace an existing data set")
+  flags.mark_flags_as_required(["manual_dir", "data_dir"])
+
+
+def main(argv: list[str]) -> None:
+  """Builds what the flags say and prints a summary."""
+  if argv[1:]:
+    raise app.UsageError(f"unexpected argument {argv[1]}")
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  logging.set_verbosity(logging.WARNING)  # TFDS reports paths that are about to be moved
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the clean-up runs
+  values = flags.FLAGS
+  with exit_on_user_error():
+    folder = build(
+      values.manual_dir,
+      values.data_dir,
+      blur_folder=values.blur_folder,
+      float_lr=values.float_lr,
+      source=values.source,
+      workers=values.workers,
+      overwrite=values.overwrite,
+    )
+    print(summarise(folder))
+
+
+if __name__ == "__main__":
+  define_flags()
+  app.run(main)

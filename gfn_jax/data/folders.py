@@ -1,0 +1,82 @@
+"""Images in folders, read with Pillow."""
+
+import os
+
+import numpy as np
+from PIL import Image
+
+from gfn_jax.errors import UserError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def list_images(path: str | os.PathLike) -> list[str]:
+  """Paths of the images in a folder, sorted by name; of a file, the file itself.
+
+  Raises:
+    UserError: if there is no such folder or file, or the folder holds no image.
+  """
+  if os.path.isfile(path):
+    return [os.fspath(path)]
+  if not os.path.isdir(path):
+    raise UserError(f"no such file or folder: {os.fspath(path)}")
+  names = [name for name in sorted(os.listdir(path)) if name.lower().endswith(EXTENSIONS)]
+  if not names:
+    raise UserError(f"no image in {os.fspath(path)}; known are {', '.join(EXTENSIONS)}")
+  return [os.path.join(path, name) for name in names]
+
+
+def stem(path: str) -> str:
+  """The file's name without folder and extension."""
+  return os.path.splitext(os.path.basename(path))[0]
+
+
+def read_rgb(path: str | os.PathLike) -> np.ndarray:
+  """Reads an image as `[H, W, 3]` uint8.
+
+  Raises:
+    UserError: if it cannot be read, or is not 8-bit grey or RGB.
+  """
+  try:
+    with Image.open(path) as image:
+      if image.mode not in ("RGB", "L"):
+        raise UserError(f"{os.fspath(path)} is {image.mode}; convert it to 8-bit RGB first")
+      return np.asarray(image.convert("RGB"))
+  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    raise UserError(f"{os.fspath(path)} cannot be read: {error}") from error
+
+
+def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
+  """Writes `[H, W, 3]` uint8 as a PNG: aside first, then renamed."""
+  temporary = f"{os.fspath(path)}.tmp"
+  Image.fromarray(image).save(temporary, format="PNG")
+  os.replace(temporary, path)
+
+
+def pair_images(
+  input_dir: str | os.PathLike, target_dir: str | os.PathLike
+) -> list[tuple[str, str, str]]:
+  """Pairs the images of two folders by name, extensions apart.
+
+  Returns:
+    `(name, input path, target path)`, sorted by name.
+
+  Raises:
+    UserError: naming every file without a partner.
+  """
+  inputs = _by_stem(input_dir)
+  targets = _by_stem(target_dir)
+  alone = [path for name, path in inputs.items() if name not in targets]
+  alone += [path for name, path in targets.items() if name not in inputs]
+  if alone:
+    raise UserError(f"files without a partner of the same name: {', '.join(sorted(alone))}")
+  return [(name, inputs[name], targets[name]) for name in sorted(inputs)]
+
+
+def _by_stem(folder: str | os.PathLike) -> dict[str, str]:
+  paths = {}
+  for path in list_images(folder):
+    if stem(path) in paths:
+      raise UserError(f"two images of one name: {paths[stem(path)]} and {path}")
+    paths[stem(path)] = path
+  return paths

@@ -1,0 +1,147 @@
+"""Scores of a network on a test set, beside bicubic, in the form of the papers' tables."""
+
+import csv
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from gfn_jax import metrics
+from gfn_jax.data import folders
+from gfn_jax.errors import UserError
+from gfn_jax.imresize import imresize
+from gfn_jax.models.gfn import SCALE
+from gfn_jax.restore import Restorer
+from gfn_jax.weights import param_count
+
+
+def bicubic(lr_blur: np.ndarray) -> np.ndarray:
+  """The baseline of every table: `lr_blur`, uint8 or float in [0, 1], 4x larger, as uint8."""
+  lr_blur = lr_blur / 255 if lr_blur.dtype == np.uint8 else lr_blur
+  return metrics.to_uint8(imresize(lr_blur.astype(np.float64), SCALE))
+
+
+def folder_pairs(
+  input_dir: str | os.PathLike, target_dir: str | os.PathLike
+) -> Iterator[dict[str, np.ndarray | str]]:
+  """Test images from two folders, paired by name: `name`, `lr_blur` and `hr`, uint8."""
+  for name, input_path, target_path in folders.pair_images(input_dir, target_dir):
+    lr_blur, hr = folders.read_rgb(input_path), folders.read_rgb(target_path)
+    yield {"name": name, "lr_blur": lr_blur, "hr": hr}
+
+
+def evaluate(
+  restorer: Restorer,
+  images: Iterable[Mapping[str, Any]],
+  protocol: str,
+  *,
+  output_dir: str | os.PathLike | None = None,
+  total: int | None = None,
+) -> list[dict[str, Any]]:
+  """Restores test images and compares them, and bicubic, with their targets.
+
+  Args:
+    restorer: the network.
+    images: `name`, `lr_blur` `[h, w, 3]` and `hr` `[4h, 4w, 3]`, uint8 or float in [0, 1].
+    protocol: a key of `metrics.PROTOCOLS`.
+    output_dir: where the restored images go, as `name.png`; None to write none.
+    total: number of images, for the progress bar.
+
+  Returns:
+    For each image `name`, `psnr`, `ssim`, `bicubic_psnr`, `bicubic_ssim`, and `seconds`, the time of
+    the network's forward pass with the transfers, after compilation.
+
+  Raises:
+    UserError: if a target is not 4 times as large as its input, or no image came.
+  """
+  rows = []
+  sizes = set()
+  for image in tqdm(images, "evaluating", total, unit="image", leave=False):
+    name, lr_blur, hr = image["name"], image["lr_blur"], image["hr"]
+    h, w, _ = lr_blur.shape
+    if hr.shape != (SCALE * h, SCALE * w, 3):
+      raise UserError(
+        f"{name}: the target is {hr.shape[1]}x{hr.shape[0]}, but the input of {w}x{h} gives "
+        f"{SCALE * w}x{SCALE * h}"
+      )
+    if (h, w) not in sizes:  # compile outside the timing
+      restorer(lr_blur)
+      sizes.add((h, w))
+    start = time.perf_counter()
+    restored = restorer(lr_blur)
+    seconds = time.perf_counter() - start
+    scores = metrics.evaluate_pair(restored, hr, protocol)
+    baseline = metrics.evaluate_pair(bicubic(lr_blur), hr, protocol)
+    baseline = {f"bicubic_{key}": value for key, value in baseline.items()}
+    rows.append({"name": name, **scores, **baseline, "seconds": seconds})
+    if output_dir is not None:
+      path = os.path.join(output_dir, name + ".png")
+      os.makedirs(os.path.dirname(path), exist_ok=True)
+      folders.write_png(path, restored)
+  if not rows:
+    raise UserError("there is no image to evaluate")
+  return rows
+
+
+def summarize(rows: list[dict[str, Any]], restorer: Restorer) -> list[dict[str, Any]]:
+  """The rows of a table: bicubic, then the network.
+
+  Returns:
+    For each `method`, `parameters`, the means `psnr` and `ssim` of the images' values, and the
+    median `seconds` of a forward pass (None for bicubic).
+  """
+
+  def mean(key: str) -> float:
+    return statistics.fmean(row[key] for row in rows)
+
+  seconds = statistics.median(row["seconds"] for row in rows)
+  count = param_count(restorer.params)
+  return [
+    {"method": "bicubic", "parameters": 0, "psnr": mean("bicubic_psnr")}
+    | {"ssim": mean("bicubic_ssim"), "seconds": None},
+    {"method": type(restorer.model).__name__, "parameters": count, "psnr": mean("psnr")}
+    | {"ssim": mean("ssim"), "seconds": seconds},
+  ]
+
+
+def format_table(methods: list[dict[str, Any]]) -> str:
+  """The columns of the GFN paper's Table 1, as Markdown."""
+  lines = ["| method | parameters | PSNR | SSIM | seconds |", "|---|---|---|---|---|"]
+  for row in methods:
+    seconds = "-" if row["seconds"] is None else f"{row['seconds']:.3f}"
+    lines.append(
+      f"| {row['method']} | {row['parameters']:,} | {row['psnr']:.2f} | {row['ssim']:.4f} "
+      f"| {seconds} |"
+    )
+  return "\n".join(lines)
+
+
+def write_results(
+  output_dir: str | os.PathLike,
+  rows: list[dict[str, Any]],
+  methods: list[dict[str, Any]],
+  facts: Mapping[str, Any],
+) -> None:
+  """Writes `images.csv`, a row an image, and `summary.json`: the table, the facts, the device.
+
+  Args:
+    output_dir: must exist.
+    rows: of `evaluate`.
+    methods: of `summarize`.
+    facts: what the numbers depend on: `protocol`, `data`, `weights`.
+  """
+  with open(os.path.join(output_dir, "images.csv"), "w", newline="") as file:
+    writer = csv.DictWriter(file, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(sorted(rows, key=lambda row: row["name"]))
+  device = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+  summary = {**facts, "images": len(rows), **device, "methods": methods}
+  with open(os.path.join(output_dir, "summary.json"), "w") as file:
+    json.dump(summary, file, indent=2)
+    file.write("\n")

@@ -1,0 +1,45 @@
+"""The networks: one file for each paper's system, `blocks.py` for what they share."""
+
+import dataclasses
+
+import flax.linen as nn
+
+from gfn_jax.errors import UserError
+from gfn_jax.models.blocks import RestorationOutput
+from gfn_jax.models.gfn import GFN
+
+MODELS = {"gfn": GFN}
+
+__all__ = ["GFN", "MODELS", "RestorationOutput", "create_model"]
+
+
+def create_model(name: str, **options) -> nn.Module:
+  """Makes a network by its name.
+
+  Every network maps `lr_blur`, `[B, h, w, 3]` float in [0, 1], to a `RestorationOutput`:
+
+      model = create_model('gfn', gate_recursions=3)
+      params = model.init(jax.random.key(0), lr_blur)['params']
+      output = model.apply({'params': params}, lr_blur)
+
+  Args:
+    name: a key of `MODELS`.
+    **options: fields of the network's class, such as `features` or `dtype`.
+
+  Returns:
+    The Flax module.
+
+  Raises:
+    UserError: for an unknown name or option, or a value that the network refuses.
+  """
+  if name not in MODELS:
+    raise UserError(f"unknown model {name!r}; there are {', '.join(sorted(MODELS))}")
+  fields = {field.name for field in dataclasses.fields(MODELS[name])} - {"parent", "name"}
+  if unknown := sorted(set(options) - fields):
+    raise UserError(
+      f"model {name!r} has no option {unknown[0]!r}; it has {', '.join(sorted(fields))}"
+    )
+  try:
+    return MODELS[name](**options)
+  except (TypeError, ValueError) as error:
+    raise UserError(f"model {name!r}: {error}") from error

@@ -1,0 +1,21 @@
+"""What a training step changes."""
+
+from typing import Any
+
+import flax.struct
+import jax
+
+
+@flax.struct.dataclass
+class TrainState:
+  """Step, parameters and optimiser state; everything else is a function of the step.
+
+  Attributes:
+    step: number of steps taken, int32 scalar.
+    params: the network's parameters, float32.
+    opt_state: optax's state.
+  """
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
