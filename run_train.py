@@ -6,18 +6,18 @@ from ml_collections import config_flags
 from gfn_jax import train
 from gfn_jax.errors import exit_on_user_error
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment.", lock_config=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; an existing run is continued.")
-flags.mark_flags_as_required(["config", "workdir"])
+CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment.', lock_config=True)
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; an existing run is continued.')
+flags.mark_flags_as_required(['config', 'workdir'])
 
 
 def main(_):
   """Flags to a call."""
   logging.set_verbosity(logging.INFO)
-  overrides = config_flags.get_override_values(flags.FLAGS["config"])
+  overrides = config_flags.get_override_values(flags.FLAGS['config'])
   train.train_and_evaluate(CONFIG.value, WORKDIR.value, overrides)
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
   with exit_on_user_error():
     app.run(main)

@@ -34,25 +34,25 @@ def phase(gated, epochs, learning_rate, decay_rate, decay_every, lr_weight, rese
   )
 
 
-def get_config(variant=""):
+def get_config(variant=''):
   """The default config; `variant` is '' or 'literal'."""
   config = ConfigDict()
   config.seed = 0
 
   config.model = ConfigDict(
     dict(
-      name="gfn",
+      name='gfn',
       features=64,
       deblur_blocks=6,
       sr_blocks=8,
       reconstruction_blocks=8,
       gate_recursions=1,
-      initialization="scaled",
-      dtype="float32",
+      initialization='scaled',
+      dtype='float32',
     )
   )
 
-  config.data_dir = ""  # what data_prep.lr_gopro wrote
+  config.data_dir = ''  # what data_prep.lr_gopro wrote
   config.batch_size = 16  # over all devices
   config.shuffle_buffer = 2048  # encoded records in host memory, about 150 kB each
   config.steps_per_epoch = 0  # 0: every patch once
@@ -68,11 +68,11 @@ def get_config(variant=""):
   config.checkpoint_every = 1000
   config.eval_every = 6724  # 0: never
   config.eval_images = 20  # of the test split, while training
-  config.protocol = "gfn"
+  config.protocol = 'gfn'
   config.keep_checkpoints = 3
 
-  if variant == "literal":
-    config.model.initialization = "authors"
+  if variant == 'literal':
+    config.model.initialization = 'authors'
     config.optimizer.clip_norm = 0.0
   elif variant:
     raise UserError(f"configs/gfn.py has the variants '' and 'literal', not {variant!r}")

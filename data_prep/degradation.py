@@ -23,7 +23,7 @@ PATCH_SIZE = 256
 STRIDE = 128
 MIN_GRADIENT = 0.005
 TEST_MULTIPLE = 16  # test frames are cropped so that the network's LR input divides by 4
-BORDER = "symmetric"
+BORDER = 'symmetric'
 
 Example = dict[str, Any]
 
@@ -98,7 +98,7 @@ def degrade_train_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
       if mean_gradient(hr) < MIN_GRADIENT:
         continue
       lr_blur, lr = (imresize(image, 1 / SCALE, BORDER) for image in (blur[window] / 255.0, hr))
-      name = f"{pair.name}_s{scale}_y{y}_x{x}"
+      name = f'{pair.name}_s{scale}_y{y}_x{x}'
       examples.append(encode_example(name, lr_blur, lr, sharp[window], float_lr))
   return Degraded(examples, seen)
 
@@ -124,7 +124,7 @@ def degrade_test_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
   """
   sharp, blur = (crop_to_multiple(x, TEST_MULTIPLE) for x in gopro_tree.read_pair(pair))
   if 0 in sharp.shape:
-    raise UserError(f"{pair.sharp} is smaller than {TEST_MULTIPLE}x{TEST_MULTIPLE}; remove it")
+    raise UserError(f'{pair.sharp} is smaller than {TEST_MULTIPLE}x{TEST_MULTIPLE}; remove it')
   lr_blur, lr = (to_uint8(imresize(x / 255.0, 1 / SCALE, BORDER)) / 255 for x in (blur, sharp))
   return Degraded([encode_example(pair.name, lr_blur, lr, sharp, float_lr)], 0)
 
@@ -145,11 +145,11 @@ def encode_example(
     The example, for `LrGopro`'s features.
   """
   stored = (x.astype(np.float32) if float_lr else _png(to_uint8(x)) for x in (lr_blur, lr))
-  return dict(zip(("lr_blur", "lr"), stored, strict=True), hr=_png(hr), name=name)
+  return dict(zip(('lr_blur', 'lr'), stored, strict=True), hr=_png(hr), name=name)
 
 
 def _png(image: np.ndarray) -> bytes:
   buffer = io.BytesIO()
   # Level 3 takes a third of the default's time for 3 % more bytes, measured on GOPRO frames.
-  Image.fromarray(image).save(buffer, "PNG", compress_level=3)
+  Image.fromarray(image).save(buffer, 'PNG', compress_level=3)
   return buffer.getvalue()

@@ -10,11 +10,11 @@ from PIL import Image
 
 from gfn_jax.errors import UserError
 
-BLUR_FOLDERS = ("blur_gamma", "blur")
-SPLITS = ("train", "test")
+BLUR_FOLDERS = ('blur_gamma', 'blur')
+SPLITS = ('train', 'test')
 
-_PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
-_COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+_PNG_START = b'\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR'
+_COLOUR_TYPES = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
 _MAX_PIXELS = 2**25  # 8K video; a larger header is damage, and would exhaust the memory
 
 
@@ -48,10 +48,10 @@ def find_splits(root: Path, blur_folder: str) -> dict[str, list[FramePair]]:
   """
   found = [split for split in SPLITS if (root / split).is_dir()]
   if not found:
-    raise UserError(f"{root} has neither train nor test; give the GOPRO_Large folder itself")
+    raise UserError(f'{root} has neither train nor test; give the GOPRO_Large folder itself')
   for split in SPLITS:
     if split not in found:
-      logging.warning("%s does not exist: the %s split is left out", root / split, split)
+      logging.warning('%s does not exist: the %s split is left out', root / split, split)
   return {split: find_pairs(root / split, blur_folder) for split in found}
 
 
@@ -70,27 +70,27 @@ def find_pairs(split_dir: Path, blur_folder: str) -> list[FramePair]:
     UserError: for a missing or empty folder, a frame without its partner, two sizes in a pair, or
       a file that is not an 8-bit RGB PNG. The message names it.
   """
-  sequences = sorted(p for p in split_dir.iterdir() if p.is_dir() and not p.name.startswith("."))
+  sequences = sorted(p for p in split_dir.iterdir() if p.is_dir() and not p.name.startswith('.'))
   if not sequences:
-    raise UserError(f"{split_dir} holds no sequence folder; unpack GOPRO_Large there")
+    raise UserError(f'{split_dir} holds no sequence folder; unpack GOPRO_Large there')
   return [pair for sequence in sequences for pair in _sequence_pairs(sequence, blur_folder)]
 
 
 def _sequence_pairs(sequence: Path, blur_folder: str) -> list[FramePair]:
-  sharp, blur = (_frames(sequence / folder) for folder in ("sharp", blur_folder))
+  sharp, blur = (_frames(sequence / folder) for folder in ('sharp', blur_folder))
   for name in sorted(sharp.keys() ^ blur.keys()):
     found = sharp.get(name) or blur[name]
-    partner = sequence / (blur_folder if name in sharp else "sharp") / name
-    raise UserError(f"{found} has no partner {partner}; restore that file or remove this one")
+    partner = sequence / (blur_folder if name in sharp else 'sharp') / name
+    raise UserError(f'{found} has no partner {partner}; restore that file or remove this one')
   for name in sorted(sharp):
     sizes = _png_size(sharp[name]), _png_size(blur[name])
     if sizes[0] != sizes[1]:
       raise UserError(
-        f"{blur[name]} is {sizes[1][0]}x{sizes[1][1]} but {sharp[name]} is "
-        f"{sizes[0][0]}x{sizes[0][1]} (height x width); unpack both again"
+        f'{blur[name]} is {sizes[1][0]}x{sizes[1][1]} but {sharp[name]} is '
+        f'{sizes[0][0]}x{sizes[0][1]} (height x width); unpack both again'
       )
   return [
-    FramePair(f"{sequence.name}/{Path(name).stem}", sharp[name], blur[name])
+    FramePair(f'{sequence.name}/{Path(name).stem}', sharp[name], blur[name])
     for name in sorted(sharp)
   ]
 
@@ -98,28 +98,28 @@ def _sequence_pairs(sequence: Path, blur_folder: str) -> list[FramePair]:
 def _frames(folder: Path) -> dict[str, Path]:
   if not folder.is_dir():
     others = [name for name in BLUR_FOLDERS if (folder.parent / name).is_dir()]
-    hint = ""
-    if others and folder.name != "sharp":
-      hint = f"give --blur_folder={others[0]}, which is there, or "
-    raise UserError(f"{folder} does not exist; {hint}unpack GOPRO_Large again")
-  frames = {p.name: p for p in folder.glob("*.png") if not p.name.startswith(".")}
+    hint = ''
+    if others and folder.name != 'sharp':
+      hint = f'give --blur_folder={others[0]}, which is there, or '
+    raise UserError(f'{folder} does not exist; {hint}unpack GOPRO_Large again')
+  frames = {p.name: p for p in folder.glob('*.png') if not p.name.startswith('.')}
   if not frames:
-    raise UserError(f"{folder} holds no PNG frame; unpack GOPRO_Large again or remove the sequence")
+    raise UserError(f'{folder} holds no PNG frame; unpack GOPRO_Large again or remove the sequence')
   return frames
 
 
 def _png_size(path: Path) -> tuple[int, int]:
   """Height and width from the header. Pillow would not tell 16-bit RGB from 8-bit."""
-  with path.open("rb") as file:
+  with path.open('rb') as file:
     header = file.read(26)
   if len(header) < 26 or not header.startswith(_PNG_START):
-    raise UserError(f"{path} is not a PNG file or is cut short; unpack GOPRO_Large again")
-  width, height, bits, colour = struct.unpack(">IIBB", header[16:26])
+    raise UserError(f'{path} is not a PNG file or is cut short; unpack GOPRO_Large again')
+  width, height, bits, colour = struct.unpack('>IIBB', header[16:26])
   if (bits, colour) != (8, 2):
-    kind = _COLOUR_TYPES.get(colour, "unknown")
-    raise UserError(f"{path} is a {bits}-bit {kind} PNG; frames must be 8-bit RGB")
+    kind = _COLOUR_TYPES.get(colour, 'unknown')
+    raise UserError(f'{path} is a {bits}-bit {kind} PNG; frames must be 8-bit RGB')
   if not 0 < width * height <= _MAX_PIXELS:
-    raise UserError(f"{path} claims {height}x{width} pixels; unpack GOPRO_Large again")
+    raise UserError(f'{path} claims {height}x{width} pixels; unpack GOPRO_Large again')
   return height, width
 
 
@@ -141,4 +141,4 @@ def _read(path: Path) -> np.ndarray:
       return np.array(image)
   except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's broken PNG chunk
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise UserError(f"{path} cannot be read ({reason}); unpack GOPRO_Large again") from error
+    raise UserError(f'{path} cannot be read ({reason}); unpack GOPRO_Large again') from error

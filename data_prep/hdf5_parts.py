@@ -15,8 +15,8 @@ from gfn_jax.metrics import to_uint8
 
 _HR_SIZE = degradation.PATCH_SIZE
 _LR_SIZE = degradation.PATCH_SIZE // degradation.SCALE
-_SIZES = {"data": _LR_SIZE, "label_db": _LR_SIZE, "label": _HR_SIZE}
-_LIMITS = {"data": (-0.5, 1.5), "label_db": (-0.5, 1.5), "label": (0.0, 1.0)}  # LR may overshoot
+_SIZES = {'data': _LR_SIZE, 'label_db': _LR_SIZE, 'label': _HR_SIZE}
+_LIMITS = {'data': (-0.5, 1.5), 'label_db': (-0.5, 1.5), 'label': (0.0, 1.0)}  # LR may overshoot
 _SLICE = 32  # examples read at once: about 30 MB
 
 
@@ -42,7 +42,7 @@ def find_slices(folder: Path) -> list[PartSlice]:
     UserError: for no file at all, one that is not HDF5, or a dataset that is missing or has another
       shape or type. The message names file and dataset.
   """
-  parts = sorted(p for p in folder.glob("*.h5") if not p.name.startswith("."))
+  parts = sorted(p for p in folder.glob('*.h5') if not p.name.startswith('.'))
   if not parts:
     raise UserError(f"{folder} holds no *.h5 file; put the GFN authors' generated parts there")
   return [
@@ -56,33 +56,33 @@ def _open(path: Path):
   try:
     import h5py  # only this source needs it
   except ImportError as error:
-    raise UserError("--source=hdf5 needs the package h5py; pip install h5py") from error
+    raise UserError('--source=hdf5 needs the package h5py; pip install h5py') from error
   try:
-    return h5py.File(path, "r")
+    return h5py.File(path, 'r')
   except OSError as error:
-    raise UserError(f"{path} is not a complete HDF5 file; copy or generate it again") from error
+    raise UserError(f'{path} is not a complete HDF5 file; copy or generate it again') from error
 
 
 def _check_part(path: Path) -> int:
   counts = {}
   with _open(path) as part:
     for name, size in _SIZES.items():
-      if name not in part or not hasattr(part[name], "shape"):
+      if name not in part or not hasattr(part[name], 'shape'):
         raise UserError(f"{path} has no dataset '{name}'; generate the part again")
       shape, dtype = part[name].shape, part[name].dtype
-      if len(shape) != 4 or shape[1:] != (3, size, size) or dtype.kind != "f":
+      if len(shape) != 4 or shape[1:] != (3, size, size) or dtype.kind != 'f':
         raise UserError(
           f"{path}: dataset '{name}' is {dtype} {shape}, not float (N, 3, {size}, {size}); "
-          "generate the part again"
+          'generate the part again'
         )
       counts[name] = shape[0]
   for name, count in counts.items():
-    if count != counts["data"] or not count:
+    if count != counts['data'] or not count:
       raise UserError(
         f"{path}: dataset '{name}' holds {count} examples and 'data' {counts['data']}; "
-        "generate the part again"
+        'generate the part again'
       )
-  return counts["data"]
+  return counts['data']
 
 
 def read_slice(piece: PartSlice, float_lr: bool) -> degradation.Degraded:
@@ -103,10 +103,10 @@ def read_slice(piece: PartSlice, float_lr: bool) -> degradation.Degraded:
     images = {name: _read_images(part[name], piece, name) for name in _SIZES}
   examples = [
     degradation.encode_example(
-      f"{piece.path.stem}/{piece.start + i:06d}",
-      lr_blur=images["data"][i],
-      lr=images["label_db"][i],
-      hr=to_uint8(images["label"][i]),
+      f'{piece.path.stem}/{piece.start + i:06d}',
+      lr_blur=images['data'][i],
+      lr=images['label_db'][i],
+      hr=to_uint8(images['label'][i]),
       float_lr=float_lr,
     )
     for i in range(piece.stop - piece.start)
@@ -119,9 +119,9 @@ def _read_images(dataset, piece: PartSlice, name: str) -> np.ndarray:
   try:
     values = dataset[piece.start : piece.stop]
   except OSError as error:
-    raise UserError(f"{where} cannot be read; copy or generate the part again") from error
+    raise UserError(f'{where} cannot be read; copy or generate the part again') from error
   low, high = _LIMITS[name]
   # Written so that NaN fails too.
   if not (values.min() >= low - 1e-6 and values.max() <= high + 1e-6):
-    raise UserError(f"{where}: values are not finite numbers in [0, 1]; generate the part again")
+    raise UserError(f'{where}: values are not finite numbers in [0, 1]; generate the part again')
   return values.transpose(0, 3, 2, 1)  # [N, C, W, H] -> [N, H, W, C]

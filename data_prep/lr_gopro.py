@@ -20,7 +20,7 @@ from gfn_jax.errors import UserError, exit_on_user_error
 
 # TensorFlow is imported only where it is used: worker processes import this module too.
 
-SOURCES = ("frames", "hdf5")
+SOURCES = ('frames', 'hdf5')
 
 _OPEN_FILES = 4096
 
@@ -29,9 +29,9 @@ def build(
   manual_dir: str | os.PathLike,
   data_dir: str | os.PathLike,
   *,
-  blur_folder: str = "blur_gamma",
+  blur_folder: str = 'blur_gamma',
   float_lr: bool = False,
-  source: str = "frames",
+  source: str = 'frames',
   workers: int = 1,
   overwrite: bool = False,
 ) -> Path:
@@ -65,15 +65,15 @@ def build(
   from data_prep import lr_gopro_builder
 
   with contextlib.suppress(RuntimeError):  # TensorFlow has started already: too late, harmless
-    tf.config.set_visible_devices([], "GPU")
+    tf.config.set_visible_devices([], 'GPU')
 
   config = lr_gopro_builder.config_name(source, blur_folder, float_lr)
-  target = data_dir / "lr_gopro" / config / str(lr_gopro_builder.LrGopro.VERSION)
+  target = data_dir / 'lr_gopro' / config / str(lr_gopro_builder.LrGopro.VERSION)
   if target.exists() and not overwrite:
-    print(f"{target} exists already and is left as it is", file=sys.stderr)
+    print(f'{target} exists already and is left as it is', file=sys.stderr)
     return target
   if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
-    raise UserError(f"{manual_dir} does not exist or is empty; give the folder of the frames")
+    raise UserError(f'{manual_dir} does not exist or is empty; give the folder of the frames')
   try:
     with staging.staging_folder(data_dir, target) as folder:
       built = _prepare(manual_dir, folder, config, workers)
@@ -85,18 +85,18 @@ def build(
     if not isinstance(cause, (OSError, tf.errors.OpError)):
       raise
     # The readers turn theirs into UserErrors: what is left is writing.
-    reason = str(cause).partition("\n")[0]
-    raise UserError(f"{data_dir} cannot be written: {reason}") from error
+    reason = str(cause).partition('\n')[0]
+    raise UserError(f'{data_dir} cannot be written: {reason}') from error
   return target
 
 
 def _check_options(source: str, blur_folder: str) -> None:
   if source not in SOURCES:
-    raise UserError(f"source must be one of {', '.join(SOURCES)}, not {source!r}")
+    raise UserError(f'source must be one of {", ".join(SOURCES)}, not {source!r}')
   if blur_folder not in gopro_tree.BLUR_FOLDERS:
-    folders = ", ".join(gopro_tree.BLUR_FOLDERS)
-    raise UserError(f"blur_folder must be one of {folders}, not {blur_folder!r}")
-  if source == "hdf5" and blur_folder != "blur_gamma":
+    folders = ', '.join(gopro_tree.BLUR_FOLDERS)
+    raise UserError(f'blur_folder must be one of {folders}, not {blur_folder!r}')
+  if source == 'hdf5' and blur_folder != 'blur_gamma':
     raise UserError("the authors' HDF5 parts hold blur_gamma; leave --blur_folder away")
 
 
@@ -139,38 +139,38 @@ def summarise(folder: str | os.PathLike) -> str:
 
   try:
     info = tfds.builder_from_directory(folder).info
-    splits = ", ".join(f"{name} {split.num_examples}" for name, split in info.splits.items())
-    counts = info.metadata["counts"].get("train")
+    splits = ', '.join(f'{name} {split.num_examples}' for name, split in info.splits.items())
+    counts = info.metadata['counts'].get('train')
   except Exception as error:  # TFDS raises many types, undocumented, for a damaged folder
-    raise UserError(f"{folder} is no complete data set; --overwrite builds it anew") from error
-  windows = ""
+    raise UserError(f'{folder} is no complete data set; --overwrite builds it anew') from error
+  windows = ''
   if counts:
     windows = (
-      f"; training windows: {counts['windows_seen']} seen, "
-      f"{counts['windows_dropped']} dropped, {counts['windows_kept']} kept"
+      f'; training windows: {counts["windows_seen"]} seen, '
+      f'{counts["windows_dropped"]} dropped, {counts["windows_kept"]} kept'
     )
-  return f"{folder}: {splits} examples{windows}"
+  return f'{folder}: {splits} examples{windows}'
 
 
 def define_flags() -> None:
   """Defines the command's flags; not on import, as this module is also a library."""
-  flags.DEFINE_string("manual_dir", None, "folder of GOPRO_Large, or of the *.h5 parts")
-  flags.DEFINE_string("data_dir", None, "folder in which the data set is written")
+  flags.DEFINE_string('manual_dir', None, 'folder of GOPRO_Large, or of the *.h5 parts')
+  flags.DEFINE_string('data_dir', None, 'folder in which the data set is written')
   flags.DEFINE_enum(
-    "blur_folder", "blur_gamma", gopro_tree.BLUR_FOLDERS, "GFN's, or that of most later work"
+    'blur_folder', 'blur_gamma', gopro_tree.BLUR_FOLDERS, "GFN's, or that of most later work"
   )
-  flags.DEFINE_bool("float_lr", False, "keep the training LR images unquantised, as float32")
-  flags.DEFINE_enum("source", "frames", SOURCES, "frames, or the GFN authors' HDF5 parts")
-  flags.DEFINE_integer("workers", os.cpu_count(), "processes", lower_bound=0)
-  flags.DEFINE_bool("overwrite", False, "replace an existing data set")
-  flags.mark_flags_as_required(["manual_dir", "data_dir"])
+  flags.DEFINE_bool('float_lr', False, 'keep the training LR images unquantised, as float32')
+  flags.DEFINE_enum('source', 'frames', SOURCES, "frames, or the GFN authors' HDF5 parts")
+  flags.DEFINE_integer('workers', os.cpu_count(), 'processes', lower_bound=0)
+  flags.DEFINE_bool('overwrite', False, 'replace an existing data set')
+  flags.mark_flags_as_required(['manual_dir', 'data_dir'])
 
 
 def main(argv: list[str]) -> None:
   """Builds what the flags say and prints a summary."""
   if argv[1:]:
-    raise app.UsageError(f"unexpected argument {argv[1]}")
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    raise app.UsageError(f'unexpected argument {argv[1]}')
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   logging.set_verbosity(logging.WARNING)  # TFDS reports paths that are about to be moved
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the clean-up runs
   values = flags.FLAGS
@@ -187,6 +187,6 @@ def main(argv: list[str]) -> None:
     print(summarise(folder))
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
   define_flags()
   app.run(main)

@@ -42,23 +42,23 @@ class LrGoproConfig(tfds.core.BuilderConfig):
       they are rounded to 8 bit, as all LR images are at test time.
   """
 
-  source: str = "frames"
-  blur_folder: str = "blur_gamma"
+  source: str = 'frames'
+  blur_folder: str = 'blur_gamma'
   float_lr: bool = False
 
 
 def config_name(source: str, blur_folder: str, float_lr: bool) -> str:
   """The config's name, which is also its folder: e.g. 'blur_gamma', 'hdf5_blur_gamma_float_lr'."""
-  parts = ("hdf5" if source == "hdf5" else "", blur_folder, "float_lr" if float_lr else "")
-  return "_".join(part for part in parts if part)
+  parts = ('hdf5' if source == 'hdf5' else '', blur_folder, 'float_lr' if float_lr else '')
+  return '_'.join(part for part in parts if part)
 
 
 def _configs() -> list[LrGoproConfig]:
-  inputs = [("frames", "blur_gamma"), ("frames", "blur"), ("hdf5", "blur_gamma")]
+  inputs = [('frames', 'blur_gamma'), ('frames', 'blur'), ('hdf5', 'blur_gamma')]
   return [
     LrGoproConfig(
       name=config_name(source, blur_folder, float_lr),
-      description=f"from {source}, {blur_folder}, LR {'float32' if float_lr else 'uint8'}",
+      description=f'from {source}, {blur_folder}, LR {"float32" if float_lr else "uint8"}',
       source=source,
       blur_folder=blur_folder,
       float_lr=float_lr,
@@ -78,13 +78,13 @@ class LrGopro(tfds.core.GeneratorBasedBuilder):
   `data_prep.lr_gopro.build` wraps it for users: it leaves nothing half-built behind.
   """
 
-  VERSION = tfds.core.Version("1.0.0")
-  RELEASE_NOTES = {"1.0.0": "First release."}
+  VERSION = tfds.core.Version('1.0.0')
+  RELEASE_NOTES = {'1.0.0': 'First release.'}
   BUILDER_CONFIGS = _configs()
   url_infos = {}  # nothing is downloaded; TFDS's own look-up needs a package it does not require
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    "Put GOPRO_Large (https://seungjunnah.github.io/Datasets/gopro) into manual_dir: "
-    "train/ and test/, or for the hdf5 configs the *.h5 parts."
+    'Put GOPRO_Large (https://seungjunnah.github.io/Datasets/gopro) into manual_dir: '
+    'train/ and test/, or for the hdf5 configs the *.h5 parts.'
   )
 
   def __init__(self, *, num_workers: int = 1, **kwargs):
@@ -99,27 +99,27 @@ class LrGopro(tfds.core.GeneratorBasedBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     config = self.builder_config
-    image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
+    image = tfds.features.Image(shape=(None, None, 3), encoding_format='png')
     float_image = tfds.features.Tensor(
       shape=(None, None, 3), dtype=np.float32, encoding=tfds.features.Encoding.BYTES
     )
     return tfds.core.DatasetInfo(
       builder=self,
-      description="LR-GOPRO x4: joint deblurring and super-resolution of GOPRO_Large.",
-      homepage="https://seungjunnah.github.io/Datasets/gopro",
+      description='LR-GOPRO x4: joint deblurring and super-resolution of GOPRO_Large.',
+      homepage='https://seungjunnah.github.io/Datasets/gopro',
       citation=_CITATION,
       features=tfds.features.FeaturesDict(
         {
-          "lr_blur": float_image if config.float_lr else image,
-          "lr": float_image if config.float_lr else image,
-          "hr": image,
-          "name": tfds.features.Text(),
+          'lr_blur': float_image if config.float_lr else image,
+          'lr': float_image if config.float_lr else image,
+          'hr': image,
+          'name': tfds.features.Text(),
         }
       ),
       metadata=tfds.core.MetadataDict(
         source=config.source,
         blur_folder=config.blur_folder,
-        lr_quantisation="float32" if config.float_lr else "uint8",
+        lr_quantisation='float32' if config.float_lr else 'uint8',
         scale=degradation.SCALE,
         patch_size=degradation.PATCH_SIZE,
         stride=degradation.STRIDE,
@@ -133,18 +133,18 @@ class LrGopro(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager):
     folder = Path(dl_manager.manual_dir)
     config = self.builder_config
-    if config.source == "hdf5":
+    if config.source == 'hdf5':
       slices = hdf5_parts.find_slices(folder)
-      inputs = {"parts": len({piece.path for piece in slices})}
+      inputs = {'parts': len({piece.path for piece in slices})}
       read = functools.partial(hdf5_parts.read_slice, float_lr=config.float_lr)
-      return {"train": self._generate_examples("train", inputs, slices, read)}
+      return {'train': self._generate_examples('train', inputs, slices, read)}
     splits = gopro_tree.find_splits(folder, config.blur_folder)  # checks all before any is built
     degrade = {
-      "train": functools.partial(degradation.degrade_train_pair, float_lr=config.float_lr),
-      "test": functools.partial(degradation.degrade_test_pair, float_lr=config.float_lr),
+      'train': functools.partial(degradation.degrade_train_pair, float_lr=config.float_lr),
+      'test': functools.partial(degradation.degrade_test_pair, float_lr=config.float_lr),
     }
     return {
-      split: self._generate_examples(split, {"frame_pairs": len(pairs)}, pairs, degrade[split])
+      split: self._generate_examples(split, {'frame_pairs': len(pairs)}, pairs, degrade[split])
       for split, pairs in splits.items()
     }
 
@@ -157,16 +157,16 @@ class LrGopro(tfds.core.GeneratorBasedBuilder):
   ) -> Iterator[tuple[str, degradation.Example]]:
     seen = kept = 0
     results = workers.map_in_order(degrade, jobs, self._num_workers)
-    for result in tqdm.tqdm(results, desc=split, total=len(jobs), unit=" inputs", mininterval=1):
+    for result in tqdm.tqdm(results, desc=split, total=len(jobs), unit=' inputs', mininterval=1):
       seen += result.windows_seen
       kept += len(result.examples)
-      yield from ((example["name"], example) for example in result.examples)
+      yield from ((example['name'], example) for example in result.examples)
     if not kept:
       size = degradation.PATCH_SIZE
       raise UserError(
-        f"{jobs[0].sharp.parents[2]} gives no training window: all frames are smaller than "
-        f"{size}x{size} or flat; check that they are photographs of 720x1280"
+        f'{jobs[0].sharp.parents[2]} gives no training window: all frames are smaller than '
+        f'{size}x{size} or flat; check that they are photographs of 720x1280'
       )
-    windows = {"windows_seen": seen, "windows_dropped": seen - kept, "windows_kept": kept}
-    self.info.metadata["counts"][split] = inputs | (windows if split == "train" else {})
-    tqdm.tqdm.write(f"{split}: {kept} examples; shuffling and writing them", file=sys.stderr)
+    windows = {'windows_seen': seen, 'windows_dropped': seen - kept, 'windows_kept': kept}
+    self.info.metadata['counts'][split] = inputs | (windows if split == 'train' else {})
+    tqdm.tqdm.write(f'{split}: {kept} examples; shuffling and writing them', file=sys.stderr)

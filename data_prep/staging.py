@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import logging
 
-_PREFIX = ".incomplete."
+_PREFIX = '.incomplete.'
 
 
 @contextlib.contextmanager
@@ -27,8 +27,8 @@ def staging_folder(data_dir: Path, target: Path) -> Iterator[Path]:
     The folder's path.
   """
   data_dir.mkdir(parents=True, exist_ok=True)
-  prefix = f"{_PREFIX}{'.'.join(target.relative_to(data_dir).parts)}."
-  for leftover in data_dir.glob(f"{prefix}*"):
+  prefix = f'{_PREFIX}{".".join(target.relative_to(data_dir).parts)}.'
+  for leftover in data_dir.glob(f'{prefix}*'):
     _remove_leftover(leftover, target)
   staging = Path(tempfile.mkdtemp(prefix=prefix, dir=data_dir))
   try:
@@ -45,13 +45,13 @@ def _remove_leftover(leftover: Path, target: Path) -> None:
   if held:
     shutil.rmtree(leftover, ignore_errors=True)
   else:
-    logging.warning("%s is of a build that may be running; remove it if none is", leftover)
+    logging.warning('%s is of a build that may be running; remove it if none is', leftover)
 
 
 @contextlib.contextmanager
 def _lock(staging: Path) -> Iterator[bool]:
   """Locks the folder until the process ends, however it ends; gives whether that succeeded."""
-  with open(staging / "lock", "w") as file:
+  with open(staging / 'lock', 'w') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       held = True
@@ -70,7 +70,7 @@ def put_in_place(built: Path, target: Path, staging: Path) -> None:
   """
   target.parent.mkdir(parents=True, exist_ok=True)
   if target.exists():
-    target.rename(staging / "replaced")
+    target.rename(staging / 'replaced')
   try:
     built.rename(target)
   except BaseException:
@@ -79,6 +79,6 @@ def put_in_place(built: Path, target: Path, staging: Path) -> None:
 
 
 def _restore(staging: Path, target: Path) -> None:
-  replaced = staging / "replaced"
+  replaced = staging / 'replaced'
   if replaced.exists() and not target.exists():
     replaced.rename(target)

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from gfn_jax.errors import UserError
 
-Job = TypeVar("Job")
-Result = TypeVar("Result")
+Job = TypeVar('Job')
+Result = TypeVar('Result')
 
 
 def map_in_order(
@@ -40,11 +40,11 @@ def map_in_order(
     return
   # spawn: a forked child would inherit JAX's and TensorFlow's threads and locks.
   pool = futures.ProcessPoolExecutor(
-    workers, multiprocessing.get_context("spawn"), initializer=_start_worker
+    workers, multiprocessing.get_context('spawn'), initializer=_start_worker
   )
   jobs = iter(jobs)
   try:
-    with _environment(OPENBLAS_NUM_THREADS="1"):  # the processes share the cores already
+    with _environment(OPENBLAS_NUM_THREADS='1'):  # the processes share the cores already
       pending = collections.deque(
         pool.submit(function, job) for job in itertools.islice(jobs, 2 * workers)
       )
@@ -53,7 +53,7 @@ def map_in_order(
       pending.extend(pool.submit(function, job) for job in itertools.islice(jobs, 1))
   except futures.process.BrokenProcessPool as error:
     raise UserError(
-      "a worker process was killed, perhaps as the memory ran out; try fewer --workers"
+      'a worker process was killed, perhaps as the memory ran out; try fewer --workers'
     ) from error
   finally:
     pool.shutdown(cancel_futures=True)

@@ -4,6 +4,6 @@ from gfn_jax.errors import UserError
 from gfn_jax.models import create_model
 from gfn_jax.restore import Restorer
 
-__version__ = "0.1.0"
+__version__ = '0.1.0'
 
-__all__ = ["Restorer", "UserError", "create_model"]
+__all__ = ['Restorer', 'UserError', 'create_model']

@@ -29,10 +29,10 @@ class Checkpointer:
   def __init__(self, workdir: str | os.PathLike, settings: Mapping[str, Any], keep: int = 3):
     self._settings = json.loads(json.dumps(settings))  # as it is read back: tuples become lists
     options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-    path = os.path.join(os.path.abspath(workdir), "checkpoints")
+    path = os.path.join(os.path.abspath(workdir), 'checkpoints')
     self._manager = ocp.CheckpointManager(path, options=options)
 
-  def __enter__(self) -> "Checkpointer":
+  def __enter__(self) -> 'Checkpointer':
     return self
 
   def __exit__(self, *_) -> None:
@@ -64,19 +64,19 @@ class Checkpointer:
     saved = self._manager.restore(step, args=args).settings
     if difference := _first_difference(saved, self._settings):
       raise UserError(
-        f"checkpoint {step} in {self._manager.directory} is of another run: {difference}; "
-        "use the same config, or another --workdir"
+        f'checkpoint {step} in {self._manager.directory} is of another run: {difference}; '
+        'use the same config, or another --workdir'
       )
     empty = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), target)
     args = ocp.args.Composite(state=ocp.args.StandardRestore(empty))
     return self._manager.restore(step, args=args).state
 
 
-def _first_difference(saved: Any, wanted: Any, path: str = "config") -> str | None:
+def _first_difference(saved: Any, wanted: Any, path: str = 'config') -> str | None:
   """Where two nested settings differ first, in words."""
   if isinstance(saved, dict) and isinstance(wanted, dict):
     for key in sorted(saved.keys() | wanted.keys()):
-      if found := _first_difference(saved.get(key), wanted.get(key), f"{path}.{key}"):
+      if found := _first_difference(saved.get(key), wanted.get(key), f'{path}.{key}'):
         return found
     return None
-  return None if saved == wanted else f"{path} was {saved!r} and is {wanted!r}"
+  return None if saved == wanted else f'{path} was {saved!r} and is {wanted!r}'

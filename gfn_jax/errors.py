@@ -19,7 +19,7 @@ def exit_on_user_error() -> Iterator[None]:
   try:
     yield
   except UserError as error:
-    sys.exit(f"error: {error}")
+    sys.exit(f'error: {error}')
   except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
+    print('interrupted', file=sys.stderr)
     sys.exit(130)

@@ -33,7 +33,7 @@ def folder_pairs(
   """Test images from two folders, paired by name: `name`, `lr_blur` and `hr`, uint8."""
   for name, input_path, target_path in folders.pair_images(input_dir, target_dir):
     lr_blur, hr = folders.read_rgb(input_path), folders.read_rgb(target_path)
-    yield {"name": name, "lr_blur": lr_blur, "hr": hr}
+    yield {'name': name, 'lr_blur': lr_blur, 'hr': hr}
 
 
 def evaluate(
@@ -62,13 +62,13 @@ def evaluate(
   """
   rows = []
   sizes = set()
-  for image in tqdm(images, "evaluating", total, unit="image", leave=False):
-    name, lr_blur, hr = image["name"], image["lr_blur"], image["hr"]
+  for image in tqdm(images, 'evaluating', total, unit='image', leave=False):
+    name, lr_blur, hr = image['name'], image['lr_blur'], image['hr']
     h, w, _ = lr_blur.shape
     if hr.shape != (SCALE * h, SCALE * w, 3):
       raise UserError(
-        f"{name}: the target is {hr.shape[1]}x{hr.shape[0]}, but the input of {w}x{h} gives "
-        f"{SCALE * w}x{SCALE * h}"
+        f'{name}: the target is {hr.shape[1]}x{hr.shape[0]}, but the input of {w}x{h} gives '
+        f'{SCALE * w}x{SCALE * h}'
       )
     if (h, w) not in sizes:  # compile outside the timing
       restorer(lr_blur)
@@ -78,14 +78,14 @@ def evaluate(
     seconds = time.perf_counter() - start
     scores = metrics.evaluate_pair(restored, hr, protocol)
     baseline = metrics.evaluate_pair(bicubic(lr_blur), hr, protocol)
-    baseline = {f"bicubic_{key}": value for key, value in baseline.items()}
-    rows.append({"name": name, **scores, **baseline, "seconds": seconds})
+    baseline = {f'bicubic_{key}': value for key, value in baseline.items()}
+    rows.append({'name': name, **scores, **baseline, 'seconds': seconds})
     if output_dir is not None:
-      path = os.path.join(output_dir, name + ".png")
+      path = os.path.join(output_dir, name + '.png')
       os.makedirs(os.path.dirname(path), exist_ok=True)
       folders.write_png(path, restored)
   if not rows:
-    raise UserError("there is no image to evaluate")
+    raise UserError('there is no image to evaluate')
   return rows
 
 
@@ -100,26 +100,26 @@ def summarize(rows: list[dict[str, Any]], restorer: Restorer) -> list[dict[str, 
   def mean(key: str) -> float:
     return statistics.fmean(row[key] for row in rows)
 
-  seconds = statistics.median(row["seconds"] for row in rows)
+  seconds = statistics.median(row['seconds'] for row in rows)
   count = param_count(restorer.params)
   return [
-    {"method": "bicubic", "parameters": 0, "psnr": mean("bicubic_psnr")}
-    | {"ssim": mean("bicubic_ssim"), "seconds": None},
-    {"method": type(restorer.model).__name__, "parameters": count, "psnr": mean("psnr")}
-    | {"ssim": mean("ssim"), "seconds": seconds},
+    {'method': 'bicubic', 'parameters': 0, 'psnr': mean('bicubic_psnr')}
+    | {'ssim': mean('bicubic_ssim'), 'seconds': None},
+    {'method': type(restorer.model).__name__, 'parameters': count, 'psnr': mean('psnr')}
+    | {'ssim': mean('ssim'), 'seconds': seconds},
   ]
 
 
 def format_table(methods: list[dict[str, Any]]) -> str:
   """The columns of the GFN paper's Table 1, as Markdown."""
-  lines = ["| method | parameters | PSNR | SSIM | seconds |", "|---|---|---|---|---|"]
+  lines = ['| method | parameters | PSNR | SSIM | seconds |', '|---|---|---|---|---|']
   for row in methods:
-    seconds = "-" if row["seconds"] is None else f"{row['seconds']:.3f}"
+    seconds = '-' if row['seconds'] is None else f'{row["seconds"]:.3f}'
     lines.append(
-      f"| {row['method']} | {row['parameters']:,} | {row['psnr']:.2f} | {row['ssim']:.4f} "
-      f"| {seconds} |"
+      f'| {row["method"]} | {row["parameters"]:,} | {row["psnr"]:.2f} | {row["ssim"]:.4f} '
+      f'| {seconds} |'
     )
-  return "\n".join(lines)
+  return '\n'.join(lines)
 
 
 def write_results(
@@ -136,12 +136,12 @@ def write_results(
     methods: of `summarize`.
     facts: what the numbers depend on: `protocol`, `data`, `weights`.
   """
-  with open(os.path.join(output_dir, "images.csv"), "w", newline="") as file:
+  with open(os.path.join(output_dir, 'images.csv'), 'w', newline='') as file:
     writer = csv.DictWriter(file, rows[0].keys())
     writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: row["name"]))
-  device = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
-  summary = {**facts, "images": len(rows), **device, "methods": methods}
-  with open(os.path.join(output_dir, "summary.json"), "w") as file:
+    writer.writerows(sorted(rows, key=lambda row: row['name']))
+  device = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
+  summary = {**facts, 'images': len(rows), **device, 'methods': methods}
+  with open(os.path.join(output_dir, 'summary.json'), 'w') as file:
     json.dump(summary, file, indent=2)
-    file.write("\n")
+    file.write('\n')

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Array = TypeVar("Array", np.ndarray, jax.Array)
+Array = TypeVar('Array', np.ndarray, jax.Array)
 
-BORDERS = {"symmetric": "symmetric", "replicate": "edge"}  # MATLAB's words -> np.pad's
+BORDERS = {'symmetric': 'symmetric', 'replicate': 'edge'}  # MATLAB's words -> np.pad's
 
 # Values this close below a half are rounded up with it: halves are common (the weights are small
 # fractions) and must not be left to the last bit of a sum.
@@ -61,7 +61,7 @@ def resize_weights(in_size: int, out_size: int, scale: float, border: str) -> np
   return matrix
 
 
-def imresize(image: Array, scale: float | tuple[int, int], border: str = "symmetric") -> Array:
+def imresize(image: Array, scale: float | tuple[int, int], border: str = 'symmetric') -> Array:
   """Resizes an image as MATLAB's `imresize(image, scale, 'bicubic')` does.
 
   Keys' cubic (a = -0.5), widened by 1/scale when shrinking; rows first, then columns. An integer
@@ -86,9 +86,9 @@ def imresize(image: Array, scale: float | tuple[int, int], border: str = "symmet
     TypeError: for an element type that cannot be resized.
   """
   if image.ndim not in (2, 3) or 0 in image.shape:
-    raise ValueError(f"imresize takes [H, W] or [H, W, C] with no empty axis, not {image.shape}")
+    raise ValueError(f'imresize takes [H, W] or [H, W, C] with no empty axis, not {image.shape}')
   if border not in BORDERS:
-    raise ValueError(f"border must be one of {sorted(BORDERS)}, not {border!r}")
+    raise ValueError(f'border must be one of {sorted(BORDERS)}, not {border!r}')
   resize_axis = _resize_axis_jax if isinstance(image, jax.Array) else _resize_axis_numpy
   for axis in (0, 1):
     size = image.shape[axis]
@@ -97,17 +97,17 @@ def imresize(image: Array, scale: float | tuple[int, int], border: str = "symmet
     else:
       out_size, axis_scale = int(np.ceil(size * scale)), float(scale)
     if not axis_scale > 0:
-      raise ValueError(f"scale must be positive, not {scale}")
+      raise ValueError(f'scale must be positive, not {scale}')
     weights = resize_weights(size, out_size, axis_scale, border)
     image = resize_axis(image, weights, axis)
   return image
 
 
 def _resize_axis_numpy(image: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
-  if image.dtype.kind not in "uif":
-    raise TypeError(f"imresize takes integers or floats, not {image.dtype}")
+  if image.dtype.kind not in 'uif':
+    raise TypeError(f'imresize takes integers or floats, not {image.dtype}')
   out = np.moveaxis(np.tensordot(weights, image.astype(np.float64), (1, axis)), 0, axis)
-  if image.dtype.kind == "f":
+  if image.dtype.kind == 'f':
     return out.astype(image.dtype)
   limits = np.iinfo(image.dtype)
   return np.clip(round_half_up(out), limits.min, limits.max).astype(image.dtype)
@@ -122,7 +122,7 @@ def _resize_axis_jax(image: jax.Array, weights: np.ndarray, axis: int) -> jax.Ar
   if jnp.issubdtype(image.dtype, jnp.floating):
     return matmul(weights, image)
   if image.dtype != jnp.uint8:
-    raise TypeError(f"imresize takes uint8 or float JAX arrays, not {image.dtype}")
+    raise TypeError(f'imresize takes uint8 or float JAX arrays, not {image.dtype}')
   # float32 cannot hold the sums to the last bit, and halves must round as in float64: split the
   # weights into multiples of 2**-15, whose sums are exact, and a small remainder.
   coarse = np.round(weights * 2**15) / 2**15

@@ -24,6 +24,6 @@ def gfn_loss(
   Returns:
     The loss, and its terms `loss_hr` and `loss_lr` before weighting.
   """
-  loss_hr = mse(output.hr, batch["hr"])
-  loss_lr = mse(output.lr, batch["lr"])
-  return loss_hr + lr_weight * loss_lr, {"loss_hr": loss_hr, "loss_lr": loss_lr}
+  loss_hr = mse(output.hr, batch['hr'])
+  loss_lr = mse(output.lr, batch['lr'])
+  return loss_hr + lr_weight * loss_lr, {'loss_hr': loss_hr, 'loss_lr': loss_lr}

@@ -19,13 +19,13 @@ class MetricWriter:
   """
 
   def __init__(self, workdir: str | os.PathLike, start_step: int = 0):
-    self._path = os.path.join(workdir, "metrics.jsonl")
+    self._path = os.path.join(workdir, 'metrics.jsonl')
     _drop_after(self._path, start_step)
-    self._file = open(self._path, "a")  # noqa: SIM115 (closed by __exit__)
-    folder = os.path.join(workdir, "tensorboard")
+    self._file = open(self._path, 'a')  # noqa: SIM115 (closed by __exit__)
+    folder = os.path.join(workdir, 'tensorboard')
     self._tensorboard = tensorboardX.SummaryWriter(folder, purge_step=start_step + 1)
 
-  def __enter__(self) -> "MetricWriter":
+  def __enter__(self) -> 'MetricWriter':
     return self
 
   def __exit__(self, *_) -> None:
@@ -34,15 +34,15 @@ class MetricWriter:
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """Writes one row: the step, the time (seconds since 1970) and the scalars."""
-    row = {"step": step, "time": round(time.time(), 3)} | {k: float(v) for k, v in scalars.items()}
-    self._file.write(json.dumps(row) + "\n")
+    row = {'step': step, 'time': round(time.time(), 3)} | {k: float(v) for k, v in scalars.items()}
+    self._file.write(json.dumps(row) + '\n')
     self._file.flush()
     for key, value in scalars.items():
       self._tensorboard.add_scalar(key, float(value), step)
 
   def write_image(self, step: int, name: str, image: np.ndarray) -> None:
     """Writes a picture, `[H, W, 3]` uint8, to TensorBoard."""
-    self._tensorboard.add_image(name, image, step, dataformats="HWC")
+    self._tensorboard.add_image(name, image, step, dataformats='HWC')
 
 
 def _drop_after(path: str, step: int) -> None:
@@ -50,7 +50,7 @@ def _drop_after(path: str, step: int) -> None:
     return
   with open(path) as file:
     lines = file.readlines()
-  rows = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-  with open(path + ".tmp", "w") as file:
+  rows = [line for line in lines if line.endswith('\n') and json.loads(line)['step'] <= step]
+  with open(path + '.tmp', 'w') as file:
     file.writelines(rows)
-  os.replace(path + ".tmp", path)
+  os.replace(path + '.tmp', path)

@@ -33,9 +33,9 @@ class Protocol:
 PROTOCOLS = {
   protocol.name: protocol
   for protocol in (
-    Protocol("gfn", border=6, ssim="ssim3d"),  # 1.5 * scale
-    Protocol("cnlrn", border=4, ssim="ssim2d_valid"),
-    Protocol("mprnet", border=0, ssim="ssim3d"),
+    Protocol('gfn', border=6, ssim='ssim3d'),  # 1.5 * scale
+    Protocol('cnlrn', border=4, ssim='ssim2d_valid'),
+    Protocol('mprnet', border=0, ssim='ssim3d'),
   )
 }
 
@@ -50,10 +50,10 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
   image = np.asarray(image)
   if image.dtype == np.uint8:
     return image
-  if not np.issubdtype(image.dtype, np.floating) and image.dtype.name != "bfloat16":
-    raise TypeError(f"an image is uint8 or float in [0, 1], not {image.dtype}")
+  if not np.issubdtype(image.dtype, np.floating) and image.dtype.name != 'bfloat16':
+    raise TypeError(f'an image is uint8 or float in [0, 1], not {image.dtype}')
   if not np.isfinite(image).all():
-    raise ValueError("the image holds values that are not finite")
+    raise ValueError('the image holds values that are not finite')
   return round_half_up(np.clip(image.astype(np.float64), 0, 1) * 255).astype(np.uint8)
 
 
@@ -63,14 +63,14 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
   Infinite for equal images.
   """
   mse = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
-  return float("inf") if mse == 0 else float(10 * np.log10(255**2 / mse))
+  return float('inf') if mse == 0 else float(10 * np.log10(255**2 / mse))
 
 
 def _ssim_map(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
   """Wang et al. 2004, eq. 13, with a Gaussian over `axes` and replicate padding."""
 
   def blur(x):
-    return ndimage.gaussian_filter(x, _SIGMA, mode="nearest", radius=_RADIUS, axes=axes)
+    return ndimage.gaussian_filter(x, _SIGMA, mode='nearest', radius=_RADIUS, axes=axes)
 
   a, b = a.astype(np.float64), b.astype(np.float64)
   mean_a, mean_b = blur(a), blur(b)
@@ -115,7 +115,7 @@ def ssim2d_valid(a: np.ndarray, b: np.ndarray) -> float:
   return float(_ssim_map(a, b, axes=(0, 1))[valid, valid].mean())
 
 
-_SSIM = {"ssim3d": ssim3d, "ssim2d_valid": ssim2d_valid}
+_SSIM = {'ssim3d': ssim3d, 'ssim2d_valid': ssim2d_valid}
 
 
 def evaluate_pair(prediction: np.ndarray, target: np.ndarray, protocol: str) -> dict[str, float]:
@@ -137,14 +137,14 @@ def evaluate_pair(prediction: np.ndarray, target: np.ndarray, protocol: str) -> 
     TypeError: for element types other than uint8 and floats.
   """
   if protocol not in PROTOCOLS:
-    raise ValueError(f"unknown protocol {protocol!r}; there are {', '.join(sorted(PROTOCOLS))}")
+    raise ValueError(f'unknown protocol {protocol!r}; there are {", ".join(sorted(PROTOCOLS))}')
   border, ssim = PROTOCOLS[protocol].border, PROTOCOLS[protocol].ssim
   a, b = to_uint8(prediction), to_uint8(target)
   if a.shape != b.shape or a.ndim != 3 or a.shape[-1] != 3:
-    raise ValueError(f"two [H, W, 3] images of one size are needed, not {a.shape} and {b.shape}")
+    raise ValueError(f'two [H, W, 3] images of one size are needed, not {a.shape} and {b.shape}')
   smallest = 2 * border + 2 * _RADIUS + 1
   if min(a.shape[:2]) < smallest:
-    raise ValueError(f"protocol {protocol} needs at least {smallest} pixels a side, not {a.shape}")
+    raise ValueError(f'protocol {protocol} needs at least {smallest} pixels a side, not {a.shape}')
   inside = slice(border, -border if border else None)
   a, b = a[inside, inside], b[inside, inside]
-  return {"psnr": psnr(a, b), "ssim": _SSIM[ssim](a, b)}
+  return {'psnr': psnr(a, b), 'ssim': _SSIM[ssim](a, b)}

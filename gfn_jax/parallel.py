@@ -8,7 +8,7 @@ import numpy as np
 
 from gfn_jax.errors import UserError
 
-AXIS = "batch"
+AXIS = 'batch'
 """The axis over which a step averages its gradients: `jax.lax.pmean(grads, AXIS)`."""
 
 
@@ -32,8 +32,8 @@ def check_batch_size(batch_size: int) -> None:
   """
   if batch_size < 1 or batch_size % jax.device_count():
     raise UserError(
-      f"batch_size {batch_size} is not a multiple of the {jax.device_count()} devices; "
-      "choose one that is, or use fewer devices"
+      f'batch_size {batch_size} is not a multiple of the {jax.device_count()} devices; '
+      'choose one that is, or use fewer devices'
     )
 
 

@@ -29,7 +29,7 @@ def to_uint8(image: jax.Array) -> jax.Array:
 @functools.partial(jax.jit, static_argnums=0)
 def _forward(model: nn.Module, params: Any, lr_blur: jax.Array) -> jax.Array:
   """`[h, w, 3]` uint8 or float to `[4h, 4w, 3]` uint8."""
-  return to_uint8(model.apply({"params": params}, to_float(lr_blur)[None]).hr[0])
+  return to_uint8(model.apply({'params': params}, to_float(lr_blur)[None]).hr[0])
 
 
 class Restorer:
@@ -50,7 +50,7 @@ class Restorer:
     self.params = jax.device_put(params)
 
   @classmethod
-  def from_pretrained(cls, path: str | os.PathLike) -> "Restorer":
+  def from_pretrained(cls, path: str | os.PathLike) -> 'Restorer':
     """Reads weights that `run_train.py` wrote: a .safetensors file, which names its network.
 
     Raises:
@@ -75,12 +75,12 @@ class Restorer:
     if isinstance(image, (str, os.PathLike)):
       image = folders.read_rgb(image)
     elif isinstance(image, Image.Image):
-      image = np.asarray(image.convert("RGB"))
+      image = np.asarray(image.convert('RGB'))
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-      raise ValueError(f"an image is [h, w, 3], not {image.shape}")
+      raise ValueError(f'an image is [h, w, 3], not {image.shape}')
     if image.dtype != np.uint8:
       if not np.issubdtype(image.dtype, np.floating):
-        raise TypeError(f"an image is uint8 or float in [0, 1], not {image.dtype}")
+        raise TypeError(f'an image is uint8 or float in [0, 1], not {image.dtype}')
       image = image.astype(np.float32)
     return np.asarray(_forward(self.model, self.params, image))
 
@@ -101,19 +101,19 @@ def restore_files(restorer: Restorer, source: str | os.PathLike, output_dir: str
       source that would be overwritten.
   """
   paths = folders.list_images(source)
-  targets = [os.path.join(output_dir, folders.stem(path) + ".png") for path in paths]
+  targets = [os.path.join(output_dir, folders.stem(path) + '.png') for path in paths]
   for i, (path, target) in enumerate(zip(paths, targets, strict=True)):
     if os.path.exists(target) and os.path.samefile(path, target):
-      raise UserError(f"{path} would be overwritten; choose another --output_dir")
+      raise UserError(f'{path} would be overwritten; choose another --output_dir')
     if target in targets[:i]:
-      raise UserError(f"{path} and another image would both become {target}; rename one")
+      raise UserError(f'{path} and another image would both become {target}; rename one')
   os.makedirs(output_dir, exist_ok=True)
   sizes = set()
   for path, target in zip(paths, targets, strict=True):
     image = folders.read_rgb(path)
     h, w, _ = image.shape
-    note = "" if (h, w) in sizes else "  (compiling for this size)"
+    note = '' if (h, w) in sizes else '  (compiling for this size)'
     sizes.add((h, w))
-    print(f"{path}: {w}x{h} -> {SCALE * w}x{SCALE * h} {target}{note}", flush=True)
+    print(f'{path}: {w}x{h} -> {SCALE * w}x{SCALE * h} {target}{note}', flush=True)
     folders.write_png(target, restorer(image))
   return targets

@@ -9,7 +9,7 @@ import optax
 
 def phase_starts(phases: Sequence[Mapping[str, Any]], steps_per_epoch: int) -> list[int]:
   """The first step of each phase, and the step after the last one."""
-  lengths = (phase["epochs"] * steps_per_epoch for phase in phases)
+  lengths = (phase['epochs'] * steps_per_epoch for phase in phases)
   return list(itertools.accumulate(lengths, initial=0))
 
 
@@ -28,9 +28,9 @@ def step_decay(phases: Sequence[Mapping[str, Any]], steps_per_epoch: int) -> opt
   """
   schedules = [
     optax.exponential_decay(
-      phase["learning_rate"],
-      transition_steps=phase["decay_every"] * steps_per_epoch,
-      decay_rate=phase["decay_rate"],
+      phase['learning_rate'],
+      transition_steps=phase['decay_every'] * steps_per_epoch,
+      decay_rate=phase['decay_rate'],
       staircase=True,
     )
     for phase in phases

@@ -27,13 +27,13 @@ def param_count(params: Any) -> int:
 def param_shapes(model: nn.Module) -> Any:
   """The parameters that a network has, as a pytree of `jax.ShapeDtypeStruct`; nothing is computed."""
   lr_blur = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
-  return jax.eval_shape(model.init, jax.random.key(0), lr_blur)["params"]
+  return jax.eval_shape(model.init, jax.random.key(0), lr_blur)['params']
 
 
 def file_sha256(path: str | os.PathLike) -> str:
   """The SHA-256 of a file, in hexadecimal."""
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def save_weights(
@@ -49,18 +49,18 @@ def save_weights(
       the file's hash are added.
   """
   path = os.fspath(path)
-  flat = traverse_util.flatten_dict(params, sep=".")
+  flat = traverse_util.flatten_dict(params, sep='.')
   tensors = {key: np.ascontiguousarray(value) for key, value in flat.items()}
-  metadata = {"format": "gfn_jax", "model": json.dumps(dict(model_config), sort_keys=True)}
-  safetensors.numpy.save_file(tensors, path + ".tmp", metadata)
-  facts = {"model": dict(model_config), "parameters": param_count(params)}
-  facts |= {"sha256": file_sha256(path + ".tmp"), **card}
-  card_path = os.path.splitext(path)[0] + ".json"
-  with open(card_path + ".tmp", "w") as file:
+  metadata = {'format': 'gfn_jax', 'model': json.dumps(dict(model_config), sort_keys=True)}
+  safetensors.numpy.save_file(tensors, path + '.tmp', metadata)
+  facts = {'model': dict(model_config), 'parameters': param_count(params)}
+  facts |= {'sha256': file_sha256(path + '.tmp'), **card}
+  card_path = os.path.splitext(path)[0] + '.json'
+  with open(card_path + '.tmp', 'w') as file:
     json.dump(facts, file, indent=2)
-    file.write("\n")
-  os.replace(path + ".tmp", path)
-  os.replace(card_path + ".tmp", card_path)
+    file.write('\n')
+  os.replace(path + '.tmp', path)
+  os.replace(card_path + '.tmp', card_path)
 
 
 def load_weights(path: str | os.PathLike) -> tuple[nn.Module, Any]:
@@ -78,24 +78,24 @@ def load_weights(path: str | os.PathLike) -> tuple[nn.Module, Any]:
   """
   if not os.path.isfile(path):
     raise UserError(
-      f"no weights at {os.fspath(path)}: train a network with run_train.py, which writes "
-      "WORKDIR/weights.safetensors, and pass that file"
+      f'no weights at {os.fspath(path)}: train a network with run_train.py, which writes '
+      'WORKDIR/weights.safetensors, and pass that file'
     )
   try:
-    with safetensors.safe_open(path, framework="numpy") as file:
+    with safetensors.safe_open(path, framework='numpy') as file:
       metadata = file.metadata() or {}
       flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
   except (safetensors.SafetensorError, OSError) as error:
-    raise UserError(f"{os.fspath(path)} is no readable safetensors file: {error}") from error
+    raise UserError(f'{os.fspath(path)} is no readable safetensors file: {error}') from error
   try:
-    model_config = json.loads(metadata["model"])
+    model_config = json.loads(metadata['model'])
     model = create_model(**model_config)
   except (KeyError, TypeError, json.JSONDecodeError) as error:
     raise UserError(
-      f"{os.fspath(path)} does not name a network of gfn_jax in its header"
+      f'{os.fspath(path)} does not name a network of gfn_jax in its header'
     ) from error
   check_params(flat, model, os.fspath(path))
-  return model, traverse_util.unflatten_dict(flat, sep=".")
+  return model, traverse_util.unflatten_dict(flat, sep='.')
 
 
 def check_params(flat: Mapping[str, np.ndarray], model: nn.Module, source: str) -> None:
@@ -104,20 +104,20 @@ def check_params(flat: Mapping[str, np.ndarray], model: nn.Module, source: str) 
   Raises:
     UserError: naming the missing, unexpected and misshapen tensors (the first few of each).
   """
-  wanted = traverse_util.flatten_dict(param_shapes(model), sep=".")
+  wanted = traverse_util.flatten_dict(param_shapes(model), sep='.')
   problems = {
-    "missing": sorted(wanted.keys() - flat.keys()),
-    "unexpected": sorted(flat.keys() - wanted.keys()),
-    "of another shape": sorted(
-      f"{key} {flat[key].shape} for {wanted[key].shape}"
+    'missing': sorted(wanted.keys() - flat.keys()),
+    'unexpected': sorted(flat.keys() - wanted.keys()),
+    'of another shape': sorted(
+      f'{key} {flat[key].shape} for {wanted[key].shape}'
       for key in wanted.keys() & flat.keys()
       if flat[key].shape != wanted[key].shape
     ),
   }
   lines = [
-    f"{len(names)} {problem} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+    f'{len(names)} {problem} ({", ".join(names[:3])}{", ..." if len(names) > 3 else ""})'
     for problem, names in problems.items()
     if names
   ]
   if lines:
-    raise UserError(f"{source} does not fit {type(model).__name__}: {'; '.join(lines)}")
+    raise UserError(f'{source} does not fit {type(model).__name__}: {"; ".join(lines)}')

@@ -7,7 +7,7 @@ from PIL import Image
 
 from gfn_jax.errors import UserError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
 
 
 def list_images(path: str | os.PathLike) -> list[str]:
@@ -19,10 +19,10 @@ def list_images(path: str | os.PathLike) -> list[str]:
   if os.path.isfile(path):
     return [os.fspath(path)]
   if not os.path.isdir(path):
-    raise UserError(f"no such file or folder: {os.fspath(path)}")
+    raise UserError(f'no such file or folder: {os.fspath(path)}')
   names = [name for name in sorted(os.listdir(path)) if name.lower().endswith(EXTENSIONS)]
   if not names:
-    raise UserError(f"no image in {os.fspath(path)}; known are {', '.join(EXTENSIONS)}")
+    raise UserError(f'no image in {os.fspath(path)}; known are {", ".join(EXTENSIONS)}')
   return [os.path.join(path, name) for name in names]
 
 
@@ -39,17 +39,17 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
   """
   try:
     with Image.open(path) as image:
-      if image.mode not in ("RGB", "L"):
-        raise UserError(f"{os.fspath(path)} is {image.mode}; convert it to 8-bit RGB first")
-      return np.asarray(image.convert("RGB"))
+      if image.mode not in ('RGB', 'L'):
+        raise UserError(f'{os.fspath(path)} is {image.mode}; convert it to 8-bit RGB first')
+      return np.asarray(image.convert('RGB'))
   except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-    raise UserError(f"{os.fspath(path)} cannot be read: {error}") from error
+    raise UserError(f'{os.fspath(path)} cannot be read: {error}') from error
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
   """Writes `[H, W, 3]` uint8 as a PNG: aside first, then renamed."""
-  temporary = f"{os.fspath(path)}.tmp"
-  Image.fromarray(image).save(temporary, format="PNG")
+  temporary = f'{os.fspath(path)}.tmp'
+  Image.fromarray(image).save(temporary, format='PNG')
   os.replace(temporary, path)
 
 
@@ -69,7 +69,7 @@ def pair_images(
   alone = [path for name, path in inputs.items() if name not in targets]
   alone += [path for name, path in targets.items() if name not in inputs]
   if alone:
-    raise UserError(f"files without a partner of the same name: {', '.join(sorted(alone))}")
+    raise UserError(f'files without a partner of the same name: {", ".join(sorted(alone))}')
   return [(name, inputs[name], targets[name]) for name in sorted(inputs)]
 
 
@@ -77,6 +77,6 @@ def _by_stem(folder: str | os.PathLike) -> dict[str, str]:
   paths = {}
   for path in list_images(folder):
     if stem(path) in paths:
-      raise UserError(f"two images of one name: {paths[stem(path)]} and {path}")
+      raise UserError(f'two images of one name: {paths[stem(path)]} and {path}')
     paths[stem(path)] = path
   return paths

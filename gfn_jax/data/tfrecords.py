@@ -13,9 +13,9 @@ import tensorflow_datasets as tfds
 
 from gfn_jax.errors import UserError
 
-tf.config.set_visible_devices([], "GPU")  # TensorFlow would take all the memory that JAX needs
+tf.config.set_visible_devices([], 'GPU')  # TensorFlow would take all the memory that JAX needs
 
-IMAGES = ("lr_blur", "lr", "hr")
+IMAGES = ('lr_blur', 'lr', 'hr')
 
 _OPEN_FILES = 16  # shards read in turns
 
@@ -39,7 +39,7 @@ class TFRecordDataset:
     self.path = _find_dataset(os.fspath(path))
     self._info = tfds.builder_from_directory(self.path).info
     if missing := [key for key in IMAGES if key not in self._info.features]:
-      raise UserError(f"the dataset in {self.path} has no {missing[0]!r}; build it with data_prep")
+      raise UserError(f'the dataset in {self.path} has no {missing[0]!r}; build it with data_prep')
     self.metadata = dict(self._info.metadata or {})
 
   def num_examples(self, split: str) -> int:
@@ -77,9 +77,9 @@ class TFRecordDataset:
     Raises:
       UserError: if the split has less than one batch, or a file is damaged.
     """
-    count = self.num_examples("train")
+    count = self.num_examples('train')
     if count < batch_size:
-      raise UserError(f"{self.path} has {count} train patches, less than a batch of {batch_size}")
+      raise UserError(f'{self.path} has {count} train patches, less than a batch of {batch_size}')
     steps_per_pass = count // batch_size
     first_pass, skipped_steps = divmod(start_step, steps_per_pass)
 
@@ -93,7 +93,7 @@ class TFRecordDataset:
     dataset = dataset.batch(batch_size // process_count, drop_remainder=True)
     yield from self._iterate(dataset.prefetch(tf.data.AUTOTUNE))
 
-  def images(self, split: str = "test", limit: int = 0) -> Iterator[dict[str, np.ndarray | str]]:
+  def images(self, split: str = 'test', limit: int = 0) -> Iterator[dict[str, np.ndarray | str]]:
     """The images of a split in stored order: `name` and `lr_blur`, `lr`, `hr` as stored.
 
     Args:
@@ -107,11 +107,11 @@ class TFRecordDataset:
       UserError: if there is no such split, or a file is damaged.
     """
     if not self.num_examples(split):
-      raise UserError(f"the dataset in {self.path} has no {split} images")
+      raise UserError(f'the dataset in {self.path} has no {split} images')
     dataset = tf.data.TFRecordDataset(self._files(split)).take(limit or -1)
     dataset = dataset.map(self._info.features.deserialize_example)
     for example in self._iterate(dataset.prefetch(1)):
-      yield example | {"name": example["name"].decode()}
+      yield example | {'name': example['name'].decode()}
 
   def _files(self, split: str) -> list[str]:
     return [os.fspath(path) for path in self._info.splits[split].filepaths]
@@ -121,12 +121,12 @@ class TFRecordDataset:
       yield from dataset.as_numpy_iterator()
     except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as e:
       reason = e.message.splitlines()[0]
-      raise UserError(f"{self.path} is damaged, build it again: {reason}") from e
+      raise UserError(f'{self.path} is damaged, build it again: {reason}') from e
 
   def _shuffled_records(self, seed: tf.Tensor, shuffle_buffer: int) -> tf.data.Dataset:
     """(augmentation seed, record) of all train records, in an order that `seed`, int64 [2], gives."""
-    files = tf.constant(self._files("train"))
-    lengths = self._info.splits["train"].shard_lengths
+    files = tf.constant(self._files('train'))
+    lengths = self._info.splits['train'].shard_lengths
     offsets = tf.constant(np.cumsum([0, *lengths[:-1]]), tf.int64)
 
     def read(shard: tf.Tensor) -> tf.data.Dataset:
@@ -159,12 +159,12 @@ def apply_symmetry(image: tf.Tensor, symmetry: tf.Tensor | int) -> tf.Tensor:
 
 
 def _find_dataset(path: str) -> str:
-  found = [folder for folder, _, files in os.walk(path) if "dataset_info.json" in files]
+  found = [folder for folder, _, files in os.walk(path) if 'dataset_info.json' in files]
   if len(found) == 1:
     return found[0]
   if found:
-    raise UserError(f"{path} holds several datasets, name one: {', '.join(sorted(found)[:5])}")
+    raise UserError(f'{path} holds several datasets, name one: {", ".join(sorted(found)[:5])}')
   raise UserError(
-    f"no dataset in {path!r}: build one with `python -m data_prep.lr_gopro --manual_dir=GOPRO_Large "
-    "--data_dir=DIR` and pass --config.data_dir=DIR"
+    f'no dataset in {path!r}: build one with `python -m data_prep.lr_gopro --manual_dir=GOPRO_Large '
+    '--data_dir=DIR` and pass --config.data_dir=DIR'
   )

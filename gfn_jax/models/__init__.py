@@ -8,9 +8,9 @@ from gfn_jax.errors import UserError
 from gfn_jax.models.blocks import RestorationOutput
 from gfn_jax.models.gfn import GFN
 
-MODELS = {"gfn": GFN}
+MODELS = {'gfn': GFN}
 
-__all__ = ["GFN", "MODELS", "RestorationOutput", "create_model"]
+__all__ = ['GFN', 'MODELS', 'RestorationOutput', 'create_model']
 
 
 def create_model(name: str, **options) -> nn.Module:
@@ -33,13 +33,13 @@ def create_model(name: str, **options) -> nn.Module:
     UserError: for an unknown name or option, or a value that the network refuses.
   """
   if name not in MODELS:
-    raise UserError(f"unknown model {name!r}; there are {', '.join(sorted(MODELS))}")
-  fields = {field.name for field in dataclasses.fields(MODELS[name])} - {"parent", "name"}
+    raise UserError(f'unknown model {name!r}; there are {", ".join(sorted(MODELS))}')
+  fields = {field.name for field in dataclasses.fields(MODELS[name])} - {'parent', 'name'}
   if unknown := sorted(set(options) - fields):
     raise UserError(
-      f"model {name!r} has no option {unknown[0]!r}; it has {', '.join(sorted(fields))}"
+      f'model {name!r} has no option {unknown[0]!r}; it has {", ".join(sorted(fields))}'
     )
   try:
     return MODELS[name](**options)
   except (TypeError, ValueError) as error:
-    raise UserError(f"model {name!r}: {error}") from error
+    raise UserError(f'model {name!r}: {error}') from error

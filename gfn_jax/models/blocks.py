@@ -46,8 +46,8 @@ class ResBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    y = self.act(self.conv(self.features, (3, 3), padding=1, name="conv1")(x))
-    y = self.conv(self.features, (3, 3), padding=1, kernel_init=self.last_init, name="conv2")(y)
+    y = self.act(self.conv(self.features, (3, 3), padding=1, name='conv1')(x))
+    y = self.conv(self.features, (3, 3), padding=1, kernel_init=self.last_init, name='conv2')(y)
     return x + y
 
 
@@ -71,7 +71,7 @@ def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
 def pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
   """Reflects `[B, h, w, C]` at its right and bottom edge up to the next multiple in each axis."""
   _, h, w, _ = x.shape
-  return jnp.pad(x, ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0)), mode="reflect")
+  return jnp.pad(x, ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0)), mode='reflect')
 
 
 def resize_bilinear(x: jax.Array, height: int, width: int) -> jax.Array:
@@ -79,12 +79,12 @@ def resize_bilinear(x: jax.Array, height: int, width: int) -> jax.Array:
   b, h, w, c = x.shape
   if (h, w) == (height, width):
     return x
-  return jax.image.resize(x, (b, height, width, c), "bilinear", antialias=False)
+  return jax.image.resize(x, (b, height, width, c), 'bilinear', antialias=False)
 
 
 def he_init(mode: str, scale: float = 1.0) -> nn.initializers.Initializer:
   """He et al. 2015, normal, with standard deviation `scale * sqrt(2 / fan)`; `mode` is the fan's."""
-  return nn.initializers.variance_scaling(2.0 * scale**2, mode, "normal")
+  return nn.initializers.variance_scaling(2.0 * scale**2, mode, 'normal')
 
 
 def torch_uniform_init(fan_in: int) -> nn.initializers.Initializer:

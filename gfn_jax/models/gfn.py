@@ -33,8 +33,8 @@ from gfn_jax.models.blocks import (
 
 SCALE = 4  # two pixel shuffles of 2
 STRIDE = 4  # two strided convolutions: the sizes that need no padding are multiples of it
-SIZE_MODES = ("pad", "resize")
-INITIALIZATIONS = ("scaled", "authors")
+SIZE_MODES = ('pad', 'resize')
+INITIALIZATIONS = ('scaled', 'authors')
 
 
 class DeblurModule(nn.Module):
@@ -59,7 +59,7 @@ class DeblurModule(nn.Module):
   def _residual_group(self, x: jax.Array, features: int, name: str) -> jax.Array:
     y = x
     for i in range(self.blocks):
-      y = self.res_block(features, nn.relu, name=f"{name}_{i}")(y)
+      y = self.res_block(features, nn.relu, name=f'{name}_{i}')(y)
     return y + x
 
   @nn.compact
@@ -67,23 +67,23 @@ class DeblurModule(nn.Module):
     """Maps `[B, h, w, 3]`, sides multiples of 4, to features `[B, h, w, F]` and `lr`."""
     f = self.features
     # Encoder.
-    c1 = leaky_relu(self.conv(f, (7, 7), padding=3, name="conv1")(x))  # [B, h, w, F]
-    y = self._residual_group(c1, f, "resblock1")
+    c1 = leaky_relu(self.conv(f, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
+    y = self._residual_group(c1, f, 'resblock1')
     y = nn.relu(
-      self.conv(2 * f, (3, 3), strides=2, padding=1, name="conv2")(y)
+      self.conv(2 * f, (3, 3), strides=2, padding=1, name='conv2')(y)
     )  # [B, h/2, w/2, 2F]
-    y = self._residual_group(y, 2 * f, "resblock2")
+    y = self._residual_group(y, 2 * f, 'resblock2')
     y = nn.relu(
-      self.conv(4 * f, (3, 3), strides=2, padding=1, name="conv3")(y)
+      self.conv(4 * f, (3, 3), strides=2, padding=1, name='conv3')(y)
     )  # [B, h/4, w/4, 4F]
-    y = self._residual_group(y, 4 * f, "resblock3")
+    y = self._residual_group(y, 4 * f, 'resblock3')
     # Decoder.
-    y = nn.relu(self.deconv(2 * f, name="deconv1")(y))  # [B, h/2, w/2, 2F]
-    y = nn.relu(self.deconv(f, name="deconv2")(y))  # [B, h, w, F]
-    f_deblur = self.conv(f, (7, 7), padding=3, name="conv4")(y)
+    y = nn.relu(self.deconv(2 * f, name='deconv1')(y))  # [B, h/2, w/2, 2F]
+    y = nn.relu(self.deconv(f, name='deconv2')(y))  # [B, h, w, F]
+    f_deblur = self.conv(f, (7, 7), padding=3, name='conv4')(y)
     # The image, from the features and the only skip between the encoder and the decoder.
-    y = nn.relu(self.conv(f, (3, 3), padding=1, name="conv5")(f_deblur + c1))
-    lr = self.image_conv(3, (3, 3), padding=1, name="conv6")(y)  # [B, h, w, 3]
+    y = nn.relu(self.conv(f, (3, 3), padding=1, name='conv5')(f_deblur + c1))
+    lr = self.image_conv(3, (3, 3), padding=1, name='conv6')(y)  # [B, h, w, 3]
     return f_deblur, lr
 
 
@@ -105,11 +105,11 @@ class SRFeatureModule(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[B, h, w, 3]` to `[B, h, w, F]`."""
-    s1 = leaky_relu(self.conv(self.features, (7, 7), padding=3, name="conv1")(x))  # [B, h, w, F]
+    s1 = leaky_relu(self.conv(self.features, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
     y = s1
     for i in range(self.blocks):
-      y = self.res_block(self.features, leaky_relu, name=f"resblock_{i}")(y)
-    return self.conv(self.features, (3, 3), padding=1, name="conv2")(y) + s1
+      y = self.res_block(self.features, leaky_relu, name=f'resblock_{i}')(y)
+    return self.conv(self.features, (3, 3), padding=1, name='conv2')(y) + s1
 
 
 class Gate(nn.Module):
@@ -129,8 +129,8 @@ class Gate(nn.Module):
   def __call__(self, f_deblur: jax.Array, x: jax.Array, f_sr: jax.Array) -> jax.Array:
     """Maps features, input image and features, all `[B, h, w, .]`, to `[B, h, w, F]`."""
     y = jnp.concatenate([f_deblur, x.astype(f_deblur.dtype), f_sr], axis=-1)  # [B, h, w, 2F + 3]
-    y = leaky_relu(self.conv(self.features, (3, 3), padding=1, name="conv1")(y))  # [B, h, w, F]
-    return self.last_conv(self.features, (1, 1), name="conv2")(y)
+    y = leaky_relu(self.conv(self.features, (3, 3), padding=1, name='conv1')(y))  # [B, h, w, F]
+    return self.last_conv(self.features, (1, 1), name='conv2')(y)
 
 
 class ReconstructionModule(nn.Module):
@@ -155,14 +155,14 @@ class ReconstructionModule(nn.Module):
     """Maps `[B, h, w, F]` to `[B, 4h, 4w, 3]`."""
     f = self.features
     for i in range(self.blocks):
-      y = self.res_block(f, nn.relu, name=f"resblock_{i}")(y)
+      y = self.res_block(f, nn.relu, name=f'resblock_{i}')(y)
     # The activations stand before the shuffles, where they fuse with the convolutions.
-    y = nn.leaky_relu(self.conv(4 * f, (3, 3), padding=1, name="conv1")(y), negative_slope=0.1)
+    y = nn.leaky_relu(self.conv(4 * f, (3, 3), padding=1, name='conv1')(y), negative_slope=0.1)
     y = pixel_shuffle(y, 2)  # [B, 2h, 2w, F]
-    y = leaky_relu(self.conv(4 * f, (3, 3), padding=1, name="conv2")(y))
+    y = leaky_relu(self.conv(4 * f, (3, 3), padding=1, name='conv2')(y))
     y = pixel_shuffle(y, 2)  # [B, 4h, 4w, F]
-    y = leaky_relu(self.conv(f, (3, 3), padding=1, name="conv3")(y))
-    return self.image_conv(3, (3, 3), padding=1, name="conv4")(y)  # [B, 4h, 4w, 3]
+    y = leaky_relu(self.conv(f, (3, 3), padding=1, name='conv3')(y))
+    return self.image_conv(3, (3, 3), padding=1, name='conv4')(y)  # [B, 4h, 4w, 3]
 
 
 class GFN(nn.Module):
@@ -193,15 +193,15 @@ class GFN(nn.Module):
   reconstruction_blocks: int = 8
   gated: bool = True
   gate_recursions: int = 1
-  size_mode: str = "pad"
-  initialization: str = "scaled"
+  size_mode: str = 'pad'
+  initialization: str = 'scaled'
   dtype: Any = jnp.float32
   precision: Any = None
 
   def __post_init__(self):
-    for field, allowed in (("size_mode", SIZE_MODES), ("initialization", INITIALIZATIONS)):
+    for field, allowed in (('size_mode', SIZE_MODES), ('initialization', INITIALIZATIONS)):
       if getattr(self, field) not in allowed:
-        raise ValueError(f"{field} must be one of {allowed}, not {getattr(self, field)!r}")
+        raise ValueError(f'{field} must be one of {allowed}, not {getattr(self, field)!r}')
     super().__post_init__()
 
   @nn.compact
@@ -209,7 +209,7 @@ class GFN(nn.Module):
     """Restores `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]` and `lr`."""
     deblur, sr_feature, gate, reconstruction = self._build()
     _, h, w, _ = lr_blur.shape
-    if self.size_mode == "resize":
+    if self.size_mode == 'resize':
       x = resize_bilinear(lr_blur, h + -h % STRIDE, w + -w % STRIDE)
     else:
       x = pad_to_multiple(lr_blur, STRIDE)
@@ -225,7 +225,7 @@ class GFN(nn.Module):
     hr = reconstruction(f_fusion)  # [B, 4h, 4w, 3]
 
     hr, lr = hr.astype(jnp.float32), lr.astype(jnp.float32)
-    if self.size_mode == "resize":
+    if self.size_mode == 'resize':
       return RestorationOutput(hr=resize_bilinear(hr, SCALE * h, SCALE * w), lr=lr)
     return RestorationOutput(hr=hr[:, : SCALE * h, : SCALE * w], lr=lr[:, :h, :w])
 
@@ -233,9 +233,9 @@ class GFN(nn.Module):
     """The four modules, with this model's type and initialisers."""
     layer = dict(dtype=jnp.dtype(self.dtype), precision=self.precision)
     zeros, ones = nn.initializers.zeros, nn.initializers.ones
-    scaled = self.initialization == "scaled"
-    conv_init = he_init("fan_in" if scaled else "fan_out")
-    last_init = he_init("fan_in", scale=0.1) if scaled else conv_init
+    scaled = self.initialization == 'scaled'
+    conv_init = he_init('fan_in' if scaled else 'fan_out')
+    last_init = he_init('fan_in', scale=0.1) if scaled else conv_init
     conv = functools.partial(nn.Conv, kernel_init=conv_init, **layer)
     image_conv = functools.partial(nn.Conv, kernel_init=last_init, **layer)
     gate_conv = functools.partial(image_conv, bias_init=ones if scaled else zeros)
@@ -243,17 +243,17 @@ class GFN(nn.Module):
 
     def deconv(features: int, name: str) -> nn.Module:
       # An output pixel sees a quarter of a 4x4 kernel of stride 2: twice the deviation makes up.
-      kernel_init = he_init("fan_in", scale=2.0) if scaled else torch_uniform_init(16 * features)
+      kernel_init = he_init('fan_in', scale=2.0) if scaled else torch_uniform_init(16 * features)
       bias_init = zeros if scaled else kernel_init
-      size = dict(kernel_size=(4, 4), strides=(2, 2), padding="SAME")
+      size = dict(kernel_size=(4, 4), strides=(2, 2), padding='SAME')
       inits = dict(kernel_init=kernel_init, bias_init=bias_init)
       return nn.ConvTranspose(features, **size, **inits, **layer, name=name)
 
     f = self.features
-    deblur = DeblurModule(f, self.deblur_blocks, conv, deconv, image_conv, res_block, name="deblur")
-    sr_feature = SRFeatureModule(f, self.sr_blocks, conv, res_block, name="sr_feature")
-    gate = Gate(f, conv, gate_conv, name="gate")
+    deblur = DeblurModule(f, self.deblur_blocks, conv, deconv, image_conv, res_block, name='deblur')
+    sr_feature = SRFeatureModule(f, self.sr_blocks, conv, res_block, name='sr_feature')
+    gate = Gate(f, conv, gate_conv, name='gate')
     reconstruction = ReconstructionModule(
-      f, self.reconstruction_blocks, conv, image_conv, res_block, name="reconstruction"
+      f, self.reconstruction_blocks, conv, image_conv, res_block, name='reconstruction'
     )
     return deblur, sr_feature, gate, reconstruction

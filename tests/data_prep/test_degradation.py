@@ -11,8 +11,8 @@ from gfn_jax.errors import UserError
 from gfn_jax.imresize import imresize
 
 
-def save_pair(folder, sharp, blur, name="seq/000001"):
-  paths = [folder / "sharp.png", folder / "blur.png"]
+def save_pair(folder, sharp, blur, name='seq/000001'):
+  paths = [folder / 'sharp.png', folder / 'blur.png']
   for path, image in zip(paths, (sharp, blur), strict=True):
     Image.fromarray(image).save(path)
   return FramePair(name, *paths)
@@ -41,7 +41,7 @@ def mirrored_bicubic_quarter(plane, row, column):
 
 
 @pytest.mark.parametrize(
-  ("height", "width", "count"),
+  ('height', 'width', 'count'),
   [(720, 1280, 36), (504, 896, 12), (360, 640, 4), (256, 256, 1), (255, 1280, 0)],
 )
 def test_number_of_windows(height, width, count):
@@ -74,19 +74,19 @@ def test_train_pair(tmp_path):
   sharp, blur = data.coffee(), data.coffee()[::-1].copy()  # 400x600
   pair = save_pair(tmp_path, sharp, blur)
   result = degradation.degrade_train_pair(pair, float_lr=False)
-  names = [example["name"] for example in result.examples]
-  assert names == [f"seq/000001_s1.0_y{y}_x{x}" for y in (0, 128) for x in (0, 128, 256)] + [
-    f"seq/000001_s0.7_y0_x{x}" for x in (0, 128)
+  names = [example['name'] for example in result.examples]
+  assert names == [f'seq/000001_s1.0_y{y}_x{x}' for y in (0, 128) for x in (0, 128, 256)] + [
+    f'seq/000001_s0.7_y0_x{x}' for x in (0, 128)
   ]
   assert result.windows_seen == 8
   full = result.examples[4]  # y 128, x 128
   hr = sharp[128:384, 128:384]
-  np.testing.assert_array_equal(decode(full["hr"]), hr)
-  for key, image in (("lr", hr), ("lr_blur", blur[128:384, 128:384])):
+  np.testing.assert_array_equal(decode(full['hr']), hr)
+  for key, image in (('lr', hr), ('lr_blur', blur[128:384, 128:384])):
     quarter = imresize(image / 255.0, 0.25)
     np.testing.assert_array_equal(decode(full[key]), degradation.to_uint8(quarter))
   smaller = result.examples[7]
-  np.testing.assert_array_equal(decode(smaller["hr"]), imresize(sharp, 0.7)[:256, 128:384])
+  np.testing.assert_array_equal(decode(smaller['hr']), imresize(sharp, 0.7)[:256, 128:384])
 
 
 def test_float_lr_is_mirrored_at_the_window_and_keeps_the_overshoot(tmp_path):
@@ -95,14 +95,14 @@ def test_float_lr_is_mirrored_at_the_window_and_keeps_the_overshoot(tmp_path):
   sharp = sharp[:, :, None].repeat(3, axis=2)  # 268x320: black and white blocks
   pair = save_pair(tmp_path, sharp, sharp)
   (example,) = degradation.degrade_train_pair(pair, float_lr=True).examples
-  assert example["lr"].dtype == np.float32
-  assert example["lr"].shape == (64, 64, 3)
-  assert example["lr"].min() < -0.04
-  assert example["lr"].max() > 1.04
+  assert example['lr'].dtype == np.float32
+  assert example['lr'].shape == (64, 64, 3)
+  assert example['lr'].min() < -0.04
+  assert example['lr'].max() > 1.04
   window = sharp[:256, :256, 1] / 255
   for row, column in ((0, 0), (0, 40), (63, 62), (17, 30)):
     expected = mirrored_bicubic_quarter(window, row, column)
-    assert example["lr"][row, column, 1] == pytest.approx(expected, abs=1e-6)
+    assert example['lr'][row, column, 1] == pytest.approx(expected, abs=1e-6)
 
 
 def test_flat_windows_are_dropped_by_the_sharp_patch(tmp_path):
@@ -111,8 +111,8 @@ def test_flat_windows_are_dropped_by_the_sharp_patch(tmp_path):
   sharp[:, :256] = 90
   result = degradation.degrade_train_pair(save_pair(tmp_path, sharp, blur), float_lr=False)
   assert result.windows_seen == 3
-  names = [example["name"] for example in result.examples]
-  assert names == ["seq/000001_s1.0_y0_x128", "seq/000001_s1.0_y0_x256"]
+  names = [example['name'] for example in result.examples]
+  assert names == ['seq/000001_s1.0_y0_x128', 'seq/000001_s1.0_y0_x256']
 
 
 def test_the_threshold_lies_between_one_and_two_grey_levels_per_pixel(tmp_path):
@@ -132,15 +132,15 @@ def test_frames_smaller_than_a_window_give_none(tmp_path):
   assert result == degradation.Degraded([], 0)
 
 
-@pytest.mark.parametrize("float_lr", [False, True])
+@pytest.mark.parametrize('float_lr', [False, True])
 def test_test_pair_is_the_whole_frame_in_8_bit(tmp_path, float_lr):
   sharp = np.ascontiguousarray(data.coffee()[:150, :170])
   blur = sharp[::-1].copy()
   pair = save_pair(tmp_path, sharp, blur)
   (example,) = degradation.degrade_test_pair(pair, float_lr).examples
-  assert example["name"] == "seq/000001"
-  np.testing.assert_array_equal(decode(example["hr"]), sharp[:144, :160])
-  for key, image in (("lr", sharp), ("lr_blur", blur)):
+  assert example['name'] == 'seq/000001'
+  np.testing.assert_array_equal(decode(example['hr']), sharp[:144, :160])
+  for key, image in (('lr', sharp), ('lr_blur', blur)):
     expected = degradation.to_uint8(imresize(image[:144, :160] / 255.0, 0.25))
     if float_lr:
       assert example[key].dtype == np.float32
@@ -151,5 +151,5 @@ def test_test_pair_is_the_whole_frame_in_8_bit(tmp_path, float_lr):
 
 def test_a_test_frame_that_crops_to_nothing_is_refused(tmp_path):
   image = np.zeros((15, 40, 3), np.uint8)
-  with pytest.raises(UserError, match="sharp.png is smaller than 16x16"):
+  with pytest.raises(UserError, match='sharp.png is smaller than 16x16'):
     degradation.degrade_test_pair(save_pair(tmp_path, image, image), float_lr=False)

@@ -18,119 +18,119 @@ def save(path, image):
 @pytest.fixture
 def split(tmp_path):
   photo = np.ascontiguousarray(data.astronaut()[:40, :60])
-  for sequence in ("GOPR0002", "GOPR0001"):
-    for frame in ("000010", "000002"):
-      for folder in ("sharp", "blur_gamma"):
-        save(tmp_path / "train" / sequence / folder / f"{frame}.png", photo)
-  return tmp_path / "train"
+  for sequence in ('GOPR0002', 'GOPR0001'):
+    for frame in ('000010', '000002'):
+      for folder in ('sharp', 'blur_gamma'):
+        save(tmp_path / 'train' / sequence / folder / f'{frame}.png', photo)
+  return tmp_path / 'train'
 
 
-def png(width, height, bits, colour, body=b""):
+def png(width, height, bits, colour, body=b''):
   def chunk(kind, content):
     sum_ = zlib.crc32(kind + content)
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", sum_)
+    return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', sum_)
 
-  header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-  end = chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
-  return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + end
+  header = struct.pack('>IIBBBBB', width, height, bits, colour, 0, 0, 0)
+  end = chunk(b'IDAT', zlib.compress(body)) + chunk(b'IEND', b'')
+  return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + end
 
 
 def test_pairs_are_sorted_and_matched_by_name(split):
-  (split / "GOPR0001/sharp/._000002.png").write_bytes(b"left by macOS")
-  (split / ".DS_Store").write_bytes(b"")
-  pairs = gopro_tree.find_pairs(split, "blur_gamma")
+  (split / 'GOPR0001/sharp/._000002.png').write_bytes(b'left by macOS')
+  (split / '.DS_Store').write_bytes(b'')
+  pairs = gopro_tree.find_pairs(split, 'blur_gamma')
   assert [pair.name for pair in pairs] == [
     'GOPR0001/000002', 'GOPR0001/000010', 'GOPR0002/000002', 'GOPR0002/000010',
   ]  # fmt: skip
-  assert pairs[1].sharp == split / "GOPR0001/sharp/000010.png"
-  assert pairs[1].blur == split / "GOPR0001/blur_gamma/000010.png"
+  assert pairs[1].sharp == split / 'GOPR0001/sharp/000010.png'
+  assert pairs[1].blur == split / 'GOPR0001/blur_gamma/000010.png'
 
 
 def test_reads_sharp_then_blur(split):
-  first = split / "GOPR0001/blur_gamma/000002.png"
+  first = split / 'GOPR0001/blur_gamma/000002.png'
   save(first, np.full((40, 60, 3), 7, np.uint8))
-  sharp, blur = gopro_tree.read_pair(gopro_tree.find_pairs(split, "blur_gamma")[0])
+  sharp, blur = gopro_tree.read_pair(gopro_tree.find_pairs(split, 'blur_gamma')[0])
   np.testing.assert_array_equal(sharp, data.astronaut()[:40, :60])
   np.testing.assert_array_equal(blur, np.full((40, 60, 3), 7))
 
 
 def test_a_missing_split_is_left_out_with_a_warning(split, caplog):
-  with caplog.at_level("WARNING", logger="absl"):
-    splits = gopro_tree.find_splits(split.parent, "blur_gamma")
-  assert {name: len(pairs) for name, pairs in splits.items()} == {"train": 4}
+  with caplog.at_level('WARNING', logger='absl'):
+    splits = gopro_tree.find_splits(split.parent, 'blur_gamma')
+  assert {name: len(pairs) for name, pairs in splits.items()} == {'train': 4}
   assert [record.getMessage() for record in caplog.records] == [
-    f"{split.parent / 'test'} does not exist: the test split is left out"
+    f'{split.parent / "test"} does not exist: the test split is left out'
   ]
 
 
 def test_no_split_at_all(tmp_path):
-  with pytest.raises(UserError, match="has neither train nor test; give the GOPRO_Large folder"):
-    gopro_tree.find_splits(tmp_path, "blur_gamma")
+  with pytest.raises(UserError, match='has neither train nor test; give the GOPRO_Large folder'):
+    gopro_tree.find_splits(tmp_path, 'blur_gamma')
 
 
 def test_no_sequence(tmp_path):
-  with pytest.raises(UserError, match="holds no sequence folder"):
-    gopro_tree.find_pairs(tmp_path, "blur_gamma")
+  with pytest.raises(UserError, match='holds no sequence folder'):
+    gopro_tree.find_pairs(tmp_path, 'blur_gamma')
 
 
 def test_an_empty_sequence(split):
-  for path in (split / "GOPR0002/sharp").iterdir():
+  for path in (split / 'GOPR0002/sharp').iterdir():
     path.unlink()
-  with pytest.raises(UserError, match="GOPR0002/sharp holds no PNG frame"):
-    gopro_tree.find_pairs(split, "blur_gamma")
+  with pytest.raises(UserError, match='GOPR0002/sharp holds no PNG frame'):
+    gopro_tree.find_pairs(split, 'blur_gamma')
 
 
 def test_a_missing_blur_folder_names_the_one_that_is_there(split):
   with pytest.raises(
-    UserError, match="GOPR0001/blur does not exist; give --blur_folder=blur_gamma"
+    UserError, match='GOPR0001/blur does not exist; give --blur_folder=blur_gamma'
   ):
-    gopro_tree.find_pairs(split, "blur")
+    gopro_tree.find_pairs(split, 'blur')
 
 
-@pytest.mark.parametrize(("removed", "left"), [("sharp", "blur_gamma"), ("blur_gamma", "sharp")])
+@pytest.mark.parametrize(('removed', 'left'), [('sharp', 'blur_gamma'), ('blur_gamma', 'sharp')])
 def test_an_unpaired_frame(split, removed, left):
-  (split / "GOPR0002" / removed / "000010.png").unlink()
+  (split / 'GOPR0002' / removed / '000010.png').unlink()
   with pytest.raises(UserError) as error:
-    gopro_tree.find_pairs(split, "blur_gamma")
-  frame = split / "GOPR0002"
+    gopro_tree.find_pairs(split, 'blur_gamma')
+  frame = split / 'GOPR0002'
   assert str(error.value) == (
-    f"{frame / left / '000010.png'} has no partner {frame / removed / '000010.png'}; "
-    "restore that file or remove this one"
+    f'{frame / left / "000010.png"} has no partner {frame / removed / "000010.png"}; '
+    'restore that file or remove this one'
   )
 
 
 def test_two_sizes_in_a_pair(split):
-  save(split / "GOPR0002/blur_gamma/000010.png", np.zeros((40, 61, 3), np.uint8))
-  with pytest.raises(UserError, match="000010.png is 40x61 but .*sharp/000010.png is 40x60"):
-    gopro_tree.find_pairs(split, "blur_gamma")
+  save(split / 'GOPR0002/blur_gamma/000010.png', np.zeros((40, 61, 3), np.uint8))
+  with pytest.raises(UserError, match='000010.png is 40x61 but .*sharp/000010.png is 40x60'):
+    gopro_tree.find_pairs(split, 'blur_gamma')
 
 
 @pytest.mark.parametrize(
-  ("content", "message"),
+  ('content', 'message'),
   [
-    (png(60, 40, 8, 0), "is a 8-bit grey PNG; frames must be 8-bit RGB"),
-    (png(60, 40, 8, 6), "is a 8-bit RGB with alpha PNG"),
-    (png(60, 40, 8, 3), "is a 8-bit palette PNG"),
-    (png(60, 40, 16, 2), "is a 16-bit RGB PNG"),
-    (png(60, 40, 8, 2)[:20], "is not a PNG file or is cut short"),
-    (b"\xff\xd8\xff\xe0 a photo from a phone, renamed", "is not a PNG file or is cut short"),
-    (png(2**31 - 1, 2**31 - 1, 8, 2), "claims 2147483647x2147483647 pixels"),
-    (png(0, 40, 8, 2), "claims 40x0 pixels"),
+    (png(60, 40, 8, 0), 'is a 8-bit grey PNG; frames must be 8-bit RGB'),
+    (png(60, 40, 8, 6), 'is a 8-bit RGB with alpha PNG'),
+    (png(60, 40, 8, 3), 'is a 8-bit palette PNG'),
+    (png(60, 40, 16, 2), 'is a 16-bit RGB PNG'),
+    (png(60, 40, 8, 2)[:20], 'is not a PNG file or is cut short'),
+    (b'\xff\xd8\xff\xe0 a photo from a phone, renamed', 'is not a PNG file or is cut short'),
+    (png(2**31 - 1, 2**31 - 1, 8, 2), 'claims 2147483647x2147483647 pixels'),
+    (png(0, 40, 8, 2), 'claims 40x0 pixels'),
   ],
 )
 def test_a_frame_of_another_kind(split, content, message):
-  path = split / "GOPR0002/sharp/000010.png"
+  path = split / 'GOPR0002/sharp/000010.png'
   path.write_bytes(content)
   with pytest.raises(UserError) as error:
-    gopro_tree.find_pairs(split, "blur_gamma")
-  assert str(error.value).startswith(f"{path} {message}")
+    gopro_tree.find_pairs(split, 'blur_gamma')
+  assert str(error.value).startswith(f'{path} {message}')
 
 
 def test_a_frame_cut_short_after_its_header(split):
-  path = split / "GOPR0001/sharp/000002.png"
+  path = split / 'GOPR0001/sharp/000002.png'
   path.write_bytes(path.read_bytes()[:2000])
-  pair = gopro_tree.find_pairs(split, "blur_gamma")[0]
+  pair = gopro_tree.find_pairs(split, 'blur_gamma')[0]
   with pytest.raises(UserError) as error:
     gopro_tree.read_pair(pair)
-  assert str(error.value).startswith(f"{path} cannot be read (")
-  assert "\n" not in str(error.value)
+  assert str(error.value).startswith(f'{path} cannot be read (')
+  assert '\n' not in str(error.value)
