@@ -1,4 +1,7 @@
-"""Trains a network: python run_train.py --config=configs/gfn.py --workdir=W --config.data_dir=DIR."""
+"""Trains a network.
+
+python run_train.py --config=configs/gfn.py --workdir=W --config.data_dir=DIR
+"""
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -13,7 +16,7 @@ flags.mark_flags_as_required(['config', 'workdir'])
 
 def main(_):
   """Flags to a call."""
-  logging.set_verbosity(logging.INFO)
+  logging.set_verbosity(logging.WARNING)  # Orbax reports every save at length
   overrides = config_flags.get_override_values(flags.FLAGS['config'])
   train.train_and_evaluate(CONFIG.value, WORKDIR.value, overrides)
 

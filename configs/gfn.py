@@ -54,6 +54,7 @@ def get_config(variant=''):
 
   config.data_dir = ''  # what data_prep.lr_gopro wrote
   config.batch_size = 16  # over all devices
+  config.crop_size = 0  # LR pixels; 0: whole patches
   config.shuffle_buffer = 2048  # encoded records in host memory, about 150 kB each
   config.steps_per_epoch = 0  # 0: every patch once
 

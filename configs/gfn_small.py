@@ -13,12 +13,13 @@ def get_config():
   config = gfn.get_config()
   config.model.update(features=16, deblur_blocks=2, sr_blocks=3, reconstruction_blocks=3)
   config.batch_size = 8
+  config.crop_size = 32
   config.shuffle_buffer = 512
   config.steps_per_epoch = 100
 
   config.phases = ConfigDict()
-  config.phases.phase_1 = gfn.phase(False, 4, 1e-3, 0.5, 2, lr_weight=0.5)
-  config.phases.phase_2 = gfn.phase(True, 4, 5e-4, 0.5, 2, lr_weight=0.5, reset_optimizer=True)
+  config.phases.phase_1 = gfn.phase(False, 6, 2e-3, 0.5, 3, lr_weight=0.5)
+  config.phases.phase_2 = gfn.phase(True, 6, 1e-3, 0.5, 2, lr_weight=0.5, reset_optimizer=True)
 
   config.log_every = 20
   config.checkpoint_every = 100

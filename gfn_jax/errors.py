@@ -15,7 +15,7 @@ class UserError(ValueError):
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-  """Turns a `UserError` or Ctrl-C raised in the block into one line on stderr and an exit status."""
+  """Turns a `UserError` or Ctrl-C in the block into one line on stderr and an exit status."""
   try:
     yield
   except UserError as error:

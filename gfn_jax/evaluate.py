@@ -1,11 +1,12 @@
 """Scores of a network on a test set, beside bicubic, in the form of the papers' tables."""
 
 import csv
+import dataclasses
 import json
 import os
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from gfn_jax.errors import UserError
 from gfn_jax.imresize import imresize
 from gfn_jax.models.gfn import SCALE
 from gfn_jax.restore import Restorer
-from gfn_jax.weights import param_count
+from gfn_jax.weights import file_sha256, param_count
 
 
 def bicubic(lr_blur: np.ndarray) -> np.ndarray:
@@ -27,13 +28,98 @@ def bicubic(lr_blur: np.ndarray) -> np.ndarray:
   return metrics.to_uint8(imresize(lr_blur.astype(np.float64), SCALE))
 
 
-def folder_pairs(
-  input_dir: str | os.PathLike, target_dir: str | os.PathLike
-) -> Iterator[dict[str, np.ndarray | str]]:
-  """Test images from two folders, paired by name: `name`, `lr_blur` and `hr`, uint8."""
-  for name, input_path, target_path in folders.pair_images(input_dir, target_dir):
-    lr_blur, hr = folders.read_rgb(input_path), folders.read_rgb(target_path)
-    yield {'name': name, 'lr_blur': lr_blur, 'hr': hr}
+@dataclasses.dataclass(frozen=True)
+class TestSet:
+  """Images to evaluate on.
+
+  Attributes:
+    images: dicts with `name`, `lr_blur` `[h, w, 3]` and `hr` `[4h, 4w, 3]`, uint8 or float in
+      [0, 1]; can be gone through once.
+    count: how many there are.
+    facts: where they come from, for the record.
+  """
+
+  images: Iterable[Mapping[str, Any]]
+  count: int
+  facts: Mapping[str, Any]
+
+
+def folder_test_set(
+  input_dir: str | os.PathLike, target_dir: str | os.PathLike, limit: int = 0
+) -> TestSet:
+  """Test images of two folders, paired by name; the first `limit` of them, or all.
+
+  Raises:
+    UserError: naming every file without a partner.
+  """
+  pairs = folders.pair_images(input_dir, target_dir)[: limit or None]
+  images = (
+    {'name': name, 'lr_blur': folders.read_rgb(input_path), 'hr': folders.read_rgb(target_path)}
+    for name, input_path, target_path in pairs
+  )
+  facts = {'input_dir': os.path.abspath(input_dir), 'target_dir': os.path.abspath(target_dir)}
+  return TestSet(images, len(pairs), facts)
+
+
+def tfrecord_test_set(data_dir: str | os.PathLike, limit: int = 0) -> TestSet:
+  """The test split of a dataset that `data_prep` built; its first `limit` images, or all.
+
+  Raises:
+    UserError: if there is no such dataset or split, or TensorFlow is missing.
+  """
+  dataset = open_dataset(data_dir)
+  count = dataset.num_examples('test')
+  facts = {'dataset': dataset.path, **dataset.metadata}
+  return TestSet(dataset.images('test', limit), min(limit or count, count), facts)
+
+
+def open_dataset(data_dir: str | os.PathLike):
+  """A `TFRecordDataset`; TensorFlow is imported here, and only here.
+
+  Raises:
+    UserError: if there is no dataset, or TensorFlow is missing.
+  """
+  if not data_dir:
+    raise UserError('no dataset: pass --config.data_dir=DIR, built by data_prep.lr_gopro')
+  try:
+    from gfn_jax.data.tfrecords import TFRecordDataset
+  except ImportError as error:
+    raise UserError(f"TFRecords need {error.name}: pip install 'gfn_jax[train]'") from error
+  return TFRecordDataset(data_dir)
+
+
+def data_dir_of(workdir: str | os.PathLike) -> str:
+  """The dataset on which a run was trained, from its `config.json`.
+
+  Raises:
+    UserError: if the folder is not a run's.
+  """
+  try:
+    with open(os.path.join(workdir, 'config.json')) as file:
+      return json.load(file)['data_dir']
+  except (OSError, ValueError, KeyError) as error:
+    raise UserError(f'{os.fspath(workdir)} is not the folder of a run: {error}') from error
+
+
+def evaluate_and_report(
+  weights: str | os.PathLike, test_set: TestSet, protocol: str, output_dir: str | os.PathLike
+) -> None:
+  """Evaluates weights, writes the images, `images.csv` and `summary.json`, and prints the table.
+
+  Raises:
+    UserError: for unreadable weights or images that do not fit each other.
+  """
+  restorer = Restorer.from_pretrained(weights)
+  image_dir = os.path.join(output_dir, 'images')
+  os.makedirs(image_dir, exist_ok=True)
+  rows = evaluate(restorer, test_set.images, protocol, output_dir=image_dir, total=test_set.count)
+  methods = summarize(rows, restorer)
+  facts = {'protocol': protocol, 'data': dict(test_set.facts)}
+  facts['weights'] = {'path': os.path.abspath(weights), 'sha256': file_sha256(weights)}
+  write_results(output_dir, rows, methods, facts)
+  print(f'{len(rows)} images, protocol {protocol}, {jax.devices()[0].device_kind}\n')
+  print(format_table(methods))
+  print(f'\nimages, images.csv and summary.json are in {os.fspath(output_dir)}')
 
 
 def evaluate(
@@ -54,8 +140,8 @@ def evaluate(
     total: number of images, for the progress bar.
 
   Returns:
-    For each image `name`, `psnr`, `ssim`, `bicubic_psnr`, `bicubic_ssim`, and `seconds`, the time of
-    the network's forward pass with the transfers, after compilation.
+    For each image `name`, `psnr`, `ssim`, `bicubic_psnr`, `bicubic_ssim`, and `seconds`: the time
+    of the network's forward pass with the transfers, after compilation.
 
   Raises:
     UserError: if a target is not 4 times as large as its input, or no image came.

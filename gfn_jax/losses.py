@@ -1,4 +1,4 @@
-"""Training losses. Each takes a model's output and the batch, and returns the loss and its terms."""
+"""Training losses. Each takes a model's output and the batch, and gives the loss and its terms."""
 
 import jax
 import jax.numpy as jnp

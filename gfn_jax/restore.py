@@ -47,7 +47,7 @@ class Restorer:
 
   def __init__(self, model: nn.Module, params: Any):
     self.model = model
-    self.params = jax.device_put(params)
+    self.params = jax.device_put(params, jax.local_devices()[0])
 
   @classmethod
   def from_pretrained(cls, path: str | os.PathLike) -> 'Restorer':

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import logging
 from tqdm import tqdm
 
 from gfn_jax import evaluate, losses, metrics, parallel, schedules
@@ -24,10 +23,22 @@ from gfn_jax.metric_writer import MetricWriter
 from gfn_jax.models import create_model
 from gfn_jax.restore import Restorer, to_float
 from gfn_jax.train_state import TrainState
-from gfn_jax.weights import param_count, save_weights
+from gfn_jax.weights import param_count, param_shapes, save_weights
 
-RESUME_KEYS = ('batch_size', 'model', 'optimizer', 'phases', 'seed', 'steps_per_epoch')
+RESUME_KEYS = (
+  'batch_size',
+  'crop_size',
+  'model',
+  'optimizer',
+  'phases',
+  'seed',
+  'shuffle_buffer',
+  'steps_per_epoch',
+)
 """Settings that must not change when a run is continued."""
+
+WEIGHTS_FILE = 'weights.safetensors'
+"""The newest weights in a run's folder."""
 
 
 def train_step(
@@ -66,15 +77,15 @@ def train_step(
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
 
-  norms = {f'grad_norm/{module}': optax.global_norm(grad) for module, grad in grads.items()}
-  scalars = {'loss': loss, **terms, 'learning_rate': rate, 'grad_norm': optax.global_norm(grads)}
+  norms = {f'grad_norm/{module}': optax.tree.norm(grad) for module, grad in grads.items()}
+  scalars = {'loss': loss, **terms, 'learning_rate': rate, 'grad_norm': optax.tree.norm(grads)}
   return TrainState(state.step + 1, params, opt_state), scalars | norms
 
 
 def make_optimizer(
   b1: float, b2: float, eps: float, clip_norm: float
 ) -> optax.GradientTransformation:
-  """Adam without its learning rate, after clipping by the global norm (`clip_norm` 0: unclipped)."""
+  """Adam without its learning rate, after clipping by the global norm (0: no clipping)."""
   clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
   return optax.chain(clip, optax.scale_by_adam(b1, b2, eps))
 
@@ -82,9 +93,12 @@ def make_optimizer(
 def create_train_state(
   model: nn.Module, optimizer: optax.GradientTransformation, seed: int
 ) -> TrainState:
-  """The state before the first step."""
-  lr_blur = jnp.zeros((1, 16, 16, 3))
-  params = jax.jit(model.init)(jax.random.key(seed), lr_blur)['params']
+  """The state before the first step, a function of the seed."""
+  # XLA's CPU backend takes 20 s to optimise the random numbers that are drawn here only once.
+  on_cpu = jax.default_backend() == 'cpu'
+  options = {'xla_backend_optimization_level': 0} if on_cpu else None
+  init = jax.jit(model.init, compiler_options=options)
+  params = init(jax.random.key(seed), jnp.zeros((1, 16, 16, 3)))['params']
   return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
@@ -108,7 +122,7 @@ def train_and_evaluate(
   """Trains a network through its phases, or continues a run where its last checkpoint is.
 
   Writes into `workdir`: `config.json` and `overrides.json`, `checkpoints/`, `metrics.jsonl`,
-  `tensorboard/`, and `weights.safetensors` with its card, at each evaluation and at the end.
+  `tensorboard/`, and `weights.safetensors` with its card, anew with each checkpoint.
 
   Args:
     config: as in `configs/gfn.py`.
@@ -132,16 +146,15 @@ def train_and_evaluate(
     first_step = int(state.step)
     _write_json(os.path.join(workdir, 'config.json'), config)
     _write_json(os.path.join(workdir, 'overrides.json'), dict(overrides or {}))
-    logging.info(
-      '%s with %s parameters, step %d of %d, on %d %s',
-      type(run.model).__name__, f'{param_count(state.params):,}', first_step, run.last_step,
-      jax.device_count(), jax.devices()[0].device_kind,
-    )  # fmt: skip
+    _say(
+      f'{type(run.model).__name__}, {param_count(state.params):,} parameters, step {first_step} of '
+      f'{run.last_step}, on {jax.device_count()} x {jax.devices()[0].device_kind}'
+    )
     with MetricWriter(workdir, first_step) as run.writer, run.progress_bar(first_step):
       batches = run.batches(first_step)
       for number in range(len(run.phases)):
         state = run.train_phase(number, state, batches)
-    run.finish(state)
+  _say(f'trained {run.last_step} steps: {os.path.join(workdir, WEIGHTS_FILE)}')
   return state
 
 
@@ -150,7 +163,7 @@ class _Run:
 
   def __init__(self, config: dict[str, Any], workdir: str | os.PathLike):
     self.config, self.workdir = config, os.fspath(workdir)
-    self.dataset = _open_dataset(config['data_dir'])
+    self.dataset = evaluate.open_dataset(config['data_dir'])
     self.steps_per_epoch = config['steps_per_epoch'] or (
       self.dataset.num_examples('train') // config['batch_size']
     )
@@ -172,6 +185,7 @@ class _Run:
       start_step=start_step,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
+      crop_size=self.config['crop_size'],
       shuffle_buffer=self.config['shuffle_buffer'],
     )
 
@@ -199,7 +213,7 @@ class _Run:
         lr_weight=phase['lr_weight'],
       )
     )
-    logging.info('phase %d: steps %d to %d, compiling', number + 1, step + 1, end)
+    _say(f'phase {number + 1}: steps {step + 1} to {end}; compiling the first')
     window = _Window(self.config['batch_size'])
     while step < end:
       state, scalars = step_fn(state, parallel.shard(next(batches)))
@@ -220,7 +234,7 @@ class _Run:
       means = window.means()
       self.writer.write_scalars(step, means)
       self.bar.set_postfix(
-        loss=f'{means["loss"]:.3g}', images_per_second=means['images_per_second']
+        loss=f'{means["loss"]:.3g}', images_per_second=means['images_per_second'], refresh=False
       )
     if due('eval_every'):
       window.flush()
@@ -229,6 +243,7 @@ class _Run:
     if due('checkpoint_every') or step == self.last_step:
       window.flush()
       self.checkpointer.save(state)
+      self.save_weights(number, step, state)
       window.restart()
 
   def phase_model(self, number: int) -> nn.Module:
@@ -237,7 +252,7 @@ class _Run:
   def evaluate(self, number: int, step: int, state: TrainState) -> None:
     limit, protocol = self.config['eval_images'], self.config['protocol']
     if not self.dataset.num_examples('test'):
-      logging.warning('the dataset has no test images: not evaluating')
+      _say('the dataset has no test images: not evaluating')
       return
     images = list(self.dataset.images('test', limit))
     restorer = Restorer(self.phase_model(number), state.params)
@@ -249,25 +264,19 @@ class _Run:
     self.scores = {'step': step, 'protocol': protocol, 'images': len(images)} | scalars
     self.writer.write_scalars(step, scalars)
     self.writer.write_image(step, 'test/bicubic_restored_hr', _side_by_side(restorer, images[0]))
-    logging.info(
-      'step %d: PSNR %.2f dB, bicubic %.2f dB (%d test images, protocol %s)',
-      step, network['psnr'], bicubic['psnr'], len(images), protocol,
-    )  # fmt: skip
-    self.save_weights(number, step, state)
+    _say(
+      f'step {step}: PSNR {network["psnr"]:.2f} dB, bicubic {bicubic["psnr"]:.2f} dB '
+      f'({len(images)} test images, protocol {protocol})'
+    )
 
   def save_weights(self, number: int, step: int, state: TrainState) -> None:
     if jax.process_index() != 0:
       return
     card = {'step': step, 'data': self.dataset.metadata, 'scores': self.scores}
     model_config = self.config['model'] | self.phases[number]['model']
-    path = os.path.join(self.workdir, 'weights.safetensors')
-    save_weights(path, jax.device_get(state.params), model_config, card)
-
-  def finish(self, state: TrainState) -> None:
-    self.save_weights(len(self.phases) - 1, int(state.step), state)
-    logging.info(
-      'trained %d steps: %s', int(state.step), os.path.join(self.workdir, 'weights.safetensors')
-    )
+    used = param_shapes(create_model(**model_config))  # not the gate, before it is switched on
+    params = jax.device_get({module: state.params[module] for module in used})
+    save_weights(os.path.join(self.workdir, WEIGHTS_FILE), params, model_config, card)
 
 
 class _Window:
@@ -308,21 +317,15 @@ class _Window:
     return means | {'images_per_second': round(speed, 2)}
 
 
-def _open_dataset(data_dir: str):
-  try:
-    from gfn_jax.data.tfrecords import TFRecordDataset
-  except ImportError as error:
-    raise UserError(
-      f"training from TFRecords needs {error.name}: pip install 'gfn_jax[train]'"
-    ) from error
-  if not data_dir:
-    raise UserError('no training data: pass --config.data_dir=DIR, built by data_prep.lr_gopro')
-  return TFRecordDataset(data_dir)
-
-
 def _side_by_side(restorer: Restorer, image: Mapping[str, Any]) -> np.ndarray:
   lr_blur, hr = image['lr_blur'], metrics.to_uint8(image['hr'])
   return np.concatenate([evaluate.bicubic(lr_blur), restorer(lr_blur), hr], axis=1)
+
+
+def _say(line: str) -> None:
+  """Prints a line above the progress bar."""
+  if jax.process_index() == 0:
+    tqdm.write(line, file=sys.stderr)
 
 
 def _write_json(path: str, value: Any) -> None:

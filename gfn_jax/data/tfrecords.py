@@ -4,6 +4,7 @@ Order and augmentation are pure functions of (seed, pass, example): a run that s
 sees the batches that an uninterrupted run sees there, on any number of processes.
 """
 
+import functools
 import os
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from gfn_jax.errors import UserError
+from gfn_jax.models.gfn import SCALE
 
 tf.config.set_visible_devices([], 'GPU')  # TensorFlow would take all the memory that JAX needs
 
@@ -51,6 +53,7 @@ class TFRecordDataset:
     batch_size: int,
     seed: int,
     *,
+    crop_size: int = 0,
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
@@ -65,6 +68,8 @@ class TFRecordDataset:
     Args:
       batch_size: examples in a global batch, over all processes.
       seed: of the order and the augmentation.
+      crop_size: side of a random crop, in LR pixels, the same for all images of an example; 0 takes
+        whole patches.
       start_step: how many batches to pass over; none of their images is decoded.
       process_index: this process's number.
       process_count: number of processes; each gets every `process_count`-th example.
@@ -75,7 +80,7 @@ class TFRecordDataset:
       as stored: uint8, or float32 in [0, 1].
 
     Raises:
-      UserError: if the split has less than one batch, or a file is damaged.
+      UserError: if the split has less than one batch, a crop does not fit, or a file is damaged.
     """
     count = self.num_examples('train')
     if count < batch_size:
@@ -89,7 +94,8 @@ class TFRecordDataset:
 
     dataset = tf.data.Dataset.range(first_pass, np.iinfo(np.int64).max).flat_map(one_pass)
     dataset = dataset.skip(skipped_steps * batch_size).shard(process_count, process_index)
-    dataset = dataset.map(self._decode_and_augment, tf.data.AUTOTUNE, deterministic=True)
+    decode = functools.partial(self._decode_and_augment, crop_size)
+    dataset = dataset.map(decode, tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size // process_count, drop_remainder=True)
     yield from self._iterate(dataset.prefetch(tf.data.AUTOTUNE))
 
@@ -124,7 +130,7 @@ class TFRecordDataset:
       raise UserError(f'{self.path} is damaged, build it again: {reason}') from e
 
   def _shuffled_records(self, seed: tf.Tensor, shuffle_buffer: int) -> tf.data.Dataset:
-    """(augmentation seed, record) of all train records, in an order that `seed`, int64 [2], gives."""
+    """(augmentation seed, record) of every train record, in the order of `seed`, int64 [2]."""
     files = tf.constant(self._files('train'))
     lengths = self._info.splits['train'].shard_lengths
     offsets = tf.constant(np.cumsum([0, *lengths[:-1]]), tf.int64)
@@ -134,17 +140,42 @@ class TFRecordDataset:
 
     shards = tf.random.experimental.stateless_shuffle(tf.range(len(lengths)), seed)
     records = tf.data.Dataset.from_tensor_slices(shards)
-    records = records.interleave(read, cycle_length=_OPEN_FILES, deterministic=True)
+    records = records.interleave(read, cycle_length=_OPEN_FILES)
     shuffle_seed = tf.random.stateless_uniform([], seed, maxval=2**62, dtype=tf.int64)
     records = records.shuffle(shuffle_buffer, shuffle_seed, reshuffle_each_iteration=False)
     return records.map(
       lambda index, record: (tf.random.experimental.stateless_fold_in(seed, index), record)
     )
 
-  def _decode_and_augment(self, seed: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+  def _decode_and_augment(
+    self, crop_size: int, seed: tf.Tensor, record: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
     example = self._info.features.deserialize_example(record)
+    images = {key: example[key] for key in IMAGES}
+    if crop_size:
+      images = random_crop(images, crop_size, tf.random.experimental.stateless_fold_in(seed, 0))
     symmetry = tf.random.stateless_uniform([], seed, maxval=8, dtype=tf.int32)
-    return {key: apply_symmetry(example[key], symmetry) for key in IMAGES}
+    return {key: apply_symmetry(image, symmetry) for key, image in images.items()}
+
+
+def random_crop(images: dict[str, tf.Tensor], size: int, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+  """Crops all images of an example alike.
+
+  Args:
+    images: `lr_blur` and `lr` `[h, w, C]`, `hr` `[4h, 4w, C]`.
+    size: side of the crop in LR pixels, at most h and w.
+    seed: integer `[2]`.
+
+  Returns:
+    `lr_blur` and `lr` `[size, size, C]`, `hr` `[4 size, 4 size, C]`.
+  """
+  corners = tf.shape(images['lr_blur'])[:2] - size + 1  # how many there are along each axis
+  y, x = tf.unstack(tf.random.stateless_uniform([2], seed, maxval=2**30, dtype=tf.int32) % corners)
+
+  def crop(image: tf.Tensor, scale: int) -> tf.Tensor:
+    return tf.image.crop_to_bounding_box(image, scale * y, scale * x, scale * size, scale * size)
+
+  return {key: crop(image, SCALE if key == 'hr' else 1) for key, image in images.items()}
 
 
 def apply_symmetry(image: tf.Tensor, symmetry: tf.Tensor | int) -> tf.Tensor:
@@ -163,8 +194,8 @@ def _find_dataset(path: str) -> str:
   if len(found) == 1:
     return found[0]
   if found:
-    raise UserError(f'{path} holds several datasets, name one: {", ".join(sorted(found)[:5])}')
+    raise UserError(f'{path} holds several datasets; name one: {", ".join(sorted(found)[:5])}')
   raise UserError(
-    f'no dataset in {path!r}: build one with `python -m data_prep.lr_gopro --manual_dir=GOPRO_Large '
-    '--data_dir=DIR` and pass --config.data_dir=DIR'
+    f'no dataset in {path!r}: build one with `python -m data_prep.lr_gopro '
+    '--manual_dir=GOPRO_Large --data_dir=DIR` and pass --config.data_dir=DIR'
   )

@@ -46,6 +46,7 @@ class ResBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
     y = self.act(self.conv(self.features, (3, 3), padding=1, name='conv1')(x))
     y = self.conv(self.features, (3, 3), padding=1, kernel_init=self.last_init, name='conv2')(y)
     return x + y
@@ -83,7 +84,7 @@ def resize_bilinear(x: jax.Array, height: int, width: int) -> jax.Array:
 
 
 def he_init(mode: str, scale: float = 1.0) -> nn.initializers.Initializer:
-  """He et al. 2015, normal, with standard deviation `scale * sqrt(2 / fan)`; `mode` is the fan's."""
+  """He et al. 2015: normal, deviation `scale * sqrt(2 / fan)`, with the fan that `mode` names."""
   return nn.initializers.variance_scaling(2.0 * scale**2, mode, 'normal')
 
 

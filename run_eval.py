@@ -1,0 +1,59 @@
+"""Evaluates a network on a test set, or restores photos with it.
+
+python run_eval.py --workdir=W                                   # the run's own test split
+python run_eval.py --config=configs/gfn.py --config.data_dir=DIR --weights=FILE --output_dir=O
+python run_eval.py --input_dir=LR --target_dir=HR --weights=FILE --output_dir=O
+python run_eval.py --input_dir=PHOTOS --weights=FILE --output_dir=O
+"""
+
+import os
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from gfn_jax import evaluate, metrics
+from gfn_jax.errors import UserError, exit_on_user_error
+from gfn_jax.restore import Restorer, restore_files
+
+config_flags.DEFINE_config_file('config', None, 'Experiment; default: the one of --workdir.')
+flags.DEFINE_string('workdir', None, 'Folder of a training run, whose newest weights are taken.')
+flags.DEFINE_string('weights', None, 'A .safetensors file, in place of those of --workdir.')
+flags.DEFINE_string('input_dir', None, 'Blurred photos: a folder, or one file to restore.')
+flags.DEFINE_string('target_dir', None, 'Their sharp versions, 4 times larger, of the same names.')
+flags.DEFINE_string('output_dir', None, 'For images and results; default: WORKDIR/eval.')
+flags.DEFINE_enum('protocol', 'gfn', sorted(metrics.PROTOCOLS), 'How images are compared.')
+flags.DEFINE_integer('limit', 0, 'How many test images; 0: all.', lower_bound=0)
+
+
+def main(_):
+  """Flags to a call."""
+  logging.set_verbosity(logging.WARNING)
+  args = flags.FLAGS
+  if not (args.weights or args.workdir):
+    raise UserError(
+      'no weights: pass --weights=FILE or --workdir=W. run_train.py makes them, `make demo` small '
+      'ones in ten minutes'
+    )
+  output_dir = args.output_dir or (args.workdir and os.path.join(args.workdir, 'eval'))
+  if not output_dir:
+    raise UserError('pass --output_dir=O, where the restored images go')
+  weights = args.weights or os.path.join(args.workdir, 'weights.safetensors')
+  if args.input_dir and not args.target_dir:
+    restore_files(Restorer.from_pretrained(weights), args.input_dir, output_dir)
+    return
+  if args.target_dir and not args.input_dir:
+    raise UserError('--target_dir needs --input_dir, the blurred photos')
+  if args.input_dir:
+    test_set = evaluate.folder_test_set(args.input_dir, args.target_dir, args.limit)
+  elif args.config is not None:
+    test_set = evaluate.tfrecord_test_set(args.config.data_dir, args.limit)
+  elif args.workdir:
+    test_set = evaluate.tfrecord_test_set(evaluate.data_dir_of(args.workdir), args.limit)
+  else:
+    raise UserError('no test images: pass --config and --config.data_dir, or --input_dir')
+  evaluate.evaluate_and_report(weights, test_set, args.protocol, output_dir)
+
+
+if __name__ == '__main__':
+  with exit_on_user_error():
+    app.run(main)

@@ -1,0 +1,149 @@
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from gfn_jax.data import folders
+from gfn_jax.errors import UserError
+
+
+def photograph():
+  return np.ascontiguousarray(data.astronaut()[:20, :30])
+
+
+def touch(folder, *names):
+  folder.mkdir(exist_ok=True)
+  for name in names:
+    (folder / name).write_bytes(b'')
+  return folder
+
+
+def test_images_are_listed_by_name_whatever_their_extension(tmp_path):
+  touch(tmp_path, 'b.png', 'a.JPG', 'c.tiff', 'c.txt', 'd.Jpeg', 'e.webp', 'f.bmp', 'g.npz', 'png')
+  names = [os.path.relpath(path, tmp_path) for path in folders.list_images(tmp_path)]
+  assert names == ['a.JPG', 'b.png', 'c.tiff', 'd.Jpeg', 'e.webp', 'f.bmp']
+  assert folders.list_images(str(tmp_path)) == folders.list_images(tmp_path)
+
+
+def test_a_file_stands_for_itself(tmp_path):
+  touch(tmp_path, 'photo')
+  assert folders.list_images(tmp_path / 'photo') == [str(tmp_path / 'photo')]
+
+
+def test_nothing_to_list(tmp_path):
+  with pytest.raises(UserError, match='no such file or folder: .*/none$'):
+    folders.list_images(tmp_path / 'none')
+  touch(tmp_path, 'notes.txt')
+  with pytest.raises(UserError, match=f'no image in {tmp_path}; known are .png, .jpg'):
+    folders.list_images(tmp_path)
+
+
+def test_stem():
+  assert folders.stem('a.b/c/IMG.0001.jpeg') == 'IMG.0001'
+
+
+def test_pairs_are_made_by_name_and_sorted(tmp_path):
+  inputs = touch(tmp_path / 'in', '2.png', '10.png', '1.jpg')
+  targets = touch(tmp_path / 'out', '1.png', '2.PNG', '10.tif', 'readme.md')
+  assert folders.pair_images(inputs, targets) == [
+    ('1', str(inputs / '1.jpg'), str(targets / '1.png')),
+    ('10', str(inputs / '10.png'), str(targets / '10.tif')),
+    ('2', str(inputs / '2.png'), str(targets / '2.PNG')),
+  ]
+
+
+def test_every_image_without_a_partner_is_named(tmp_path):
+  inputs = touch(tmp_path / 'in', '1.png', '2.png', '3.png')
+  targets = touch(tmp_path / 'out', '2.png', '4.png')
+  with pytest.raises(UserError) as error:
+    folders.pair_images(inputs, targets)
+  assert str(error.value) == (
+    'files without a partner of the same name: '
+    f'{inputs / "1.png"}, {inputs / "3.png"}, {targets / "4.png"}'
+  )
+
+
+@pytest.mark.parametrize('side', ['in', 'out'])
+def test_two_images_of_one_name(tmp_path, side):
+  for folder in ('in', 'out'):
+    touch(tmp_path / folder, '1.png')
+  touch(tmp_path / side, '1.jpg')
+  with pytest.raises(
+    UserError, match=f'two images of one name: .*/{side}/1.jpg and .*{side}/1.png'
+  ):
+    folders.pair_images(tmp_path / 'in', tmp_path / 'out')
+
+
+@pytest.mark.parametrize('extension', ['png', 'bmp', 'tiff'])
+def test_rgb_is_read_as_it_is(tmp_path, extension):
+  Image.fromarray(photograph()).save(tmp_path / f'x.{extension}')
+  read = folders.read_rgb(tmp_path / f'x.{extension}')
+  np.testing.assert_array_equal(read, photograph(), strict=True)
+
+
+def test_grey_becomes_rgb(tmp_path):
+  grey = photograph()[..., 1]
+  Image.fromarray(grey).save(tmp_path / 'x.png')
+  expected = np.stack([grey, grey, grey], axis=-1)
+  np.testing.assert_array_equal(folders.read_rgb(tmp_path / 'x.png'), expected, strict=True)
+
+
+def test_jpeg_is_read(tmp_path):
+  Image.fromarray(photograph()).save(tmp_path / 'x.jpg', quality=95, subsampling=0)
+  read = folders.read_rgb(tmp_path / 'x.jpg')
+  assert np.abs(read.astype(int) - photograph()).mean() < 3
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'P', '1', 'I;16'])
+def test_other_modes_are_refused(tmp_path, mode):
+  if mode == 'I;16':
+    image = Image.fromarray(photograph()[..., 0].astype(np.uint16) * 257)
+  else:
+    image = Image.fromarray(photograph()).convert(mode)
+  image.save(tmp_path / 'x.png')
+  with pytest.raises(UserError, match=f'x.png is {mode}; convert it to 8-bit RGB first'):
+    folders.read_rgb(tmp_path / 'x.png')
+
+
+@pytest.mark.parametrize('extension', ['png', 'jpg', 'bmp', 'webp', 'tif'])
+def test_truncated_files(tmp_path, extension):
+  path = tmp_path / f'x.{extension}'
+  Image.fromarray(photograph()).save(path)
+  content = path.read_bytes()
+  for size in (0, 5, len(content) // 2):
+    path.write_bytes(content[:size])
+    with pytest.raises(UserError, match=f'x.{extension} cannot be read: .+'):
+      folders.read_rgb(path)
+
+
+def test_files_that_are_no_images(tmp_path):
+  (tmp_path / 'x.png').write_text('hello')
+  for path in (tmp_path / 'x.png', tmp_path / 'none.png', tmp_path):
+    with pytest.raises(UserError, match=f'{path} cannot be read: .+'):
+      folders.read_rgb(path)
+
+
+def test_write_png_is_lossless_and_leaves_nothing_else(tmp_path):
+  path = tmp_path / 'x.png'
+  path.write_bytes(b'an older image')
+  folders.write_png(path, photograph())
+  np.testing.assert_array_equal(folders.read_rgb(path), photograph(), strict=True)
+  assert os.listdir(tmp_path) == ['x.png']
+
+
+def test_a_write_that_fails_leaves_the_old_image(tmp_path, monkeypatch):
+  path = tmp_path / 'x.png'
+  folders.write_png(path, photograph())
+  before = path.read_bytes()
+
+  def full_disk(self, target, **_):
+    with open(target, 'wb') as file:
+      file.write(b'half an image')
+    raise OSError('no space left on device')
+
+  monkeypatch.setattr(Image.Image, 'save', full_disk)
+  with pytest.raises(OSError, match='no space left'):
+    folders.write_png(path, photograph() // 2)
+  assert path.read_bytes() == before

@@ -1,0 +1,305 @@
+import dataclasses
+import functools
+import pathlib
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from skimage import data
+
+from gfn_jax.errors import UserError
+from gfn_jax.models import GFN, create_model
+from tests.models import original_weights
+
+FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
+TOLERANCE = 5e-5  # of the expected output's standard deviation
+
+small_gfn = functools.partial(
+  GFN, features=8, deblur_blocks=1, sr_blocks=1, reconstruction_blocks=1
+)
+
+
+@functools.cache
+def init(model, seed=0):
+  return jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, 8, 8, 3)))['params']
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def apply(model, params, x):
+  return model.apply({'params': params}, x)
+
+
+def param_shapes(model):
+  return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))['params']
+
+
+def flatten(params):
+  return flax.traverse_util.flatten_dict(params, sep='.')
+
+
+def photograph(h=32, w=24):
+  return data.astronaut()[100 : 100 + h, 200 : 200 + w][None] / np.float32(255)
+
+
+def assert_close(actual, expected):
+  deviation = np.std(expected)
+  assert actual.shape == expected.shape
+  np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * deviation)
+
+
+class TestParity:
+  """The outputs of the original networks, for weights filled by a formula."""
+
+  @pytest.fixture(scope='class')
+  def params(self):
+    return original_weights.original_params(param_shapes(GFN()))
+
+  @staticmethod
+  def load(name):
+    with np.load(FIXTURES / f'{name}.npz') as file:  # NCHW
+      return {key: file[key].transpose(0, 2, 3, 1) for key in file.files}
+
+  @pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+      ('gfn_ungated', {'gated': False}),
+      ('gfn_g3d_gated', {'gate_recursions': 3}),
+      ('gfn_gated_test_oddsize', {'size_mode': 'resize'}),
+    ],
+  )
+  def test_images(self, params, name, options):
+    expected = self.load(name)
+    out = apply(GFN(**options), params, expected['x'])
+    assert_close(out.hr, expected['sr'])
+    assert_close(out.lr, expected['deblur'])
+
+  def test_images_and_features(self, params):
+    expected = self.load('gfn_gated') | self.load('gfn_features')
+
+    @jax.jit
+    def apply_with_features(params, x):
+      names = ('deblur', 'sr_feature')
+      capture = lambda module, method: module.name in names and method == '__call__'
+      out, state = GFN().apply({'params': params}, x, capture_intermediates=capture)
+      f_deblur, _ = state['intermediates']['deblur']['__call__'][0]
+      return out, f_deblur, state['intermediates']['sr_feature']['__call__'][0]
+
+    out, f_deblur, f_sr = apply_with_features(params, expected['x'])
+    assert_close(out.hr, expected['sr'])
+    assert_close(out.lr, expected['deblur'])
+    assert_close(f_deblur, expected['deblur_feature'])
+    assert_close(f_sr, expected['sr_feature'])
+
+
+@pytest.mark.parametrize(
+  'options', [{}, {'gate_recursions': 3}, {'size_mode': 'resize'}, {'initialization': 'authors'}]
+)
+def test_parameter_counts(options):
+  shapes = param_shapes(GFN(**options))
+  counts = {
+    module: sum(leaf.size for leaf in jax.tree.leaves(tree)) for module, tree in shapes.items()
+  }
+  assert counts == {
+    'deblur': 10_568_579,
+    'sr_feature': 637_248,
+    'gate': 79_680,
+    'reconstruction': 924_931,
+  }
+  assert sum(counts.values()) == 12_210_438
+  assert len(jax.tree.leaves(shapes)) == 168
+
+
+@pytest.mark.parametrize('size_mode', ['pad', 'resize'])
+@pytest.mark.parametrize(('h', 'w'), [(1, 1), (3, 5), (17, 30), (8, 12)])
+def test_any_size(size_mode, h, w):
+  model = small_gfn(size_mode=size_mode)
+  out = apply(model, init(small_gfn()), np.repeat(photograph(h, w), 2, axis=0))
+  assert out.hr.shape == (2, 4 * h, 4 * w, 3)
+  padded = (2, h + -h % 4, w + -w % 4, 3)
+  assert out.lr.shape == (padded if size_mode == 'resize' else (2, h, w, 3))
+  assert np.isfinite(out.hr).all()
+  np.testing.assert_allclose(out.hr[0], out.hr[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(('h', 'w'), [(1, 1), (3, 5), (17, 30)])
+def test_pad_mode_reflects_the_input_and_crops_the_outputs(h, w):
+  model, params, x = small_gfn(), init(small_gfn()), photograph(h, w)
+  padded = np.pad(x, ((0, 0), (0, -h % 4), (0, -w % 4), (0, 0)), mode='reflect')
+  out, whole = apply(model, params, x), apply(model, params, padded)
+  assert whole.lr.shape == padded.shape
+  np.testing.assert_allclose(out.hr, whole.hr[:, : 4 * h, : 4 * w], atol=1e-5)
+  np.testing.assert_allclose(out.lr, whole.lr[:, :h, :w], atol=1e-5)
+
+
+def test_the_size_modes_agree_where_the_size_fits():
+  params, x = init(small_gfn()), photograph(16, 12)
+  pad, resize = (apply(small_gfn(size_mode=mode), params, x) for mode in ('pad', 'resize'))
+  np.testing.assert_array_equal(pad.hr, resize.hr)
+  np.testing.assert_array_equal(pad.lr, resize.lr)
+
+
+def test_images_of_a_batch_are_independent():
+  params, x = init(small_gfn()), photograph(32, 24).reshape(4, 8, 24, 3)
+  together = apply(small_gfn(), params, x)
+  for i in range(4):
+    alone = apply(small_gfn(), params, x[i : i + 1])
+    np.testing.assert_allclose(together.hr[i], alone.hr[0], atol=1e-5)
+    np.testing.assert_allclose(together.lr[i], alone.lr[0], atol=1e-5)
+
+
+def test_bfloat16_computes_close_to_float32_and_keeps_float32_at_both_ends():
+  model = small_gfn(dtype='bfloat16')
+  params, x = init(model), photograph()
+  assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype('float32')}
+  half, full = apply(model, params, x), apply(small_gfn(), params, x)
+  for key in ('hr', 'lr'):
+    a, b = getattr(half, key), getattr(full, key)
+    assert a.dtype == b.dtype == jnp.float32
+    error = np.abs(a - b).mean() / np.std(b)
+    assert 1e-5 < error < 0.02  # the lower bound: it was not computed in float32
+
+
+def test_float32_is_computed_in_float32():
+  params, x = init(small_gfn()), photograph()
+  with jax.enable_x64():
+    wide = jax.tree.map(lambda leaf: leaf.astype(np.float64), jax.device_get(params))
+    exact = small_gfn(dtype='float64').apply({'params': wide}, x.astype(np.float64))
+    exact = jax.device_get(exact)
+  assert_close(apply(small_gfn(), params, x).hr, exact.hr)
+
+
+def test_an_ungated_network_has_no_gate():
+  assert init(small_gfn(gated=False)).keys() == {'deblur', 'sr_feature', 'reconstruction'}
+
+
+def test_an_ungated_network_takes_a_gated_ones_parameters_and_leaves_the_gate_out():
+  gated, ungated, x = small_gfn(), small_gfn(gated=False), photograph()
+  params = init(gated)
+  without_gate = {key: value for key, value in params.items() if key != 'gate'}
+  expected = apply(ungated, without_gate, x)
+  np.testing.assert_array_equal(apply(ungated, params, x).hr, expected.hr)
+  conv2 = params['gate']['conv2']
+  ones = {'kernel': jnp.zeros_like(conv2['kernel']), 'bias': jnp.ones_like(conv2['bias'])}
+  always_one = params | {'gate': params['gate'] | {'conv2': ones}}
+  np.testing.assert_allclose(apply(gated, always_one, x).hr, expected.hr, atol=1e-6)
+  assert np.abs(apply(gated, params, x).hr - expected.hr).max() > 1e-5
+
+
+def test_the_deblurred_image_does_not_depend_on_the_other_modules():
+  params, x = init(small_gfn()), photograph()
+  others = jax.tree.map(jnp.zeros_like, params) | {'deblur': params['deblur']}
+  out, expected = apply(small_gfn(), others, x), apply(small_gfn(), params, x)
+  np.testing.assert_array_equal(out.lr, expected.lr)
+  np.testing.assert_array_equal(out.hr, np.zeros_like(out.hr))
+
+
+def test_every_parameter_gets_a_gradient():
+  model, x = small_gfn(), photograph()
+
+  @jax.jit
+  @jax.grad
+  def grad(params):
+    out = model.apply({'params': params}, x)
+    return jnp.sum(jnp.square(out.hr)) + jnp.sum(jnp.square(out.lr))
+
+  grads = flatten(grad(init(model)))
+  assert [key for key, value in grads.items() if not np.any(value)] == []
+  assert all(np.isfinite(value).all() for value in grads.values())
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_default_initialization_starts_near_the_image_range_with_an_open_gate(seed):
+  model = GFN(deblur_blocks=2, sr_blocks=2, reconstruction_blocks=2)  # as wide as the paper's
+  x = photograph(16, 16)
+  capture = lambda module, method: module.name == 'gate' and method == '__call__'
+
+  @jax.jit
+  def first_outputs(key):
+    params = model.init(key, x)['params']
+    out, state = model.apply({'params': params}, x, capture_intermediates=capture)
+    return out, state['intermediates']['gate']['__call__'][0]
+
+  out, gate = first_outputs(jax.random.key(seed))
+  assert np.mean((out.lr - x) ** 2) < 2
+  assert np.mean((out.hr - x.repeat(4, 1).repeat(4, 2)) ** 2) < 2
+  assert 0.01 < np.std(out.hr) < 1
+  assert np.mean(gate) == pytest.approx(1, abs=0.1)
+  assert np.std(gate) < 0.5
+
+
+def test_default_initialization_scales_residual_branches_and_ends():
+  params = flatten(init(small_gfn(features=32)))
+  for key, value in params.items():
+    value = np.asarray(value)
+    layer, kind = key.rsplit('.', 1)
+    if kind == 'bias':
+      expected = 1 if layer == 'gate.conv2' else 0
+      np.testing.assert_array_equal(value, np.full_like(value, expected))
+      continue
+    k, _, n_in, _ = value.shape
+    small = layer in ('deblur.conv6', 'reconstruction.conv4', 'gate.conv2')
+    small |= 'resblock' in layer and layer.endswith('conv2')
+    scale = 0.1 if small else 2 if 'deconv' in layer else 1
+    deviation = scale * np.sqrt(2 / (k * k * n_in))
+    assert value.std() == pytest.approx(deviation, rel=5 / np.sqrt(2 * value.size)), key
+
+
+def test_authors_initialization():
+  params = flatten(init(small_gfn(features=64, initialization='authors')))
+  bounds = {'deblur.deconv1': 0.02210, 'deblur.deconv2': 0.03125}
+  for key, value in params.items():
+    value = np.asarray(value)
+    layer, kind = key.rsplit('.', 1)
+    if layer in bounds:
+      bound = bounds[layer]
+      assert np.abs(value).max() <= 1.0001 * bound, key
+      assert np.abs(value).max() > (0.999 if kind == 'kernel' else 0.9) * bound, key
+      slack = 5 / np.sqrt(value.size)
+      assert abs(value.mean()) < slack * bound, key
+      assert value.std() == pytest.approx(bound / np.sqrt(3), rel=slack), key
+    elif kind == 'bias':
+      np.testing.assert_array_equal(value, np.zeros_like(value))
+    else:
+      k, _, _, n_out = value.shape
+      deviation = np.sqrt(2 / (k * k * n_out))
+      assert abs(value.mean()) < 5 * deviation / np.sqrt(value.size), key
+      assert value.std() == pytest.approx(deviation, rel=5 / np.sqrt(2 * value.size)), key
+  assert len(params) == 2 * (8 + 6 + 2 + 2 + 2 + 4 + 2)
+
+
+def test_another_seed_gives_other_parameters():
+  one, two = init(small_gfn()), init(small_gfn(), seed=1)
+  kernel = lambda params: np.asarray(params['gate']['conv1']['kernel'])
+  assert np.corrcoef(kernel(one).ravel(), kernel(two).ravel())[0, 1] < 0.2
+  assert np.all(kernel(one) == kernel(init(dataclasses.replace(small_gfn()))))
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'size_mode': 'crop'}, r"size_mode must be one of \('pad', 'resize'\), not 'crop'"),
+    (
+      {'initialization': 'he'},
+      r"initialization must be one of \('scaled', 'authors'\), not 'he'",
+    ),
+  ],
+)
+def test_wrong_options(options, message):
+  with pytest.raises(ValueError, match=message):
+    GFN(**options)
+  with pytest.raises(UserError, match=f"^model 'gfn': {message}"):
+    create_model('gfn', **options)
+
+
+def test_create_model():
+  options = {'features': 8, 'gated': False, 'size_mode': 'resize', 'dtype': 'bfloat16'}
+  assert create_model('gfn', **options) == GFN(**options)
+  with pytest.raises(UserError, match="^unknown model 'GFN'; there are gfn$"):
+    create_model('GFN')
+  with pytest.raises(UserError, match="^model 'gfn' has no option 'feature'; it has .*features"):
+    create_model('gfn', feature=3, features=3)
+  for field in ('parent', 'name'):
+    with pytest.raises((UserError, TypeError)):
+      create_model('gfn', **{field: None})

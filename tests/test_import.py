@@ -1,0 +1,29 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+HEAVY = ['tensorflow', 'tensorflow_datasets', 'torch', 'matplotlib']
+
+
+def imported_by(statement):
+  """Names of the modules loaded after `statement` in a fresh interpreter."""
+  script = f'import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)))'
+  command = [sys.executable, '-W', 'error', '-c', script]
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
+  result = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
+  return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_the_package_imports_nothing_heavy():
+  modules = imported_by('import gfn_jax')
+  assert 'gfn_jax.restore' in modules
+  assert not modules.intersection(HEAVY)
+
+
+def test_training_imports_tensorflow_only_when_it_opens_a_dataset():
+  modules = imported_by('import gfn_jax.train')
+  assert 'gfn_jax.evaluate' in modules
+  assert not modules.intersection(HEAVY)

@@ -1,0 +1,59 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import gfn, gfn_paper
+from gfn_jax import schedules
+
+STEPS = 6724  # in an epoch of the full training set
+
+# (first epoch, last epoch, learning rate), counted from 1 over the whole run, as in the papers.
+RELEASED_CODE = [
+  (1, 7, 1e-4),
+  (8, 14, 5e-5),
+  (15, 21, 2.5e-5),
+  (22, 25, 1.25e-5),
+  (26, 55, 1e-4),
+  (56, 85, 1e-5),
+  (86, 110, 5e-5),
+  (111, 135, 5e-6),
+  (136, 140, 5e-7),
+]
+PAPER = [(1, 30, 1e-4), (31, 60, 1e-5), (61, 85, 5e-5), (86, 110, 5e-6)]
+
+
+def phases(config):
+  return [config.phases[name] for name in sorted(config.phases)]
+
+
+@pytest.mark.parametrize(('config', 'table'), [(gfn, RELEASED_CODE), (gfn_paper, PAPER)])
+@pytest.mark.parametrize('steps_per_epoch', [STEPS, 3, 1])
+def test_the_authors_learning_rates(config, table, steps_per_epoch):
+  schedule = jax.jit(schedules.step_decay(phases(config.get_config()), steps_per_epoch))
+  for first, last, rate in table:
+    first_step, last_step = (first - 1) * steps_per_epoch, last * steps_per_epoch - 1
+    for step in (first_step, (first_step + last_step) // 2, last_step):
+      assert float(schedule(jnp.int32(step))) == pytest.approx(rate, rel=1e-6), step
+
+
+def test_traced_and_concrete_steps_agree():
+  schedule = schedules.step_decay(phases(gfn.get_config()), 2)
+  steps = jnp.arange(280)
+  traced = jax.jit(jax.vmap(schedule))(steps)
+  assert traced.dtype == jnp.float32
+  for step in (0, 13, 14, 49, 50, 109, 110, 169, 170, 219, 220, 279):
+    assert float(schedule(step)) == float(traced[step])
+
+
+def test_phase_starts():
+  three = phases(gfn.get_config())
+  assert schedules.phase_starts(three, 1) == [0, 25, 85, 140]
+  assert schedules.phase_starts(three, STEPS) == [0, 168100, 571540, 941360]
+  assert schedules.phase_starts(three[:1], 10) == [0, 250]
+
+
+def test_one_phase():
+  phase = {'epochs': 5, 'learning_rate': 1.0, 'decay_rate': 0.5, 'decay_every': 2}
+  schedule = schedules.step_decay([phase], 3)
+  rates = [float(schedule(step)) for step in range(15)]
+  assert rates == [1.0] * 6 + [0.5] * 6 + [0.25] * 3

@@ -1,0 +1,264 @@
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import skimage.data
+
+from gfn_jax import Restorer, UserError, create_model, metrics, parallel, train
+from gfn_jax.evaluate import bicubic
+from gfn_jax.imresize import imresize
+from tests import small
+
+
+@pytest.fixture
+def batch():
+  """Eight crops of a photograph, 16x16 at low resolution."""
+  photo = skimage.data.astronaut()
+  hr = np.stack([photo[64 * i : 64 * (i + 1), 150:214] for i in range(8)])
+  lr = np.stack([imresize(x, 0.25) for x in hr])
+  return {'lr_blur': np.roll(lr, 1, axis=2), 'lr': lr, 'hr': hr}
+
+
+def make_step(model, lr_weight=0.5, rate=1e-3):
+  optimizer = train.make_optimizer(0.9, 0.999, 1e-8, 1.0)
+  state = train.create_train_state(model, optimizer, seed=0)
+  step = functools.partial(
+    train.train_step,
+    model=model,
+    optimizer=optimizer,
+    learning_rate=optax.constant_schedule(rate),
+    lr_weight=lr_weight,
+  )
+  return state, step
+
+
+def all_replicas(step, devices):
+  return jax.pmap(
+    step, parallel.AXIS, in_axes=(None, 0), out_axes=0, devices=jax.devices()[:devices]
+  )
+
+
+def changed_modules(before, after):
+  """Which top-level modules have a parameter that did, and one that did not change."""
+  moved, kept = set(), set()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(
+    jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
+  ):
+    (moved if leaf else kept).add(path[0].key)
+  return moved, kept
+
+
+@pytest.mark.parametrize('recursions', [1, 3])
+def test_a_step_changes_every_parameter(batch, recursions):
+  state, step = make_step(create_model(**small.MODEL, gate_recursions=recursions))
+  after, _ = parallel.parallel_step(step)(jax.tree.map(jnp.copy, state), parallel.shard(batch))
+  moved, kept = changed_modules(state.params, after.params)
+  assert moved == {'deblur', 'gate', 'reconstruction', 'sr_feature'}
+  assert not kept
+  assert int(after.step) == 1
+
+
+def test_an_ungated_step_changes_everything_but_the_gate(batch):
+  model = create_model(**small.MODEL)
+  state, _ = make_step(model)
+  _, step = make_step(model.clone(gated=False))
+  after, scalars = parallel.parallel_step(step)(
+    jax.tree.map(jnp.copy, state), parallel.shard(batch)
+  )
+  moved, kept = changed_modules(state.params, after.params)
+  assert moved == {'deblur', 'reconstruction', 'sr_feature'}
+  assert kept == {'gate'}
+  assert float(scalars['grad_norm/gate']) == 0
+
+
+def test_without_a_deblurring_loss_only_its_image_layers_stand_still(batch):
+  state, step = make_step(create_model(**small.MODEL), lr_weight=0.0)
+  after, _ = parallel.parallel_step(step)(jax.tree.map(jnp.copy, state), parallel.shard(batch))
+  _, kept = changed_modules(state.params, after.params)
+  assert kept == {'deblur'}
+  for layer, params in state.params['deblur'].items():
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), params, after.params['deblur'][layer])
+    assert all(jax.tree.leaves(same)) == (layer in ('conv5', 'conv6')), layer
+
+
+def test_eight_devices_give_the_step_of_one_and_replicas_agree(batch):
+  state, step = make_step(create_model(**small.MODEL))
+  eight, scalars = all_replicas(step, 8)(state, parallel.shard(batch))
+  one, scalars_one = all_replicas(step, 1)(state, {key: x[None] for key, x in batch.items()})
+  for a, b in zip(jax.tree.leaves(eight.params), jax.tree.leaves(one.params), strict=True):
+    a, b = np.asarray(a), np.asarray(b)
+    assert all((a[0] == replica).all() for replica in a)
+    np.testing.assert_allclose(a[0], b[0], atol=2e-4)  # Adam's first step is lr * sign(gradient)
+  # The gradients themselves agree closely.
+  first_moments = zip(
+    jax.tree.leaves(eight.opt_state[1].mu), jax.tree.leaves(one.opt_state[1].mu), strict=True
+  )
+  for a, b in first_moments:
+    np.testing.assert_allclose(a[0], b[0], rtol=1e-3, atol=1e-6)
+  np.testing.assert_allclose(scalars['loss'][0], scalars_one['loss'][0], rtol=1e-5)
+
+
+def test_losses_and_update_by_hand(batch):
+  model = create_model(**small.MODEL)
+  state, step = make_step(model, lr_weight=0.25, rate=0.01)
+  after, scalars = all_replicas(step, 1)(state, {key: x[None] for key, x in batch.items()})
+  images = {key: jnp.asarray(x, jnp.float32) / 255 for key, x in batch.items()}
+
+  def loss(params):
+    output = model.apply({'params': params}, images['lr_blur'])
+    loss_hr = ((output.hr - images['hr']) ** 2).mean()
+    return loss_hr + 0.25 * ((output.lr - images['lr']) ** 2).mean()
+
+  value, grads = jax.value_and_grad(loss)(state.params)
+  np.testing.assert_allclose(scalars['loss'][0], value, rtol=1e-5)
+  tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01))
+  updates, _ = tx.update(grads, tx.init(state.params))
+  expected = optax.apply_updates(state.params, updates)
+  for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(a[0], b, atol=2e-3)
+  np.testing.assert_allclose(scalars['grad_norm'][0], optax.tree.norm(grads), rtol=1e-4)
+
+
+def test_float_batches_are_taken_as_they_are(batch):
+  state, step = make_step(create_model(**small.MODEL))
+  floats = {key: (x / 255).astype(np.float32)[None] for key, x in batch.items()}
+  _, from_float = all_replicas(step, 1)(state, floats)
+  _, from_uint8 = all_replicas(step, 1)(state, {key: x[None] for key, x in batch.items()})
+  np.testing.assert_allclose(from_float['loss'], from_uint8['loss'], rtol=1e-5)
+
+
+def test_a_small_network_learns_to_beat_bicubic(batch):
+  model = create_model('gfn', features=16, deblur_blocks=1, sr_blocks=1, reconstruction_blocks=1)
+  state, step = make_step(model, rate=4e-3)
+  step = jax.jit(jax.vmap(step, (None, 0), None, axis_name=parallel.AXIS))
+  for _ in range(250):
+    state, _ = step(state, {key: x[None] for key, x in batch.items()})
+  restorer = Restorer(model, state.params)
+  restored = np.stack([restorer(x) for x in batch['lr_blur']])
+  baseline = np.stack([bicubic(x) for x in batch['lr_blur']])
+  assert metrics.psnr(restored, batch['hr']) > metrics.psnr(baseline, batch['hr']) + 1
+
+
+def read_rows(workdir):
+  return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+class Killed(Exception):
+  """Ends a run from outside, as a kill would."""
+
+
+def test_a_killed_and_continued_run_equals_an_uninterrupted_one(dataset_dir, tmp_path, monkeypatch):
+  config = small.config(dataset_dir)
+  whole = train.train_and_evaluate(config, tmp_path / 'whole')
+  assert int(whole.step) == 4
+
+  calls = []
+
+  def shard(batch, shard=parallel.shard):
+    calls.append(batch)
+    if len(calls) == 4:
+      raise Killed
+    return shard(batch)
+
+  with monkeypatch.context() as patch, pytest.raises(Killed):
+    patch.setattr(parallel, 'shard', shard)
+    train.train_and_evaluate(config, tmp_path / 'killed')
+  continued = train.train_and_evaluate(config, tmp_path / 'killed')
+
+  for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(continued), strict=True):
+    np.testing.assert_array_equal(a, b)
+  rows = read_rows(tmp_path / 'killed')
+  assert [row['step'] for row in rows if 'loss' in row] == [1, 2, 3, 4]
+  assert [row['step'] for row in rows if 'test/psnr' in row] == [2, 4]
+
+
+def test_what_a_run_leaves(dataset_dir, tmp_path):
+  config = small.config(dataset_dir)
+  state = train.train_and_evaluate(config, tmp_path, {'batch_size': 8})
+  rows = read_rows(tmp_path)
+  steps = [row for row in rows if 'loss' in row]
+  assert {'loss_hr', 'loss_lr', 'learning_rate', 'grad_norm', 'images_per_second'} <= set(steps[0])
+  np.testing.assert_allclose(
+    steps[0]['loss'], steps[0]['loss_hr'] + 0.5 * steps[0]['loss_lr'], rtol=1e-5
+  )
+  phases = [config.phases.phase_1, config.phases.phase_2]
+  rates = [phase.learning_rate for phase in phases for _ in range(2)]
+  np.testing.assert_allclose([row['learning_rate'] for row in steps], rates, rtol=1e-6)
+  assert steps[1]['grad_norm/gate'] == 0 < steps[2]['grad_norm/gate']
+  assert list((tmp_path / 'tensorboard').glob('events.*'))
+  assert json.loads((tmp_path / 'overrides.json').read_text()) == {'batch_size': 8}
+  assert json.loads((tmp_path / 'config.json').read_text())['model']['features'] == 8
+
+  restorer = Restorer.from_pretrained(tmp_path / 'weights.safetensors')
+  assert restorer.model.gated
+  for a, b in zip(jax.tree.leaves(restorer.params), jax.tree.leaves(state.params), strict=True):
+    np.testing.assert_array_equal(a, b)
+  card = json.loads((tmp_path / 'weights.json').read_text())
+  assert card['step'] == card['scores']['step'] == 4
+  assert card['data']['blur_folder'] == 'blur_gamma'
+
+  # Once more does nothing.
+  again = train.train_and_evaluate(config, tmp_path)
+  for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_is_not_continued_with_other_settings(dataset_dir, tmp_path):
+  config = small.config(dataset_dir)
+  del config.phases.phase_2
+  config.eval_every = 0
+  train.train_and_evaluate(config, tmp_path)
+  config.phases.phase_1.learning_rate = 0.5
+  with pytest.raises(UserError, match=r'config.phases.phase_1.learning_rate was .* and is 0.5'):
+    train.train_and_evaluate(config, tmp_path)
+
+
+def test_ungated_weights_can_be_restored_with(dataset_dir, tmp_path):
+  config = small.config(dataset_dir)
+  del config.phases.phase_2
+  config.eval_every = 0
+  train.train_and_evaluate(config, tmp_path)
+  restorer = Restorer.from_pretrained(tmp_path / 'weights.safetensors')
+  assert not restorer.model.gated
+  assert restorer(np.zeros((8, 8, 3), np.uint8)).shape == (32, 32, 3)
+
+
+def test_a_diverging_run_stops_with_the_step_and_the_quantity(dataset_dir, tmp_path):
+  config = small.config(dataset_dir)
+  config.phases.phase_1.learning_rate = 1e30
+  with pytest.raises(UserError, match=r'diverged at step 2: .*loss is (nan|inf)'):
+    train.train_and_evaluate(config, tmp_path)
+  assert sorted(path.name for path in (tmp_path / 'checkpoints').iterdir()) == ['1']
+
+
+def test_check_finite_names_what_is_not_finite():
+  train.check_finite({'loss': 1.0, 'grad_norm': 2.0}, 3)
+  with pytest.raises(UserError, match='step 3: grad_norm/gate is inf;'):
+    train.check_finite({'loss': 1.0, 'grad_norm/gate': np.float32('inf')}, 3)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(dataset_dir, tmp_path):
+  with pytest.raises(UserError, match='batch_size 12 is not a multiple of the 8 devices'):
+    train.train_and_evaluate(small.config(dataset_dir, batch_size=12), tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_initial_state_is_a_function_of_the_seed():
+  model = create_model(**small.MODEL)
+  optimizer = train.make_optimizer(0.9, 0.999, 1e-8, 0.0)
+  a, b, c = (train.create_train_state(model, optimizer, seed) for seed in (1, 1, 2))
+  kernels = [x.params['deblur']['conv1']['kernel'] for x in (a, b, c)]
+  np.testing.assert_array_equal(kernels[0], kernels[1])
+  assert (kernels[0] != kernels[2]).all()
+
+
+def test_clipping_can_be_switched_off():
+  grads = {'a': jnp.full(4, 100.0)}
+  for clip_norm, norm in ((1.0, 1.0), (0.0, 200.0)):
+    clip = train.make_optimizer(0.0, 0.0, 1e10, clip_norm)  # a huge eps: updates follow gradients
+    updates, _ = clip.update(grads, clip.init(grads))
+    np.testing.assert_allclose(optax.tree.norm(updates) * 1e10, norm, rtol=1e-5)
