@@ -43,6 +43,7 @@ class Checkpointer:
     step = int(state.step)
     if step == self._manager.latest_step():
       return
+    state = jax.device_get(state)  # replicas on devices would be cut in pieces among them
     args = ocp.args.Composite(
       state=ocp.args.StandardSave(state), settings=ocp.args.JsonSave(self._settings)
     )

@@ -64,9 +64,9 @@ def resize_weights(in_size: int, out_size: int, scale: float, border: str) -> np
 def imresize(image: Array, scale: float | tuple[int, int], border: str = 'symmetric') -> Array:
   """Resizes an image as MATLAB's `imresize(image, scale, 'bicubic')` does.
 
-  Keys' cubic (a = -0.5), widened by 1/scale when shrinking; rows first, then columns. An integer
-  image is rounded (half up) and clipped after each of the two, as MATLAB does; a float image is
-  neither, so it can overshoot its range slightly.
+  Keys' cubic (a = -0.5), widened by 1/scale when shrinking; the axis of the smaller scale first,
+  rows first if they are equal. An integer image is rounded (half up) and clipped after each of the
+  two, as MATLAB does; a float image is neither, so it can overshoot its range slightly.
 
   A NumPy image is computed in float64. A JAX image is computed in its own float type (float32
   for uint8), may be traced by `jit`, `vmap` and `grad`, and gives the same integers.
@@ -90,15 +90,15 @@ def imresize(image: Array, scale: float | tuple[int, int], border: str = 'symmet
   if border not in BORDERS:
     raise ValueError(f'border must be one of {sorted(BORDERS)}, not {border!r}')
   resize_axis = _resize_axis_jax if isinstance(image, jax.Array) else _resize_axis_numpy
-  for axis in (0, 1):
-    size = image.shape[axis]
-    if isinstance(scale, tuple):
-      out_size, axis_scale = scale[axis], scale[axis] / size
-    else:
-      out_size, axis_scale = int(np.ceil(size * scale)), float(scale)
-    if not axis_scale > 0:
-      raise ValueError(f'scale must be positive, not {scale}')
-    weights = resize_weights(size, out_size, axis_scale, border)
+  in_size = image.shape[:2]
+  if isinstance(scale, tuple):
+    out_size, scales = scale, [out / size for out, size in zip(scale, in_size, strict=True)]
+  else:
+    out_size, scales = [int(np.ceil(size * scale)) for size in in_size], [float(scale)] * 2
+  if not min(scales) > 0:
+    raise ValueError(f'scale must be positive, not {scale}')
+  for axis in sorted((0, 1), key=scales.__getitem__):
+    weights = resize_weights(in_size[axis], out_size[axis], scales[axis], border)
     image = resize_axis(image, weights, axis)
   return image
 

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -26,13 +28,16 @@ def step_decay(phases: Sequence[Mapping[str, Any]], steps_per_epoch: int) -> opt
   Returns:
     step -> learning rate; it may be traced.
   """
-  schedules = [
-    optax.exponential_decay(
-      phase['learning_rate'],
-      transition_steps=phase['decay_every'] * steps_per_epoch,
-      decay_rate=phase['decay_rate'],
-      staircase=True,
-    )
-    for phase in phases
-  ]
+  schedules = [_staircase(phase, steps_per_epoch) for phase in phases]
   return optax.join_schedules(schedules, phase_starts(phases, steps_per_epoch)[1:-1])
+
+
+def _staircase(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
+  # Not optax.exponential_decay: it divides in float32, and may be a step late under jit.
+  steps = phase['decay_every'] * steps_per_epoch
+
+  def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+    decays = (jnp.asarray(step) // steps).astype(jnp.float32)
+    return phase['learning_rate'] * phase['decay_rate'] ** decays
+
+  return schedule

@@ -3,7 +3,8 @@ import pathlib
 import ml_dtypes
 import numpy as np
 import pytest
-from skimage import data, metrics as oracle
+from skimage import data
+from skimage import metrics as oracle
 
 from gfn_jax import metrics
 from gfn_jax.imresize import imresize

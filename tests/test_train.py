@@ -113,7 +113,7 @@ def test_losses_and_update_by_hand(batch):
     loss_hr = ((output.hr - images['hr']) ** 2).mean()
     return loss_hr + 0.25 * ((output.lr - images['lr']) ** 2).mean()
 
-  value, grads = jax.value_and_grad(loss)(state.params)
+  value, grads = jax.jit(jax.value_and_grad(loss))(state.params)
   np.testing.assert_allclose(scalars['loss'][0], value, rtol=1e-5)
   tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01))
   updates, _ = tx.update(grads, tx.init(state.params))

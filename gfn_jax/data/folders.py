@@ -39,11 +39,12 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
   """
   try:
     with Image.open(path) as image:
-      if image.mode not in ('RGB', 'L'):
-        raise UserError(f'{os.fspath(path)} is {image.mode}; convert it to 8-bit RGB first')
-      return np.asarray(image.convert('RGB'))
-  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+      mode, rgb = image.mode, np.asarray(image.convert('RGB'))
+  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
     raise UserError(f'{os.fspath(path)} cannot be read: {error}') from error
+  if mode not in ('RGB', 'L'):
+    raise UserError(f'{os.fspath(path)} is {mode}; convert it to 8-bit RGB first')
+  return rgb
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:

@@ -1,4 +1,5 @@
 import os
+import zlib
 
 import numpy as np
 import pytest
@@ -123,6 +124,14 @@ def test_files_that_are_no_images(tmp_path):
   for path in (tmp_path / 'x.png', tmp_path / 'none.png', tmp_path):
     with pytest.raises(UserError, match=f'{path} cannot be read: .+'):
       folders.read_rgb(path)
+
+
+def test_a_png_whose_header_is_too_short(tmp_path):
+  chunk = b'IHDR' + bytes(5)
+  header = b'\x89PNG\r\n\x1a\n' + (5).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4)
+  (tmp_path / 'x.png').write_bytes(header)
+  with pytest.raises(UserError, match='x.png cannot be read: Truncated IHDR chunk'):
+    folders.read_rgb(tmp_path / 'x.png')
 
 
 def test_write_png_is_lossless_and_leaves_nothing_else(tmp_path):
