@@ -8,11 +8,11 @@ python run_eval.py --input_dir=PHOTOS --weights=FILE --output_dir=O
 
 import os
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from gfn_jax import evaluate, metrics
-from gfn_jax.errors import UserError, exit_on_user_error
+from gfn_jax.errors import UserError, run_command
 from gfn_jax.restore import Restorer, restore_files
 
 config_flags.DEFINE_config_file('config', None, 'Experiment; default: the one of --workdir.')
@@ -27,7 +27,6 @@ flags.DEFINE_integer('limit', 0, 'How many test images; 0: all.', lower_bound=0)
 
 def main(_):
   """Flags to a call."""
-  logging.set_verbosity(logging.WARNING)
   args = flags.FLAGS
   if not (args.weights or args.workdir):
     raise UserError(
@@ -55,5 +54,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  with exit_on_user_error():
-    app.run(main)
+  run_command(main)

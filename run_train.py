@@ -3,11 +3,11 @@
 python run_train.py --config=configs/gfn.py --workdir=W --config.data_dir=DIR
 """
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from gfn_jax import train
-from gfn_jax.errors import exit_on_user_error
+from gfn_jax.errors import run_command
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; an existing run is continued.')
@@ -16,11 +16,9 @@ flags.mark_flags_as_required(['config', 'workdir'])
 
 def main(_):
   """Flags to a call."""
-  logging.set_verbosity(logging.WARNING)  # Orbax reports every save at length
   overrides = config_flags.get_override_values(flags.FLAGS['config'])
   train.train_and_evaluate(CONFIG.value, WORKDIR.value, overrides)
 
 
 if __name__ == '__main__':
-  with exit_on_user_error():
-    app.run(main)
+  run_command(main)

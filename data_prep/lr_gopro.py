@@ -13,10 +13,10 @@ import signal
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from data_prep import gopro_tree, staging
-from gfn_jax.errors import UserError, exit_on_user_error
+from gfn_jax.errors import UserError, run_command
 
 # TensorFlow is imported only where it is used: worker processes import this module too.
 
@@ -171,22 +171,20 @@ def main(argv: list[str]) -> None:
   if argv[1:]:
     raise app.UsageError(f'unexpected argument {argv[1]}')
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  logging.set_verbosity(logging.WARNING)  # TFDS reports paths that are about to be moved
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the clean-up runs
   values = flags.FLAGS
-  with exit_on_user_error():
-    folder = build(
-      values.manual_dir,
-      values.data_dir,
-      blur_folder=values.blur_folder,
-      float_lr=values.float_lr,
-      source=values.source,
-      workers=values.workers,
-      overwrite=values.overwrite,
-    )
-    print(summarise(folder))
+  folder = build(
+    values.manual_dir,
+    values.data_dir,
+    blur_folder=values.blur_folder,
+    float_lr=values.float_lr,
+    source=values.source,
+    workers=values.workers,
+    overwrite=values.overwrite,
+  )
+  print(summarise(folder))
 
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main)
+  run_command(main)

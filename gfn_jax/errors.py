@@ -1,25 +1,53 @@
-"""The one exception for mistakes that a user can correct, and how entry points print it."""
+"""The one exception for mistakes that a user can correct, and how commands print it."""
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+from absl import app, flags, logging
 
 
 class UserError(ValueError):
   """Something outside the code is wrong: an input file, an option, a folder.
 
-  Its message is one line that says what is wrong, where, and what to do. Entry points print it
-  and exit with status 1; in Python it is an ordinary `ValueError`.
+  Its message is one line that says what is wrong, where, and what to do. Commands print it and exit
+  with status 1; in Python it is an ordinary `ValueError`.
   """
 
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-  """Turns a `UserError` or Ctrl-C in the block into one line on stderr and an exit status."""
+  """Turns a user's mistake, a failing disk or Ctrl-C into one line on stderr and an exit status."""
   try:
     yield
-  except UserError as error:
-    sys.exit(f'error: {error}')
+  except (UserError, OSError) as error:
+    sys.exit(f'error: {_last_line(error)}')
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     sys.exit(130)
+
+
+def run_command(main: Callable[[list[str]], None]) -> None:
+  """Runs `main` as absl's `app.run` does, with one line for a mistake, in flags and configs too."""
+
+  def quiet_main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # JAX, TFDS and Orbax report at length
+    main(argv)
+
+  with exit_on_user_error():
+    app.run(quiet_main, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:  # holds the traceback of a config file that failed
+    reason = _last_line(error).removeprefix('gfn_jax.errors.UserError: ')
+    raise UserError(f'{reason} (--help lists the flags)') from error
+  except AttributeError as error:  # ml_collections: an override of a key that is not there
+    raise UserError(f'the config has no key {error}; its file lists the keys') from error
+
+
+def _last_line(error: Exception) -> str:
+  """ml_collections and absl put a history before what matters."""
+  return [line.strip() for line in str(error).splitlines() if line.strip()][-1]

@@ -20,7 +20,7 @@ from gfn_jax import evaluate, losses, metrics, parallel, schedules
 from gfn_jax.checkpoint import Checkpointer
 from gfn_jax.errors import UserError
 from gfn_jax.metric_writer import MetricWriter
-from gfn_jax.models import create_model
+from gfn_jax.models import create_model, init_params
 from gfn_jax.restore import Restorer, to_float
 from gfn_jax.train_state import TrainState
 from gfn_jax.weights import param_count, param_shapes, save_weights
@@ -94,11 +94,7 @@ def create_train_state(
   model: nn.Module, optimizer: optax.GradientTransformation, seed: int
 ) -> TrainState:
   """The state before the first step, a function of the seed."""
-  # XLA's CPU backend takes 20 s to optimise the random numbers that are drawn here only once.
-  on_cpu = jax.default_backend() == 'cpu'
-  options = {'xla_backend_optimization_level': 0} if on_cpu else None
-  init = jax.jit(model.init, compiler_options=options)
-  params = init(jax.random.key(seed), jnp.zeros((1, 16, 16, 3)))['params']
+  params = init_params(model, seed)
   return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 

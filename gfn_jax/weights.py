@@ -51,16 +51,17 @@ def save_weights(
   path = os.fspath(path)
   flat = traverse_util.flatten_dict(params, sep='.')
   tensors = {key: np.ascontiguousarray(value) for key, value in flat.items()}
-  metadata = {'format': 'gfn_jax', 'model': json.dumps(dict(model_config), sort_keys=True)}
-  safetensors.numpy.save_file(tensors, path + '.tmp', metadata)
+  # One entry only: safetensors writes several in a random order, and the hash would change.
+  metadata = {'model': json.dumps(dict(model_config), sort_keys=True)}
+  content = safetensors.numpy.save(tensors, metadata)
   facts = {'model': dict(model_config), 'parameters': param_count(params)}
-  facts |= {'sha256': file_sha256(path + '.tmp'), **card}
+  facts |= {'sha256': hashlib.sha256(content).hexdigest(), **card}
+  card_text = json.dumps(facts, indent=2) + '\n'
   card_path = os.path.splitext(path)[0] + '.json'
-  with open(card_path + '.tmp', 'w') as file:
-    json.dump(facts, file, indent=2)
-    file.write('\n')
-  os.replace(path + '.tmp', path)
-  os.replace(card_path + '.tmp', card_path)
+  for target, data in ((path, content), (card_path, card_text.encode())):
+    with open(target + '.tmp', 'wb') as file:
+      file.write(data)
+    os.replace(target + '.tmp', target)
 
 
 def load_weights(path: str | os.PathLike) -> tuple[nn.Module, Any]:
@@ -90,6 +91,8 @@ def load_weights(path: str | os.PathLike) -> tuple[nn.Module, Any]:
   try:
     model_config = json.loads(metadata['model'])
     model = create_model(**model_config)
+  except UserError as error:
+    raise UserError(f'{os.fspath(path)}: {error}') from error
   except (KeyError, TypeError, json.JSONDecodeError) as error:
     raise UserError(
       f'{os.fspath(path)} does not name a network of gfn_jax in its header'
@@ -108,10 +111,10 @@ def check_params(flat: Mapping[str, np.ndarray], model: nn.Module, source: str) 
   problems = {
     'missing': sorted(wanted.keys() - flat.keys()),
     'unexpected': sorted(flat.keys() - wanted.keys()),
-    'of another shape': sorted(
-      f'{key} {flat[key].shape} for {wanted[key].shape}'
+    'of another shape or type': sorted(
+      f'{key} {flat[key].dtype}{flat[key].shape} for {wanted[key].dtype}{wanted[key].shape}'
       for key in wanted.keys() & flat.keys()
-      if flat[key].shape != wanted[key].shape
+      if (flat[key].shape, flat[key].dtype) != (wanted[key].shape, wanted[key].dtype)
     ),
   }
   lines = [

@@ -3,7 +3,7 @@
 import os
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from gfn_jax.errors import UserError
 
@@ -32,14 +32,15 @@ def stem(path: str) -> str:
 
 
 def read_rgb(path: str | os.PathLike) -> np.ndarray:
-  """Reads an image as `[H, W, 3]` uint8.
+  """Reads an image as `[H, W, 3]` uint8, turned as its EXIF orientation says.
 
   Raises:
     UserError: if it cannot be read, or is not 8-bit grey or RGB.
   """
   try:
     with Image.open(path) as image:
-      mode, rgb = image.mode, np.asarray(image.convert('RGB'))
+      upright = ImageOps.exif_transpose(image)
+      mode, rgb = upright.mode, np.asarray(upright.convert('RGB'))
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
     raise UserError(f'{os.fspath(path)} cannot be read: {error}') from error
   if mode not in ('RGB', 'L'):

@@ -1,8 +1,11 @@
 """The networks: one file for each paper's system, `blocks.py` for what they share."""
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from gfn_jax.errors import UserError
 from gfn_jax.models.blocks import RestorationOutput
@@ -10,7 +13,7 @@ from gfn_jax.models.gfn import GFN
 
 MODELS = {'gfn': GFN}
 
-__all__ = ['GFN', 'MODELS', 'RestorationOutput', 'create_model']
+__all__ = ['GFN', 'MODELS', 'RestorationOutput', 'create_model', 'init_params']
 
 
 def create_model(name: str, **options) -> nn.Module:
@@ -43,3 +46,12 @@ def create_model(name: str, **options) -> nn.Module:
     return MODELS[name](**options)
   except (TypeError, ValueError) as error:
     raise UserError(f'model {name!r}: {error}') from error
+
+
+def init_params(model: nn.Module, seed: int) -> Any:
+  """Initial parameters of a network, float32, a function of the seed."""
+  # XLA's CPU backend takes 20 s to optimise the random numbers that are drawn here only once.
+  on_cpu = jax.default_backend() == 'cpu'
+  options = {'xla_backend_optimization_level': 0} if on_cpu else None
+  init = jax.jit(model.init, compiler_options=options)
+  return init(jax.random.key(seed), jnp.zeros((1, 16, 16, 3)))['params']

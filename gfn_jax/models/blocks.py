@@ -83,9 +83,14 @@ def resize_bilinear(x: jax.Array, height: int, width: int) -> jax.Array:
   return jax.image.resize(x, (b, height, width, c), 'bilinear', antialias=False)
 
 
-def he_init(mode: str, scale: float = 1.0) -> nn.initializers.Initializer:
-  """He et al. 2015: normal, deviation `scale * sqrt(2 / fan)`, with the fan that `mode` names."""
-  return nn.initializers.variance_scaling(2.0 * scale**2, mode, 'normal')
+def scaled_normal(scale: float, fan: str) -> nn.initializers.Initializer:
+  """Normal with variance `scale / fan`: 2 is He et al. 2015, 1 is LeCun et al. 1998.
+
+  Args:
+    scale: of the variance.
+    fan: 'fan_in' or 'fan_out', the kernel's area times its input or output channels.
+  """
+  return nn.initializers.variance_scaling(scale, fan, 'normal')
 
 
 def torch_uniform_init(fan_in: int) -> nn.initializers.Initializer:

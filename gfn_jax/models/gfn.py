@@ -23,11 +23,11 @@ from gfn_jax.models.blocks import (
   ModuleDef,
   ResBlock,
   RestorationOutput,
-  he_init,
   leaky_relu,
   pad_to_multiple,
   pixel_shuffle,
   resize_bilinear,
+  scaled_normal,
   torch_uniform_init,
 )
 
@@ -45,7 +45,6 @@ class DeblurModule(nn.Module):
     blocks: residual blocks at each of the three sizes.
     conv: makes a convolution.
     deconv: makes a transposed convolution.
-    image_conv: makes the convolution that ends in an image.
     res_block: makes a residual block.
   """
 
@@ -53,7 +52,6 @@ class DeblurModule(nn.Module):
   blocks: int
   conv: ModuleDef
   deconv: ModuleDef
-  image_conv: ModuleDef
   res_block: ModuleDef
 
   def _residual_group(self, x: jax.Array, features: int, name: str) -> jax.Array:
@@ -83,7 +81,7 @@ class DeblurModule(nn.Module):
     f_deblur = self.conv(f, (7, 7), padding=3, name='conv4')(y)
     # The image, from the features and the only skip between the encoder and the decoder.
     y = nn.relu(self.conv(f, (3, 3), padding=1, name='conv5')(f_deblur + c1))
-    lr = self.image_conv(3, (3, 3), padding=1, name='conv6')(y)  # [B, h, w, 3]
+    lr = self.conv(3, (3, 3), padding=1, name='conv6')(y)  # [B, h, w, 3]
     return f_deblur, lr
 
 
@@ -140,14 +138,12 @@ class ReconstructionModule(nn.Module):
     features: channels.
     blocks: residual blocks.
     conv: makes a convolution.
-    image_conv: makes the convolution that ends in an image.
     res_block: makes a residual block.
   """
 
   features: int
   blocks: int
   conv: ModuleDef
-  image_conv: ModuleDef
   res_block: ModuleDef
 
   @nn.compact
@@ -162,7 +158,7 @@ class ReconstructionModule(nn.Module):
     y = leaky_relu(self.conv(4 * f, (3, 3), padding=1, name='conv2')(y))
     y = pixel_shuffle(y, 2)  # [B, 4h, 4w, F]
     y = leaky_relu(self.conv(f, (3, 3), padding=1, name='conv3')(y))
-    return self.image_conv(3, (3, 3), padding=1, name='conv4')(y)  # [B, 4h, 4w, 3]
+    return self.conv(3, (3, 3), padding=1, name='conv4')(y)  # [B, 4h, 4w, 3]
 
 
 class GFN(nn.Module):
@@ -180,9 +176,9 @@ class GFN(nn.Module):
       'resize' does as the authors' test code: the input is resized bilinearly to the next
       multiples, `hr` back to `(4h, 4w)`, and `lr` stays at the padded size.
     initialization: 'authors' is the released code's: He, fan-out, and PyTorch's default for the
-      transposed convolutions; its outputs start at about 1e7. 'scaled' is He, fan-in, with the
-      residual branches and the convolutions that end in an image or in the gate scaled by 0.1;
-      the gate starts near 1, where the ungated phase ends.
+      transposed convolutions; its outputs start at about 1e7. 'scaled' is LeCun's (variance
+      1 / fan-in), with the residual branches and the gate's last convolution scaled by 0.1: outputs
+      start near the range of an image, and the gate near 1, where the ungated phase ends.
     dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
     precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
   """
@@ -234,26 +230,27 @@ class GFN(nn.Module):
     layer = dict(dtype=jnp.dtype(self.dtype), precision=self.precision)
     zeros, ones = nn.initializers.zeros, nn.initializers.ones
     scaled = self.initialization == 'scaled'
-    conv_init = he_init('fan_in' if scaled else 'fan_out')
-    last_init = he_init('fan_in', scale=0.1) if scaled else conv_init
+    # The three residual groups double what they get, which makes up for the ReLUs: 1, not He's 2.
+    conv_init = scaled_normal(1.0, 'fan_in') if scaled else scaled_normal(2.0, 'fan_out')
+    last_init = scaled_normal(0.01, 'fan_in') if scaled else conv_init
     conv = functools.partial(nn.Conv, kernel_init=conv_init, **layer)
-    image_conv = functools.partial(nn.Conv, kernel_init=last_init, **layer)
-    gate_conv = functools.partial(image_conv, bias_init=ones if scaled else zeros)
+    gate_init = dict(kernel_init=last_init, bias_init=ones if scaled else zeros)
+    gate_conv = functools.partial(nn.Conv, **gate_init, **layer)
     res_block = functools.partial(ResBlock, conv=conv, last_init=last_init)
 
     def deconv(features: int, name: str) -> nn.Module:
-      # An output pixel sees a quarter of a 4x4 kernel of stride 2: twice the deviation makes up.
-      kernel_init = he_init('fan_in', scale=2.0) if scaled else torch_uniform_init(16 * features)
+      # An output pixel sees a quarter of a 4x4 kernel of stride 2: four times the variance.
+      kernel_init = scaled_normal(4.0, 'fan_in') if scaled else torch_uniform_init(16 * features)
       bias_init = zeros if scaled else kernel_init
       size = dict(kernel_size=(4, 4), strides=(2, 2), padding='SAME')
       inits = dict(kernel_init=kernel_init, bias_init=bias_init)
       return nn.ConvTranspose(features, **size, **inits, **layer, name=name)
 
     f = self.features
-    deblur = DeblurModule(f, self.deblur_blocks, conv, deconv, image_conv, res_block, name='deblur')
+    deblur = DeblurModule(f, self.deblur_blocks, conv, deconv, res_block, name='deblur')
     sr_feature = SRFeatureModule(f, self.sr_blocks, conv, res_block, name='sr_feature')
     gate = Gate(f, conv, gate_conv, name='gate')
     reconstruction = ReconstructionModule(
-      f, self.reconstruction_blocks, conv, image_conv, res_block, name='reconstruction'
+      f, self.reconstruction_blocks, conv, res_block, name='reconstruction'
     )
     return deblur, sr_feature, gate, reconstruction

@@ -1,0 +1,69 @@
+import importlib
+import pathlib
+
+import ml_collections
+import pytest
+
+from gfn_jax import UserError, create_model, schedules
+from gfn_jax.weights import param_count, param_shapes
+
+PARAMETERS = {
+  'gfn': 12_210_438,
+  'gfn:literal': 12_210_438,
+  'gfn_paper': 12_210_438,
+  'gfn_small': 334_982,
+}
+
+
+def load(name):
+  module, _, variant = name.partition(':')
+  get_config = importlib.import_module(f'configs.{module}').get_config
+  return get_config(variant) if variant else get_config()
+
+
+def test_every_config_is_in_the_table():
+  files = {path.stem for path in pathlib.Path(__file__).parents[1].glob('configs/*.py')}
+  assert files == {name.partition(':')[0] for name in PARAMETERS}
+
+
+@pytest.mark.parametrize('name', PARAMETERS)
+def test_parameters_and_phases(name):
+  config = load(name)
+  assert param_count(param_shapes(create_model(**config.model))) == PARAMETERS[name]
+  for phase in config.phases.values():
+    create_model(**config.model.to_dict() | phase.model.to_dict())
+
+
+def test_the_authors_schedule():
+  phases = list(load('gfn').phases.values())
+  assert [(phase.epochs, phase.model.gated, phase.lr_weight) for phase in phases] == [
+    (25, False, 0.5),
+    (60, False, 0.5),
+    (55, True, 0.0),
+  ]
+  rate = schedules.step_decay(phases, 6724)
+  for epoch, expected in ((0, 1e-4), (7, 5e-5), (25, 1e-4), (55, 1e-5), (85, 5e-5), (110, 5e-6)):
+    assert float(rate(epoch * 6724)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_papers_schedule():
+  phases = list(load('gfn_paper').phases.values())
+  assert [(phase.epochs, phase.model.gated, phase.lr_weight) for phase in phases] == [
+    (60, False, 0.5),
+    (50, True, 0.5),
+  ]
+
+
+def test_the_literal_variant_differs_in_two_places():
+  def flat(config):
+    return dict(ml_collections.FrozenConfigDict(config).items())
+
+  default, literal = flat(load('gfn')), flat(load('gfn:literal'))
+  assert {key for key in default if default[key] != literal[key]} == {'model', 'optimizer'}
+  assert literal['model'].initialization == 'authors'
+  assert literal['optimizer'].clip_norm == 0
+
+
+def test_unknown_variants_are_refused():
+  with pytest.raises(UserError, match="not 'fast'"):
+    load('gfn:fast')

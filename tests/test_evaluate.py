@@ -1,0 +1,144 @@
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from gfn_jax import Restorer, UserError, create_model, evaluate, metrics
+from gfn_jax.imresize import imresize
+from gfn_jax.models import init_params
+from gfn_jax.weights import file_sha256, param_count, save_weights
+from tests import small
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+  """Small random weights in a file."""
+  model = create_model(**small.MODEL)
+  params = init_params(model, seed=0)
+  path = tmp_path_factory.mktemp('weights') / 'weights.safetensors'
+  save_weights(path, jax.device_get(params), small.MODEL, {})
+  return path
+
+
+@pytest.fixture(scope='module')
+def pairs():
+  """Two photographs of two sizes and their quarters."""
+  hr = [skimage.data.astronaut()[:96, 200:328], skimage.data.coffee()[100:180, 100:180]]
+  return [
+    {'name': name, 'lr_blur': imresize(x, 0.25), 'hr': x}
+    for name, x in zip(('a/0', 'b'), hr, strict=True)
+  ]
+
+
+def write_folders(root, pairs):
+  for kind in ('lr_blur', 'hr'):
+    (root / kind).mkdir()
+    for pair in pairs:
+      Image.fromarray(pair[kind]).save(root / kind / (pair['name'].replace('/', '_') + '.png'))
+
+
+def test_rows_hold_the_scores_of_each_image(weights, pairs):
+  restorer = Restorer.from_pretrained(weights)
+  rows = evaluate.evaluate(restorer, pairs, 'cnlrn')
+  assert [row['name'] for row in rows] == ['a/0', 'b']
+  for row, pair in zip(rows, pairs, strict=True):
+    scores = metrics.evaluate_pair(restorer(pair['lr_blur']), pair['hr'], 'cnlrn')
+    bicubic = imresize(pair['lr_blur'] / 255, 4.0)
+    baseline = metrics.evaluate_pair(bicubic, pair['hr'], 'cnlrn')
+    assert (row['psnr'], row['ssim']) == (scores['psnr'], scores['ssim'])
+    assert row['bicubic_psnr'] == pytest.approx(baseline['psnr'], abs=1e-9)
+    assert row['bicubic_ssim'] == pytest.approx(baseline['ssim'], abs=1e-9)
+    assert 0 < row['seconds'] < 5
+
+
+def test_the_table_has_means_of_the_images_and_bicubic_first(weights):
+  restorer = Restorer.from_pretrained(weights)
+  keys = ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim', 'seconds')
+  values = [(20, 0.5, 21, 0.7, 1.0), (24, 0.7, 22, 0.8, 9.0), (25, 0.9, 23, 0.9, 2.0)]
+  rows = [dict(zip(keys, row, strict=True)) for row in values]
+  methods = evaluate.summarize(rows, restorer)
+  bicubic, network = methods
+  assert bicubic == {
+    'method': 'bicubic',
+    'parameters': 0,
+    'psnr': 22.0,
+    'ssim': pytest.approx(0.8),
+    'seconds': None,
+  }
+  assert network == {
+    'method': 'GFN',
+    'parameters': param_count(restorer.params),
+    'psnr': 23.0,
+    'ssim': pytest.approx(0.7),
+    'seconds': 2.0,  # the median
+  }
+  assert evaluate.format_table(methods).splitlines()[2:] == [
+    '| bicubic | 0 | 22.00 | 0.8000 | - |',
+    f'| GFN | {param_count(restorer.params):,} | 23.00 | 0.7000 | 2.000 |',
+  ]
+
+
+def test_folders_are_evaluated_and_reported(weights, pairs, tmp_path, capsys):
+  write_folders(tmp_path, pairs)
+  test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr')
+  assert test_set.count == 2
+  output = tmp_path / 'out'
+  evaluate.evaluate_and_report(weights, test_set, 'gfn', output)
+
+  with open(output / 'images.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  summary = json.loads((output / 'summary.json').read_text())
+  assert [row['name'] for row in rows] == ['a_0', 'b']
+  for key in ('psnr', 'ssim'):
+    for method, prefix in zip(summary['methods'], ('bicubic_', ''), strict=True):
+      mean = np.mean([float(row[prefix + key]) for row in rows])
+      assert method[key] == pytest.approx(mean), method
+  assert summary['protocol'] == 'gfn'
+  assert summary['images'] == 2
+  assert summary['weights'] == {'path': str(weights), 'sha256': file_sha256(weights)}
+  assert summary['data']['input_dir'] == str(tmp_path / 'lr_blur')
+  restored = np.asarray(Image.open(output / 'images' / 'b.png'))
+  np.testing.assert_array_equal(restored, Restorer.from_pretrained(weights)(pairs[1]['lr_blur']))
+  printed = capsys.readouterr().out
+  assert '2 images, protocol gfn' in printed
+  assert '| bicubic | 0 |' in printed
+
+
+def test_a_limit_takes_the_first(pairs, tmp_path):
+  write_folders(tmp_path, pairs)
+  test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr', limit=1)
+  assert [image['name'] for image in test_set.images] == ['a_0']
+  assert test_set.count == 1
+
+
+def test_the_test_split_of_a_dataset(dataset_dir):
+  test_set = evaluate.tfrecord_test_set(dataset_dir)
+  [image] = test_set.images
+  assert test_set.count == 1
+  assert test_set.facts['blur_folder'] == 'blur_gamma'
+  np.testing.assert_array_equal(image['hr'], skimage.data.coffee()[:128, :192])
+  assert image['lr_blur'].shape == (32, 48, 3)
+
+
+def test_a_target_of_another_size_is_refused_by_name(weights, pairs):
+  wrong = [pairs[0] | {'hr': pairs[0]['hr'][:-4]}]
+  with pytest.raises(UserError, match='a/0: the target is 128x92, but the input of 32x24 gives'):
+    evaluate.evaluate(Restorer.from_pretrained(weights), wrong, 'gfn')
+
+
+def test_nothing_to_evaluate_is_an_error(weights):
+  with pytest.raises(UserError, match='no image to evaluate'):
+    evaluate.evaluate(Restorer.from_pretrained(weights), [], 'gfn')
+
+
+def test_errors_of_datasets_and_runs(tmp_path):
+  with pytest.raises(UserError, match='pass --config.data_dir'):
+    evaluate.tfrecord_test_set('')
+  with pytest.raises(UserError, match='no dataset in'):
+    evaluate.tfrecord_test_set(tmp_path)
+  with pytest.raises(UserError, match='is not the folder of a run'):
+    evaluate.data_dir_of(tmp_path)

@@ -1,0 +1,47 @@
+import json
+
+import numpy as np
+from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import masked_crc32c
+
+from gfn_jax.metric_writer import MetricWriter
+
+
+def read_rows(workdir):
+  return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def read_events(workdir):
+  """TensorBoard's events, by their format: length, its CRC, the event, its CRC."""
+  [path] = (workdir / 'tensorboard').glob('events.*')
+  data = path.read_bytes()
+  while data:
+    length = int.from_bytes(data[:8], 'little')
+    event, crc = data[12 : 12 + length], int.from_bytes(data[12 + length : 16 + length], 'little')
+    assert crc == masked_crc32c(event)
+    yield event_pb2.Event.FromString(event)
+    data = data[16 + length :]
+
+
+def test_scalars_and_pictures_are_written(tmp_path):
+  with MetricWriter(tmp_path) as writer:
+    writer.write_scalars(3, {'loss': np.float32(0.5), 'psnr': 20})
+    writer.write_image(3, 'test/picture', np.full((4, 6, 3), 7, np.uint8))
+  [row] = read_rows(tmp_path)
+  assert (row['step'], row['loss'], row['psnr']) == (3, 0.5, 20.0)
+  values = {v.tag: (e.step, v) for e in read_events(tmp_path) for v in e.summary.value}
+  assert values['loss'][0] == 3
+  assert values['loss'][1].simple_value == 0.5
+  picture = values['test/picture'][1].image
+  assert (picture.height, picture.width) == (4, 6)
+
+
+def test_rows_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):
+  with MetricWriter(tmp_path) as writer:
+    for step in (1, 2, 3):
+      writer.write_scalars(step, {'loss': step})
+  with open(tmp_path / 'metrics.jsonl', 'a') as file:
+    file.write('{"step": 4, "lo')
+  with MetricWriter(tmp_path, start_step=2) as writer:
+    writer.write_scalars(3, {'loss': 30})
+  assert [(row['step'], row['loss']) for row in read_rows(tmp_path)] == [(1, 1), (2, 2), (3, 30)]
