@@ -3,7 +3,7 @@
     python benchmarks/overfit.py --data_dir=TFDS --output=benchmarks/results/overfit.json
 
 A check of the training path (default initialisation, gate, losses, optimiser), not of quality: the
-scores are on the crops it is trained on. About twenty minutes on two CPU cores.
+scores are on the crops it is trained on. About five minutes on two CPU cores.
 """
 
 import functools

@@ -45,7 +45,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
     reason = _last_line(error).removeprefix('gfn_jax.errors.UserError: ')
     raise UserError(f'{reason} (--help lists the flags)') from error
   except AttributeError as error:  # ml_collections: an override of a key that is not there
-    raise UserError(f'the config has no key {error}; its file lists the keys') from error
+    key = str(error).replace('\\n', ' ').translate(str.maketrans('', '', "\\'")).strip('"')
+    raise UserError(f'no such key in the config: {key}') from error
 
 
 def _last_line(error: Exception) -> str:

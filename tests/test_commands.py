@@ -1,0 +1,128 @@
+"""The commands, as a user calls them: in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TRAIN = (
+  'run_train.py',
+  '--config=configs/gfn_small.py',
+  '--config.model.features=4',
+  '--config.model.deblur_blocks=1',
+  '--config.model.sr_blocks=1',
+  '--config.model.reconstruction_blocks=1',
+  '--config.batch_size=4',
+  '--config.crop_size=8',
+  '--config.steps_per_epoch=10',
+  '--config.checkpoint_every=5',
+  '--config.eval_every=60',
+  '--config.log_every=5',
+)
+STEPS = 120
+
+
+def environment():
+  return os.environ | {'XLA_FLAGS': '', 'PYTHONUNBUFFERED': '1'}
+
+
+def run(*command):
+  return subprocess.run(
+    [sys.executable, *command], capture_output=True, text=True, env=environment(), timeout=300
+  )
+
+
+@pytest.fixture(scope='module')
+def workdir(dataset_dir, tmp_path_factory):
+  """A run that was killed at some step after its second checkpoint, and continued."""
+  workdir = tmp_path_factory.mktemp('run') / 'workdir'
+  command = [*TRAIN, f'--workdir={workdir}', f'--config.data_dir={dataset_dir}']
+  process = subprocess.Popen(
+    [sys.executable, *command], env=environment(), stderr=subprocess.PIPE, text=True
+  )
+  deadline = time.monotonic() + 240
+  while not (workdir / 'checkpoints' / '10').exists():
+    assert process.poll() is None, process.stderr.read()
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert max(int(path.name) for path in finished_checkpoints(workdir)) < STEPS
+
+  result = run(*command)
+  assert result.returncode == 0, result.stderr
+  return workdir, result.stderr
+
+
+def finished_checkpoints(workdir):
+  return [path for path in (workdir / 'checkpoints').iterdir() if path.name.isdigit()]
+
+
+def test_a_killed_run_continues_with_the_same_command(workdir):
+  workdir, stderr = workdir
+  [start] = [line for line in stderr.splitlines() if 'parameters, step' in line]
+  first_step = int(start.split('step ')[-1].split()[0])
+  assert 10 <= first_step < STEPS
+  assert first_step % 5 == 0
+  rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  assert [row['step'] for row in rows if 'loss' in row] == list(range(5, STEPS + 1, 5))
+  overrides = json.loads((workdir / 'overrides.json').read_text())
+  assert overrides['batch_size'] == 4
+  assert 'seed' not in overrides
+  assert 'compiling' in stderr
+
+
+def test_evaluating_a_run(workdir, dataset_dir):
+  workdir, _ = workdir
+  result = run('run_eval.py', f'--workdir={workdir}', '--protocol=cnlrn')
+  assert result.returncode == 0, result.stderr
+  lines = result.stdout.splitlines()
+  assert lines[0].startswith('1 images, protocol cnlrn')
+  assert [line.split(' | ')[0] for line in lines if line.startswith('| ')] == [
+    '| method',
+    '| bicubic',
+    '| GFN',
+  ]
+  summary = json.loads((workdir / 'eval' / 'summary.json').read_text())
+  assert summary['protocol'] == 'cnlrn'
+  assert summary['data']['blur_folder'] == 'blur_gamma'
+  with Image.open(workdir / 'eval' / 'images' / 'sequence' / '000001.png') as image:
+    assert image.size == (192, 128)
+
+
+def test_restoring_a_photo(workdir, tmp_path):
+  workdir, _ = workdir
+  photo = tmp_path / 'photo.png'
+  Image.fromarray(np.full((9, 14, 3), 128, np.uint8)).save(photo)
+  command = ('run_eval.py', f'--workdir={workdir}', f'--input_dir={photo}')
+  result = run(*command, f'--output_dir={tmp_path / "out"}')
+  assert result.returncode == 0, result.stderr
+  with Image.open(tmp_path / 'out' / 'photo.png') as image:
+    assert image.size == (56, 36)
+
+
+@pytest.mark.parametrize(
+  ('command', 'message'),
+  [
+    ((*TRAIN, '--workdir=W', '--config.sede=1'), 'in the config: sede Did you mean "seed"'),
+    ((*TRAIN, '--workdir=W'), 'pass --config.data_dir=DIR, built by data_prep.lr_gopro'),
+    (('run_train.py', '--config=configs/gfn.py:fast', '--workdir=W'), "variants '' and 'literal'"),
+    (('run_train.py', '--config=configs/none.py', '--workdir=W'), "'configs/none.py'"),
+    (('run_eval.py', '--input_dir=I', '--output_dir=O'), 'no weights: pass --weights=FILE or'),
+    (('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I'), 'no weights at none'),
+  ],
+)
+def test_a_mistake_ends_in_one_line(command, message):
+  result = run(*command)
+  assert result.returncode == 1
+  [line] = result.stderr.splitlines()
+  assert line.startswith('error: ')
+  assert message in line
+  assert not os.path.exists('W')
+  assert not os.path.exists('O')
