@@ -171,7 +171,8 @@ class _Run:
     self.optimizer = make_optimizer(**config['optimizer'])
     settings = {key: config[key] for key in RESUME_KEYS}
     self.checkpointer = Checkpointer(workdir, settings, config['keep_checkpoints'])
-    self.scores: dict[str, Any] = {}
+    self.window = _Window(config['batch_size'])
+    self.scores: dict[str, Any] = {}  # of the last evaluation
     self.writer: MetricWriter
 
   def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
@@ -210,16 +211,19 @@ class _Run:
       )
     )
     _say(f'phase {number + 1}: steps {step + 1} to {end}; compiling the first')
-    window = _Window(self.config['batch_size'])
+    compiled = False
     while step < end:
       state, scalars = step_fn(state, parallel.shard(next(batches)))
       step += 1
-      window.add(step, scalars)
+      self.window.add(step, scalars)
+      if not compiled:  # keep the compilation out of the speed
+        self.window.restart()
+        compiled = True
       self.bar.update()
-      self.after_step(number, step, state, window)
+      self.after_step(number, step, state)
     return state
 
-  def after_step(self, number: int, step: int, state: TrainState, window: '_Window') -> None:
+  def after_step(self, number: int, step: int, state: TrainState) -> None:
     """Logs, evaluates and saves, each at its own cadence, before the next batch is drawn."""
 
     def due(key: str) -> bool:
@@ -227,20 +231,18 @@ class _Run:
       return bool(every) and (step % every == 0 or step == self.last_step)
 
     if due('log_every'):
-      means = window.means()
+      means = self.window.means()
       self.writer.write_scalars(step, means)
-      self.bar.set_postfix(
-        loss=f'{means["loss"]:.3g}', images_per_second=means['images_per_second'], refresh=False
-      )
+      self.bar.set_postfix(loss=f'{means["loss"]:.3g}', refresh=False)
     if due('eval_every'):
-      window.flush()
+      self.window.flush()
       self.evaluate(number, step, state)
-      window.restart()
+      self.window.restart()
     if due('checkpoint_every') or step == self.last_step:
-      window.flush()
+      self.window.flush()
       self.checkpointer.save(state)
       self.save_weights(number, step, state)
-      window.restart()
+      self.window.restart()
 
   def phase_model(self, number: int) -> nn.Module:
     return create_model(**(self.config['model'] | self.phases[number]['model']))
@@ -299,18 +301,20 @@ class _Window:
     self._rows.append(row)
 
   def restart(self) -> None:
-    """Leaves what was done meanwhile out of the speed."""
+    """Leaves the steps so far, and what was done meanwhile, out of the speed."""
+    self.flush()
     self._start = time.perf_counter()
     self._timed_rows = len(self._rows)
 
   def means(self) -> dict[str, float]:
     self.flush()
-    steps = len(self._rows) - self._timed_rows
-    speed = steps * self._batch_size / (time.perf_counter() - self._start)
     means = {key: float(np.mean([row[key] for row in self._rows])) for key in self._rows[0]}
+    if steps := len(self._rows) - self._timed_rows:
+      speed = steps * self._batch_size / (time.perf_counter() - self._start)
+      means['images_per_second'] = round(speed, 2)
     self._rows = []
     self.restart()
-    return means | {'images_per_second': round(speed, 2)}
+    return means
 
 
 def _side_by_side(restorer: Restorer, image: Mapping[str, Any]) -> np.ndarray:

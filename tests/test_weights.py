@@ -21,7 +21,7 @@ CONFIG = {
 }
 
 
-def tree_equal(a, b):
+def assert_tree_equal(a, b):
   jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y, strict=True), a, b)
 
 
@@ -58,20 +58,20 @@ def test_param_shapes_are_those_of_the_network_without_computing_it():
 def test_round_trip(saved, params):
   model, loaded = weights.load_weights(saved)
   assert model == create_model(**CONFIG)
-  tree_equal(loaded, params)
+  assert_tree_equal(loaded, params)
 
 
 def test_jax_arrays_are_saved_as_numpy_ones(params, tmp_path):
   path = tmp_path / 'weights.safetensors'
   weights.save_weights(path, jax.tree.map(jax.numpy.asarray, params), CONFIG, {})
-  tree_equal(weights.load_weights(path)[1], params)
+  assert_tree_equal(weights.load_weights(path)[1], params)
 
 
 def test_transposed_arrays_are_saved_by_value(params, tmp_path):
   path = tmp_path / 'weights.safetensors'
   turned = jax.tree.map(lambda x: np.asfortranarray(x), params)
   weights.save_weights(path, turned, CONFIG, {})
-  tree_equal(weights.load_weights(path)[1], params)
+  assert_tree_equal(weights.load_weights(path)[1], params)
 
 
 def test_card_and_header(saved, params, tmp_path):

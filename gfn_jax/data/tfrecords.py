@@ -85,6 +85,11 @@ class TFRecordDataset:
     count = self.num_examples('train')
     if count < batch_size:
       raise UserError(f'{self.path} has {count} train patches, less than a batch of {batch_size}')
+    if SCALE * crop_size > self.metadata.get('patch_size', SCALE * crop_size):
+      raise UserError(
+        f'crop_size {crop_size} is more than the patches of {self.path} have: '
+        f'{self.metadata["patch_size"] // SCALE}'
+      )
     steps_per_pass = count // batch_size
     first_pass, skipped_steps = divmod(start_step, steps_per_pass)
 

@@ -306,3 +306,40 @@ def test_tensorflow_is_kept_away_from_the_gpu(monkeypatch):
   monkeypatch.setattr(tf.config, 'set_visible_devices', lambda *args: calls.append(args))
   runpy.run_path(tfrecords.__file__)
   assert calls == [([], 'GPU')]
+
+
+def test_crops_of_all_images_show_the_same_place(dataset):
+  places = collections.Counter()
+  for batch in itertools.islice(dataset.train_batches(BATCH, 0, crop_size=1), 4 * STEPS):
+    assert batch['lr_blur'].shape == (BATCH, 1, 1, 3)
+    np.testing.assert_array_equal(batch['lr'], batch['lr_blur'])
+    np.testing.assert_array_equal(
+      batch['hr'], enlarged(batch['lr_blur'].transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
+    )
+    places.update(int(value) % 4 for value in batch['lr_blur'][:, 0, 0, 0])
+  assert set(places) == {0, 1, 2, 3}
+  assert min(places.values()) > 20  # of 160, 40 each expected
+
+
+def test_crops_reach_every_corner_and_are_a_function_of_the_seed():
+  image = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+  images = {'lr_blur': image, 'lr': image + 100, 'hr': enlarged(image)}
+  corners = set()
+  for seed in range(60):
+    crop = tfrecords.random_crop(images, 2, tf.constant([1, seed]))
+    again = tfrecords.random_crop(images, 2, tf.constant([1, seed]))
+    corner = int(crop['lr_blur'][0, 0, 0])
+    y, x = divmod(corner, 4)
+    np.testing.assert_array_equal(crop['lr_blur'], image[y : y + 2, x : x + 2])
+    np.testing.assert_array_equal(crop['lr'], image[y : y + 2, x : x + 2] + 100)
+    np.testing.assert_array_equal(crop['hr'], enlarged(image[y : y + 2, x : x + 2]))
+    np.testing.assert_array_equal(again['hr'], crop['hr'])
+    corners.add(corner)
+  assert corners == {0, 1, 2, 4, 5, 6}
+
+
+def test_a_crop_larger_than_the_patches_is_refused(dataset_dir):
+  dataset = tfrecords.TFRecordDataset(dataset_dir)
+  with pytest.raises(UserError, match='crop_size 65 is more than the patches of .* have: 64'):
+    next(dataset.train_batches(4, 0, crop_size=65))
+  assert next(dataset.train_batches(4, 0, crop_size=64))['lr'].shape == (4, 64, 64, 3)
