@@ -56,7 +56,7 @@ def _open(path: Path):
   try:
     import h5py  # only this source needs it
   except ImportError as error:
-    raise UserError('--source=hdf5 needs the package h5py; pip install h5py') from error
+    raise UserError("--source=hdf5 needs the package h5py: pip install 'gfn_jax[train]'") from error
   try:
     return h5py.File(path, 'r')
   except OSError as error:

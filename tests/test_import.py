@@ -27,3 +27,19 @@ def test_training_imports_tensorflow_only_when_it_opens_a_dataset():
   modules = imported_by('import gfn_jax.train')
   assert 'gfn_jax.evaluate' in modules
   assert not modules.intersection(HEAVY)
+
+
+def test_training_and_evaluation_can_be_imported_without_tensorflow():
+  code = (
+    'import sys\n'
+    "sys.modules.update({'tensorflow': None, 'tensorflow_datasets': None})\n"
+    'import gfn_jax.train, run_train\n'
+    'try:\n'
+    "  gfn_jax.train.evaluate.open_dataset('somewhere')\n"
+    'except gfn_jax.UserError as error:\n'
+    '  print(error)\n'
+  )
+  command = [sys.executable, '-c', code]
+  result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert result.returncode == 0, result.stderr
+  assert "pip install 'gfn_jax[train]'" in result.stdout
