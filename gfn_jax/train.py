@@ -95,7 +95,7 @@ def create_train_state(
 ) -> TrainState:
   """The state before the first step, a function of the seed."""
   params = init_params(model, seed)
-  return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+  return TrainState(jnp.zeros((), jnp.int32), params, jax.jit(optimizer.init)(params))
 
 
 def check_finite(scalars: Mapping[str, np.ndarray], step: int) -> None:
@@ -200,7 +200,8 @@ class _Run:
       return state
     phase = self.phases[number]
     if step == start and phase['reset_optimizer']:
-      state = state.replace(opt_state=parallel.replicate(self.optimizer.init(state.params)))
+      opt_state = jax.jit(self.optimizer.init)(state.params)
+      state = state.replace(opt_state=parallel.replicate(opt_state))
     step_fn = parallel.parallel_step(
       functools.partial(
         train_step,

@@ -46,7 +46,7 @@ def changed_modules(before, after):
   """Which top-level modules have a parameter that did, and one that did not change."""
   moved, kept = set(), set()
   for path, leaf in jax.tree_util.tree_leaves_with_path(
-    jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
+    jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), before, after)
   ):
     (moved if leaf else kept).add(path[0].key)
   return moved, kept
@@ -81,7 +81,7 @@ def test_without_a_deblurring_loss_only_its_image_layers_stand_still(batch):
   _, kept = changed_modules(state.params, after.params)
   assert kept == {'deblur'}
   for layer, params in state.params['deblur'].items():
-    same = jax.tree.map(lambda a, b: bool((a == b).all()), params, after.params['deblur'][layer])
+    same = jax.tree.map(lambda a, b: np.array_equal(a, b), params, after.params['deblur'][layer])
     assert all(jax.tree.leaves(same)) == (layer in ('conv5', 'conv6')), layer
 
 
@@ -98,7 +98,7 @@ def test_eight_devices_give_the_step_of_one_and_replicas_agree(batch):
     jax.tree.leaves(eight.opt_state[1].mu), jax.tree.leaves(one.opt_state[1].mu), strict=True
   )
   for a, b in first_moments:
-    np.testing.assert_allclose(a[0], b[0], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(a)[0], np.asarray(b)[0], rtol=1e-3, atol=1e-6)
   np.testing.assert_allclose(scalars['loss'][0], scalars_one['loss'][0], rtol=1e-5)
 
 
