@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from gfn_jax.data import folders
 from gfn_jax.errors import UserError
@@ -32,13 +34,19 @@ def _forward(model: nn.Module, params: Any, lr_blur: jax.Array) -> jax.Array:
   return to_uint8(model.apply({'params': params}, to_float(lr_blur)[None]).hr[0])
 
 
+@functools.cache
+def _say_compiling(model: nn.Module, height: int, width: int) -> None:
+  """Prints a line the first time that a network meets a size."""
+  tqdm.write(f'compiling {type(model).__name__} for {width}x{height}', file=sys.stderr)
+
+
 class Restorer:
   """Restores photos with a trained network.
 
       restorer = gfn_jax.Restorer.from_pretrained('weights.safetensors')
       sharp = restorer('photo.png')  # [4h, 4w, 3] uint8
 
-  A new image size compiles the network anew, which takes some seconds.
+  A new image size compiles the network anew, which takes some seconds and is said on stderr.
 
   Attributes:
     model: the network.
@@ -82,6 +90,7 @@ class Restorer:
       if not np.issubdtype(image.dtype, np.floating):
         raise TypeError(f'an image is uint8 or float in [0, 1], not {image.dtype}')
       image = image.astype(np.float32)
+    _say_compiling(self.model, *image.shape[:2])
     return np.asarray(_forward(self.model, self.params, image))
 
 
@@ -108,12 +117,9 @@ def restore_files(restorer: Restorer, source: str | os.PathLike, output_dir: str
     if target in targets[:i]:
       raise UserError(f'{path} and another image would both become {target}; rename one')
   os.makedirs(output_dir, exist_ok=True)
-  sizes = set()
   for path, target in zip(paths, targets, strict=True):
     image = folders.read_rgb(path)
     h, w, _ = image.shape
-    note = '' if (h, w) in sizes else '  (compiling for this size)'
-    sizes.add((h, w))
-    print(f'{path}: {w}x{h} -> {SCALE * w}x{SCALE * h} {target}{note}', flush=True)
+    print(f'{path}: {w}x{h} -> {SCALE * w}x{SCALE * h} {target}', flush=True)
     folders.write_png(target, restorer(image))
   return targets

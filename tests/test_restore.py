@@ -77,7 +77,14 @@ def test_a_folder(restorer, photo, tmp_path, capsys):
   np.testing.assert_array_equal(np.asarray(Image.open(output / 'b.png')), restorer(photo))
   np.testing.assert_array_equal(np.asarray(Image.open(output / 'a.png')), restorer(photo[::-1]))
   lines = capsys.readouterr().out.splitlines()
-  assert [line.endswith('(compiling for this size)') for line in lines] == [True, False]
+  assert [line.split(': ')[1].split(' /')[0] for line in lines] == ['22x13 -> 88x52'] * 2
+
+
+def test_compiling_is_said_once_for_a_size(restorer, capsys):
+  image = np.zeros((5, 7, 3), np.uint8)
+  restorer(image)
+  Restorer(restorer.model, restorer.params)(image)
+  assert capsys.readouterr().err == 'compiling GFN for 7x5\n'
 
 
 def test_a_file(restorer, photo, tmp_path):
