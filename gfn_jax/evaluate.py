@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import statistics
@@ -16,10 +17,11 @@ from tqdm import tqdm
 from gfn_jax import metrics
 from gfn_jax.data import folders
 from gfn_jax.errors import UserError
+from gfn_jax.files import file_sha256, write_file, write_json
 from gfn_jax.imresize import imresize
 from gfn_jax.models.gfn import SCALE
 from gfn_jax.restore import Restorer
-from gfn_jax.weights import file_sha256, param_count
+from gfn_jax.weights import param_count
 
 
 def bicubic(lr_blur: np.ndarray) -> np.ndarray:
@@ -144,7 +146,8 @@ def evaluate(
     of the network's forward pass with the transfers, after compilation.
 
   Raises:
-    UserError: if a target is not 4 times as large as its input, or no image came.
+    UserError: if a target is not 4 times as large as its input or too small for the protocol, or no
+      image came.
   """
   rows = []
   sizes = set()
@@ -162,8 +165,11 @@ def evaluate(
     start = time.perf_counter()
     restored = restorer(lr_blur)
     seconds = time.perf_counter() - start
-    scores = metrics.evaluate_pair(restored, hr, protocol)
-    baseline = metrics.evaluate_pair(bicubic(lr_blur), hr, protocol)
+    try:
+      scores = metrics.evaluate_pair(restored, hr, protocol)
+      baseline = metrics.evaluate_pair(bicubic(lr_blur), hr, protocol)
+    except ValueError as error:
+      raise UserError(f'{name}: {error}') from error
     baseline = {f'bicubic_{key}': value for key, value in baseline.items()}
     rows.append({'name': name, **scores, **baseline, 'seconds': seconds})
     if output_dir is not None:
@@ -222,12 +228,11 @@ def write_results(
     methods: of `summarize`.
     facts: what the numbers depend on: `protocol`, `data`, `weights`.
   """
-  with open(os.path.join(output_dir, 'images.csv'), 'w', newline='') as file:
-    writer = csv.DictWriter(file, rows[0].keys())
-    writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: row['name']))
+  table = io.StringIO(newline='')
+  writer = csv.DictWriter(table, rows[0].keys())
+  writer.writeheader()
+  writer.writerows(sorted(rows, key=lambda row: row['name']))
+  write_file(os.path.join(output_dir, 'images.csv'), table.getvalue().encode())
   device = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
   summary = {**facts, 'images': len(rows), **device, 'methods': methods}
-  with open(os.path.join(output_dir, 'summary.json'), 'w') as file:
-    json.dump(summary, file, indent=2)
-    file.write('\n')
+  write_json(os.path.join(output_dir, 'summary.json'), summary)

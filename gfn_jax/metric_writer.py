@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import tensorboardX
 
+from gfn_jax.files import write_file
+
 
 class MetricWriter:
   """Writes scalars to `workdir/metrics.jsonl` and, with pictures, to TensorBoard event files.
@@ -51,6 +53,4 @@ def _drop_after(path: str, step: int) -> None:
   with open(path) as file:
     lines = file.readlines()
   rows = [line for line in lines if line.endswith('\n') and json.loads(line)['step'] <= step]
-  with open(path + '.tmp', 'w') as file:
-    file.writelines(rows)
-  os.replace(path + '.tmp', path)
+  write_file(path, ''.join(rows).encode())

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from gfn_jax import evaluate, losses, metrics, parallel, schedules
 from gfn_jax.checkpoint import Checkpointer
 from gfn_jax.errors import UserError
+from gfn_jax.files import write_json
 from gfn_jax.metric_writer import MetricWriter
 from gfn_jax.models import create_model, init_params
 from gfn_jax.restore import Restorer, to_float
@@ -140,8 +141,8 @@ def train_and_evaluate(
     restored = run.checkpointer.restore(state)
     state = parallel.replicate(state if restored is None else restored)
     first_step = int(state.step)
-    _write_json(os.path.join(workdir, 'config.json'), config)
-    _write_json(os.path.join(workdir, 'overrides.json'), dict(overrides or {}))
+    write_json(os.path.join(workdir, 'config.json'), config)
+    write_json(os.path.join(workdir, 'overrides.json'), dict(overrides or {}))
     _say(
       f'{type(run.model).__name__}, {param_count(state.params):,} parameters, step {first_step} of '
       f'{run.last_step}, on {jax.device_count()} x {jax.devices()[0].device_kind}'
@@ -160,9 +161,8 @@ class _Run:
   def __init__(self, config: dict[str, Any], workdir: str | os.PathLike):
     self.config, self.workdir = config, os.fspath(workdir)
     self.dataset = evaluate.open_dataset(config['data_dir'])
-    self.steps_per_epoch = config['steps_per_epoch'] or (
-      self.dataset.num_examples('train') // config['batch_size']
-    )
+    steps_per_pass = self.dataset.steps_per_pass(config['batch_size'])
+    self.steps_per_epoch = config['steps_per_epoch'] or steps_per_pass
     self.phases = [config['phases'][name] for name in sorted(config['phases'])]
     self.starts = schedules.phase_starts(self.phases, self.steps_per_epoch)
     self.last_step = self.starts[-1]
@@ -327,10 +327,3 @@ def _say(line: str) -> None:
   """Prints a line above the progress bar."""
   if jax.process_index() == 0:
     tqdm.write(line, file=sys.stderr)
-
-
-def _write_json(path: str, value: Any) -> None:
-  with open(path + '.tmp', 'w') as file:
-    json.dump(value, file, indent=2)
-    file.write('\n')
-  os.replace(path + '.tmp', path)

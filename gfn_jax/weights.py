@@ -16,6 +16,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from gfn_jax.errors import UserError
+from gfn_jax.files import write_file, write_json
 from gfn_jax.models import create_model
 
 
@@ -28,12 +29,6 @@ def param_shapes(model: nn.Module) -> Any:
   """A network's parameters, as a pytree of `jax.ShapeDtypeStruct`; nothing is computed."""
   lr_blur = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
   return jax.eval_shape(model.init, jax.random.key(0), lr_blur)['params']
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-  """The SHA-256 of a file, in hexadecimal."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def save_weights(
@@ -56,12 +51,9 @@ def save_weights(
   content = safetensors.numpy.save(tensors, metadata)
   facts = {'model': dict(model_config), 'parameters': param_count(params)}
   facts |= {'sha256': hashlib.sha256(content).hexdigest(), **card}
-  card_text = json.dumps(facts, indent=2) + '\n'
-  card_path = os.path.splitext(path)[0] + '.json'
-  for target, data in ((path, content), (card_path, card_text.encode())):
-    with open(target + '.tmp', 'wb') as file:
-      file.write(data)
-    os.replace(target + '.tmp', target)
+  json.dumps(facts)  # a card that JSON cannot hold is refused before anything is written
+  write_file(path, content)
+  write_json(os.path.splitext(path)[0] + '.json', facts)
 
 
 def load_weights(path: str | os.PathLike) -> tuple[nn.Module, Any]:

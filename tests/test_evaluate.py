@@ -8,9 +8,10 @@ import skimage.data
 from PIL import Image
 
 from gfn_jax import Restorer, UserError, create_model, evaluate, metrics
+from gfn_jax.files import file_sha256
 from gfn_jax.imresize import imresize
 from gfn_jax.models import init_params
-from gfn_jax.weights import file_sha256, param_count, save_weights
+from gfn_jax.weights import param_count, save_weights
 from tests import small
 
 
@@ -128,6 +129,13 @@ def test_a_target_of_another_size_is_refused_by_name(weights, pairs):
   wrong = [pairs[0] | {'hr': pairs[0]['hr'][:-4]}]
   with pytest.raises(UserError, match='a/0: the target is 128x92, but the input of 32x24 gives'):
     evaluate.evaluate(Restorer.from_pretrained(weights), wrong, 'gfn')
+
+
+def test_an_image_too_small_for_the_protocol_is_named(weights):
+  tiny = [{'name': 'tiny', 'lr_blur': np.zeros((4, 4, 3), np.uint8)}]
+  tiny[0]['hr'] = np.zeros((16, 16, 3), np.uint8)
+  with pytest.raises(UserError, match='tiny: protocol gfn needs at least 23 pixels a side'):
+    evaluate.evaluate(Restorer.from_pretrained(weights), tiny, 'gfn')
 
 
 def test_nothing_to_evaluate_is_an_error(weights):

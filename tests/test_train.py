@@ -250,6 +250,13 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(dataset_dir, tmp_path)
   assert not list(tmp_path.iterdir())
 
 
+def test_less_data_than_a_batch_is_refused(dataset_dir, tmp_path):
+  config = small.config(dataset_dir, batch_size=16, steps_per_epoch=0)
+  with pytest.raises(UserError, match='has 11 train patches, less than a batch of 16'):
+    train.train_and_evaluate(config, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
 def test_the_initial_state_is_a_function_of_the_seed():
   model = create_model(**small.MODEL)
   optimizer = train.make_optimizer(0.9, 0.999, 1e-8, 0.0)

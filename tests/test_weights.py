@@ -7,7 +7,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from gfn_jax import weights
+from gfn_jax import files, weights
 from gfn_jax.errors import UserError
 from gfn_jax.models import GFN, create_model
 
@@ -87,7 +87,7 @@ def test_card_and_header(saved, params, tmp_path):
     'data': {'blur_folder': 'blur_gamma'},
     'step': 7,
   }
-  assert weights.file_sha256(saved) == card['sha256']
+  assert files.file_sha256(saved) == card['sha256']
   with safetensors.safe_open(saved, 'numpy') as file:
     assert {key: json.loads(value) for key, value in file.metadata().items()} == {'model': CONFIG}
     assert 'deblur.resblock1_0.conv1.kernel' in file.keys()  # noqa: SIM118 (no mapping)

@@ -1,11 +1,13 @@
 """Images in folders, read with Pillow."""
 
+import io
 import os
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from gfn_jax.errors import UserError
+from gfn_jax.files import write_file
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
 
@@ -50,9 +52,9 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
   """Writes `[H, W, 3]` uint8 as a PNG: aside first, then renamed."""
-  temporary = f'{os.fspath(path)}.tmp'
-  Image.fromarray(image).save(temporary, format='PNG')
-  os.replace(temporary, path)
+  buffer = io.BytesIO()
+  Image.fromarray(image).save(buffer, format='PNG')
+  write_file(path, buffer.getvalue())
 
 
 def pair_images(

@@ -48,6 +48,17 @@ class TFRecordDataset:
     """How many records a split has; 0 if there is no such split."""
     return self._info.splits[split].num_examples if split in self._info.splits else 0
 
+  def steps_per_pass(self, batch_size: int) -> int:
+    """How many full batches the train split has.
+
+    Raises:
+      UserError: if it has less than one.
+    """
+    count = self.num_examples('train')
+    if count < batch_size:
+      raise UserError(f'{self.path} has {count} train patches, less than a batch of {batch_size}')
+    return count // batch_size
+
   def train_batches(
     self,
     batch_size: int,
@@ -82,15 +93,12 @@ class TFRecordDataset:
     Raises:
       UserError: if the split has less than one batch, a crop does not fit, or a file is damaged.
     """
-    count = self.num_examples('train')
-    if count < batch_size:
-      raise UserError(f'{self.path} has {count} train patches, less than a batch of {batch_size}')
+    steps_per_pass = self.steps_per_pass(batch_size)
     if SCALE * crop_size > self.metadata.get('patch_size', SCALE * crop_size):
       raise UserError(
         f'crop_size {crop_size} is more than the patches of {self.path} have: '
         f'{self.metadata["patch_size"] // SCALE}'
       )
-    steps_per_pass = count // batch_size
     first_pass, skipped_steps = divmod(start_step, steps_per_pass)
 
     def one_pass(number: tf.Tensor) -> tf.data.Dataset:

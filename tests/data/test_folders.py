@@ -147,12 +147,10 @@ def test_a_write_that_fails_leaves_the_old_image(tmp_path, monkeypatch):
   folders.write_png(path, photograph())
   before = path.read_bytes()
 
-  def full_disk(self, target, **_):
-    with open(target, 'wb') as file:
-      file.write(b'half an image')
+  def full_disk(*_):
     raise OSError('no space left on device')
 
-  monkeypatch.setattr(Image.Image, 'save', full_disk)
+  monkeypatch.setattr(os, 'replace', full_disk)
   with pytest.raises(OSError, match='no space left'):
     folders.write_png(path, photograph() // 2)
   assert path.read_bytes() == before
