@@ -21,7 +21,12 @@ flags.DEFINE_string('weights', None, 'A .safetensors file, in place of those of 
 flags.DEFINE_string('input_dir', None, 'Blurred photos: a folder, or one file to restore.')
 flags.DEFINE_string('target_dir', None, 'Their sharp versions, 4 times larger, of the same names.')
 flags.DEFINE_string('output_dir', None, 'For images and results; default: WORKDIR/eval.')
-flags.DEFINE_enum('protocol', 'gfn', sorted(metrics.PROTOCOLS), 'How images are compared.')
+flags.DEFINE_enum(
+  'protocol',
+  None,
+  sorted(metrics.PROTOCOLS),
+  "How to compare; default: the config's, or gfn.",
+)
 flags.DEFINE_integer('limit', 0, 'How many test images; 0: all.', lower_bound=0)
 
 
@@ -37,20 +42,26 @@ def main(_):
   if not output_dir:
     raise UserError('pass --output_dir=O, where the restored images go')
   weights = args.weights or os.path.join(args.workdir, 'weights.safetensors')
-  if args.input_dir and not args.target_dir:
-    restore_files(Restorer.from_pretrained(weights), args.input_dir, output_dir)
-    return
   if args.target_dir and not args.input_dir:
     raise UserError('--target_dir needs --input_dir, the blurred photos')
+  if args.input_dir and not args.target_dir:
+    if args.protocol or args.limit:
+      raise UserError('--protocol and --limit are for evaluating: pass --target_dir too')
+    restore_files(Restorer.from_pretrained(weights), args.input_dir, output_dir)
+    return
+
+  config = {'protocol': 'gfn'}
+  if args.config is not None:
+    config = args.config.to_dict()
+  elif args.workdir:
+    config = evaluate.run_config(args.workdir)
   if args.input_dir:
     test_set = evaluate.folder_test_set(args.input_dir, args.target_dir, args.limit)
-  elif args.config is not None:
-    test_set = evaluate.tfrecord_test_set(args.config.data_dir, args.limit)
-  elif args.workdir:
-    test_set = evaluate.tfrecord_test_set(evaluate.data_dir_of(args.workdir), args.limit)
+  elif 'data_dir' in config:
+    test_set = evaluate.tfrecord_test_set(config['data_dir'], args.limit)
   else:
     raise UserError('no test images: pass --config and --config.data_dir, or --input_dir')
-  evaluate.evaluate_and_report(weights, test_set, args.protocol, output_dir)
+  evaluate.evaluate_and_report(weights, test_set, args.protocol or config['protocol'], output_dir)
 
 
 if __name__ == '__main__':

@@ -90,16 +90,16 @@ def open_dataset(data_dir: str | os.PathLike):
   return TFRecordDataset(data_dir)
 
 
-def data_dir_of(workdir: str | os.PathLike) -> str:
-  """The dataset on which a run was trained, from its `config.json`.
+def run_config(workdir: str | os.PathLike) -> dict[str, Any]:
+  """The config of a run, from its `config.json`.
 
   Raises:
     UserError: if the folder is not a run's.
   """
   try:
     with open(os.path.join(workdir, 'config.json')) as file:
-      return json.load(file)['data_dir']
-  except (OSError, ValueError, KeyError) as error:
+      return json.load(file)
+  except (OSError, ValueError) as error:
     raise UserError(f'{os.fspath(workdir)} is not the folder of a run: {error}') from error
 
 

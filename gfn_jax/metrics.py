@@ -85,7 +85,7 @@ def ssim3d(a: np.ndarray, b: np.ndarray) -> float:
   """What MATLAB's `ssim(A, ref)` gives for an RGB array: it takes it for a grey volume.
 
   The Gaussian runs over rows, columns and channels, with replicate padding on all three, so the
-  channels are mixed. Reads 0.10 to 0.19 above the per-channel SSIM on super-resolved photographs.
+  channels are mixed. Reads 0.04 to 0.19 above the per-channel SSIM on bicubic x4 of Set5 and GOPRO.
   Used by GFN, by MPRNet's GoPro script and by DeepDeblur.
 
   Args:

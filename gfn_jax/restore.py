@@ -76,14 +76,14 @@ class Restorer:
       `[4h, 4w, 3]` uint8.
 
     Raises:
-      UserError: if a file cannot be read.
+      UserError: if a file cannot be read, or an image is not 8-bit grey or RGB.
       ValueError: for an array of another shape.
       TypeError: for an array of another type.
     """
     if isinstance(image, (str, os.PathLike)):
       image = folders.read_rgb(image)
     elif isinstance(image, Image.Image):
-      image = np.asarray(image.convert('RGB'))
+      image = folders.to_rgb(image)
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
       raise ValueError(f'an image is [h, w, 3], not {image.shape}')
     if image.dtype != np.uint8:

@@ -24,6 +24,7 @@ TRAIN = (
   '--config.checkpoint_every=5',
   '--config.eval_every=60',
   '--config.log_every=5',
+  '--config.protocol=mprnet',
 )
 STEPS = 120
 
@@ -80,17 +81,17 @@ def test_a_killed_run_continues_with_the_same_command(workdir):
 
 def test_evaluating_a_run(workdir, dataset_dir):
   workdir, _ = workdir
-  result = run('run_eval.py', f'--workdir={workdir}', '--protocol=cnlrn')
+  result = run('run_eval.py', f'--workdir={workdir}')
   assert result.returncode == 0, result.stderr
   lines = result.stdout.splitlines()
-  assert lines[0].startswith('1 images, protocol cnlrn')
+  assert lines[0].startswith('1 images, protocol mprnet')  # the config's
   assert [line.split(' | ')[0] for line in lines if line.startswith('| ')] == [
     '| method',
     '| bicubic',
     '| GFN',
   ]
   summary = json.loads((workdir / 'eval' / 'summary.json').read_text())
-  assert summary['protocol'] == 'cnlrn'
+  assert summary['protocol'] == 'mprnet'
   assert summary['data']['blur_folder'] == 'blur_gamma'
   with Image.open(workdir / 'eval' / 'images' / 'sequence' / '000001.png') as image:
     assert image.size == (192, 128)
@@ -115,6 +116,10 @@ def test_restoring_a_photo(workdir, tmp_path):
     (('run_train.py', '--config=configs/gfn.py:fast', '--workdir=W'), "variants '' and 'literal'"),
     (('run_train.py', '--config=configs/none.py', '--workdir=W'), "'configs/none.py'"),
     (('run_eval.py', '--input_dir=I', '--output_dir=O'), 'no weights: pass --weights=FILE or'),
+    (
+      ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I', '--limit=2'),
+      '--protocol and --limit are for evaluating',
+    ),
     (('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I'), 'no weights at none'),
   ],
 )

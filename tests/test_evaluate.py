@@ -149,4 +149,4 @@ def test_errors_of_datasets_and_runs(tmp_path):
   with pytest.raises(UserError, match='no dataset in'):
     evaluate.tfrecord_test_set(tmp_path)
   with pytest.raises(UserError, match='is not the folder of a run'):
-    evaluate.data_dir_of(tmp_path)
+    evaluate.run_config(tmp_path)

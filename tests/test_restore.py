@@ -57,6 +57,7 @@ def test_grey_is_taken_as_three_equal_channels(restorer, photo, tmp_path):
     (np.zeros((4, 4, 4), np.uint8), ValueError, r'not \(4, 4, 4\)'),
     (np.zeros((0, 4, 3), np.uint8), ValueError, r'not \(0, 4, 3\)'),
     (np.zeros((4, 4, 3), np.int32), TypeError, 'not int32'),
+    (Image.new('RGBA', (4, 4)), UserError, 'the image is RGBA; convert it to 8-bit RGB'),
     ('nowhere.png', UserError, 'nowhere.png cannot be read'),
   ],
 )

@@ -41,13 +41,21 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
   """
   try:
     with Image.open(path) as image:
-      upright = ImageOps.exif_transpose(image)
-      mode, rgb = upright.mode, np.asarray(upright.convert('RGB'))
+      image.load()
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
     raise UserError(f'{os.fspath(path)} cannot be read: {error}') from error
-  if mode not in ('RGB', 'L'):
-    raise UserError(f'{os.fspath(path)} is {mode}; convert it to 8-bit RGB first')
-  return rgb
+  return to_rgb(image, os.fspath(path))
+
+
+def to_rgb(image: Image.Image, name: str = 'the image') -> np.ndarray:
+  """A PIL image as `[H, W, 3]` uint8, turned as its EXIF orientation says.
+
+  Raises:
+    UserError: if it is not 8-bit grey or RGB; `name` says which.
+  """
+  if image.mode not in ('RGB', 'L'):
+    raise UserError(f'{name} is {image.mode}; convert it to 8-bit RGB first')
+  return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
