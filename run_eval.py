@@ -4,6 +4,8 @@ python run_eval.py --workdir=W                                   # the run's own
 python run_eval.py --config=configs/gfn.py --config.data_dir=DIR --weights=FILE --output_dir=O
 python run_eval.py --input_dir=LR --target_dir=HR --weights=FILE --output_dir=O
 python run_eval.py --input_dir=PHOTOS --weights=FILE --output_dir=O
+
+In place of FILE stands the name of released weights, too, such as gfn.
 """
 
 import os
@@ -17,7 +19,7 @@ from gfn_jax.restore import Restorer, restore_files
 
 config_flags.DEFINE_config_file('config', None, 'Experiment; default: the one of --workdir.')
 flags.DEFINE_string('workdir', None, 'Folder of a training run, whose newest weights are taken.')
-flags.DEFINE_string('weights', None, 'A .safetensors file, in place of those of --workdir.')
+flags.DEFINE_string('weights', None, 'A .safetensors file or a name; default: of --workdir.')
 flags.DEFINE_string('input_dir', None, 'Blurred photos: a folder, or one file to restore.')
 flags.DEFINE_string('target_dir', None, 'Their sharp versions, 4 times larger, of the same names.')
 flags.DEFINE_string('output_dir', None, 'For images and results; default: WORKDIR/eval.')
@@ -57,8 +59,8 @@ def main(_):
     config = evaluate.run_config(args.workdir)
   if args.input_dir:
     test_set = evaluate.folder_test_set(args.input_dir, args.target_dir, args.limit)
-  elif 'data_dir' in config:
-    test_set = evaluate.tfrecord_test_set(config['data_dir'], args.limit)
+  elif {'data_dir', 'photos'} & config.keys():
+    test_set = evaluate.dataset_test_set(config, args.limit)
   else:
     raise UserError('no test images: pass --config and --config.data_dir, or --input_dir')
   evaluate.evaluate_and_report(weights, test_set, args.protocol or config['protocol'], output_dir)

@@ -17,11 +17,11 @@ import optax
 from absl import flags
 from tqdm import tqdm
 
-from gfn_jax import Restorer, create_model, metrics, parallel, train
+from gfn_jax import Restorer, create_model, losses, metrics, parallel, train
 from gfn_jax.data.tfrecords import TFRecordDataset
 from gfn_jax.errors import run_command
 from gfn_jax.evaluate import bicubic
-from gfn_jax.weights import param_count
+from gfn_jax.pretrained import param_count
 
 DATA_DIR = flags.DEFINE_string('data_dir', None, 'A dataset of data_prep.lr_gopro.', required=True)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
@@ -47,7 +47,7 @@ def main(_):
     model=model,
     optimizer=optimizer,
     learning_rate=optax.constant_schedule(RATE.value),
-    lr_weight=0.5,
+    loss=functools.partial(losses.gfn_loss, lr_weight=0.5),
   )
   step = parallel.parallel_step(step)
 

@@ -29,6 +29,7 @@ def phase(gated, epochs, learning_rate, decay_rate, decay_every, lr_weight, rese
       decay_rate=decay_rate,
       decay_every=decay_every,
       lr_weight=lr_weight,
+      hr_weight=1.0,
       reset_optimizer=reset_optimizer,
     )
   )
@@ -48,9 +49,13 @@ def get_config(variant=''):
       reconstruction_blocks=8,
       gate_recursions=1,
       initialization='scaled',
+      global_skip=False,
       dtype='float32',
     )
   )
+
+  config.init_from = ''  # weights to start from: a file, or the name of released ones
+  config.init_except = ()  # modules that need not fit them, such as ('gate',)
 
   config.data_dir = ''  # what data_prep.lr_gopro wrote
   config.batch_size = 16  # over all devices
@@ -63,7 +68,8 @@ def get_config(variant=''):
   config.phases.phase_2 = phase(False, 60, 1e-4, 0.1, 30, lr_weight=0.5)
   config.phases.phase_3 = phase(True, 55, 5e-5, 0.1, 25, lr_weight=0.0, reset_optimizer=True)
 
-  config.optimizer = ConfigDict(dict(b1=0.9, b2=0.999, eps=1e-8, clip_norm=1.0))
+  config.pixel_loss = 'mse'  # or 'charbonnier'
+  config.optimizer = ConfigDict(dict(name='adam', b1=0.9, b2=0.999, eps=1e-8, clip_norm=1.0))
 
   config.log_every = 100  # steps, as the next two
   config.checkpoint_every = 1000

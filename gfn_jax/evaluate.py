@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from gfn_jax import metrics
 from gfn_jax.data import folders
+from gfn_jax.data.photos import PhotoDataset
 from gfn_jax.errors import UserError
 from gfn_jax.files import file_sha256, write_file, write_json
 from gfn_jax.imresize import imresize
 from gfn_jax.models.gfn import SCALE
+from gfn_jax.pretrained import param_count, weights_path
 from gfn_jax.restore import Restorer
-from gfn_jax.weights import param_count
 
 
 def bicubic(lr_blur: np.ndarray) -> np.ndarray:
@@ -63,31 +64,45 @@ def folder_test_set(
   return TestSet(images, len(pairs), facts)
 
 
-def tfrecord_test_set(data_dir: str | os.PathLike, limit: int = 0) -> TestSet:
-  """The test split of a dataset that `data_prep` built; its first `limit` images, or all.
+def dataset_test_set(config: Mapping[str, Any], limit: int = 0) -> TestSet:
+  """The test split of a config's dataset; `limit` of its images, or all.
 
   Raises:
     UserError: if there is no such dataset or split, or TensorFlow is missing.
   """
-  dataset = open_dataset(data_dir)
+  dataset = open_dataset(config)
   count = dataset.num_examples('test')
   facts = {'dataset': dataset.path, **dataset.metadata}
   return TestSet(dataset.images('test', limit), min(limit or count, count), facts)
 
 
-def open_dataset(data_dir: str | os.PathLike):
-  """A `TFRecordDataset`; TensorFlow is imported here, and only here.
+def open_dataset(config: Mapping[str, Any]):
+  """What a config trains and tests on: a `PhotoDataset` if it has `photos`, or a `TFRecordDataset`.
+
+  TensorFlow is imported here, and only for TFRecords.
 
   Raises:
-    UserError: if there is no dataset, or TensorFlow is missing.
+    UserError: if there is no such dataset, or TensorFlow is missing.
   """
-  if not data_dir:
+  if 'photos' in config:
+    return PhotoDataset(
+      config['photos'],
+      motion_blur=config['motion_blur'],
+      held_out=config['held_out'],
+      margin=config['margin'],
+      photo_scales=config['photo_scales'],
+      memory=config['photo_memory'],
+      real_pairs=config['real_pairs'],
+      real_blur=config['real_blur'],
+      real_fraction=config['real_fraction'],
+    )
+  if not config['data_dir']:
     raise UserError('no dataset: pass --config.data_dir=DIR, built by data_prep.lr_gopro')
   try:
     from gfn_jax.data.tfrecords import TFRecordDataset
   except ImportError as error:
     raise UserError(f"TFRecords need {error.name}: pip install 'gfn_jax[train]'") from error
-  return TFRecordDataset(data_dir)
+  return TFRecordDataset(config['data_dir'])
 
 
 def run_config(workdir: str | os.PathLike) -> dict[str, Any]:
@@ -111,13 +126,14 @@ def evaluate_and_report(
   Raises:
     UserError: for unreadable weights or images that do not fit each other.
   """
-  restorer = Restorer.from_pretrained(weights)
+  path = weights_path(weights)
+  restorer = Restorer.from_pretrained(path)
   image_dir = os.path.join(output_dir, 'images')
   os.makedirs(image_dir, exist_ok=True)
   rows = evaluate(restorer, test_set.images, protocol, output_dir=image_dir, total=test_set.count)
   methods = summarize(rows, restorer)
   facts = {'protocol': protocol, 'data': dict(test_set.facts)}
-  facts['weights'] = {'path': os.path.abspath(weights), 'sha256': file_sha256(weights)}
+  facts['weights'] = {'path': os.path.abspath(path), 'sha256': file_sha256(path)}
   write_results(output_dir, rows, methods, facts)
   print(f'{len(rows)} images, protocol {protocol}, {jax.devices()[0].device_kind}\n')
   print(format_table(methods))

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from gfn_jax.data import folders
 from gfn_jax.errors import UserError
 from gfn_jax.models.gfn import SCALE
-from gfn_jax.weights import load_weights
+from gfn_jax.pretrained import load_pretrained
 
 
 def to_float(image: jax.Array) -> jax.Array:
@@ -58,13 +58,16 @@ class Restorer:
     self.params = jax.device_put(params, jax.local_devices()[0])
 
   @classmethod
-  def from_pretrained(cls, path: str | os.PathLike) -> 'Restorer':
-    """Reads weights that `run_train.py` wrote: a .safetensors file, which names its network.
+  def from_pretrained(cls, path_or_name: str | os.PathLike) -> 'Restorer':
+    """Reads weights as `load_pretrained`: a file that `run_train.py` wrote, or released ones.
+
+    Args:
+      path_or_name: a .safetensors file, which names its network, or a name such as 'gfn'.
 
     Raises:
-      UserError: if there is no such file, or it is damaged or not of this library.
+      UserError: if there is no such file or name, or it is damaged or not of this library.
     """
-    return cls(*load_weights(path))
+    return cls(*load_pretrained(path_or_name))
 
   def __call__(self, image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
     """Restores one image.

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gfn_jax.errors import UserError
+
 
 def phase_starts(phases: Sequence[Mapping[str, Any]], steps_per_epoch: int) -> list[int]:
   """The first step of each phase, and the step after the last one."""
@@ -15,21 +17,35 @@ def phase_starts(phases: Sequence[Mapping[str, Any]], steps_per_epoch: int) -> l
   return list(itertools.accumulate(lengths, initial=0))
 
 
-def step_decay(phases: Sequence[Mapping[str, Any]], steps_per_epoch: int) -> optax.Schedule:
-  """The step-wise decay of the GFN recipes, as a function of the global step.
-
-  In each phase `learning_rate * decay_rate ** floor(epoch / decay_every)`, with epochs counted
-  from the phase's start.
+def learning_rate(phases: Sequence[Mapping[str, Any]], steps_per_epoch: int) -> optax.Schedule:
+  """The learning rate as a function of the global step; each phase starts its own schedule.
 
   Args:
-    phases: with `epochs`, `learning_rate`, `decay_rate` and `decay_every` (epochs).
+    phases: with `epochs`, `learning_rate`, and either `decay_rate` and `decay_every` (epochs) for
+      the step-wise decay of the GFN recipes, `learning_rate * decay_rate ** floor(epoch /
+      decay_every)`; or `warmup_steps`, for a linear warm-up and then half a cosine down to 0.
     steps_per_epoch: steps in an epoch.
 
   Returns:
     step -> learning rate; it may be traced.
+
+  Raises:
+    UserError: if a warm-up is as long as its phase.
   """
-  schedules = [_staircase(phase, steps_per_epoch) for phase in phases]
+  schedules = [
+    _cosine(phase, steps_per_epoch)
+    if 'warmup_steps' in phase
+    else _staircase(phase, steps_per_epoch)
+    for phase in phases
+  ]
   return optax.join_schedules(schedules, phase_starts(phases, steps_per_epoch)[1:-1])
+
+
+def _cosine(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
+  steps, warmup = phase['epochs'] * steps_per_epoch, phase['warmup_steps']
+  if not 0 <= warmup < steps:
+    raise UserError(f'warmup_steps is {warmup}, but its phase has {steps} steps')
+  return optax.warmup_cosine_decay_schedule(0.0, phase['learning_rate'], warmup, steps)
 
 
 def _staircase(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:

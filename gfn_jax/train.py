@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 from tqdm import tqdm
 
 from gfn_jax import evaluate, losses, metrics, parallel, schedules
@@ -22,21 +23,28 @@ from gfn_jax.errors import UserError
 from gfn_jax.files import write_json
 from gfn_jax.metric_writer import MetricWriter
 from gfn_jax.models import create_model, init_params
+from gfn_jax.pretrained import init_params_from, param_count, param_shapes, save_weights
 from gfn_jax.restore import Restorer, to_float
 from gfn_jax.train_state import TrainState
-from gfn_jax.weights import param_count, param_shapes, save_weights
 
 RESUME_KEYS = (
   'batch_size',
   'crop_size',
+  'held_out',
+  'margin',
   'model',
+  'motion_blur',
   'optimizer',
   'phases',
+  'pixel_loss',
+  'photo_scales',
+  'real_blur',
+  'real_fraction',
   'seed',
   'shuffle_buffer',
   'steps_per_epoch',
 )
-"""Settings that must not change when a run is continued."""
+"""Settings that must not change when a run is continued, where a config has them."""
 
 WEIGHTS_FILE = 'weights.safetensors'
 """The newest weights in a run's folder."""
@@ -49,7 +57,7 @@ def train_step(
   model: nn.Module,
   optimizer: optax.GradientTransformation,
   learning_rate: optax.Schedule,
-  lr_weight: float,
+  loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]],
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One step on this device's share of the batch. Pure; runs under `parallel.parallel_step`.
 
@@ -59,7 +67,7 @@ def train_step(
     model: the network of the current phase.
     optimizer: gives the descent direction; the learning rate is applied here.
     learning_rate: of the global step.
-    lr_weight: weight of the deblurring loss.
+    loss: of a model's output and the batch, and its terms; `losses.gfn_loss` with its weights.
 
   Returns:
     The state after the step, and scalars: the loss and its terms, the learning rate, the norm of
@@ -69,26 +77,56 @@ def train_step(
 
   def loss_fn(params):
     output = model.apply({'params': params}, batch['lr_blur'])
-    return losses.gfn_loss(output, batch, lr_weight)
+    return loss(output, batch)
 
-  (loss, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-  loss, terms, grads = jax.lax.pmean((loss, terms, grads), parallel.AXIS)
+  (value, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+  value, terms, grads = jax.lax.pmean((value, terms, grads), parallel.AXIS)
 
   rate = learning_rate(state.step)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
 
   norms = {f'grad_norm/{module}': optax.tree.norm(grad) for module, grad in grads.items()}
-  scalars = {'loss': loss, **terms, 'learning_rate': rate, 'grad_norm': optax.tree.norm(grads)}
+  scalars = {'loss': value, **terms, 'learning_rate': rate, 'grad_norm': optax.tree.norm(grads)}
   return TrainState(state.step + 1, params, opt_state), scalars | norms
 
 
 def make_optimizer(
-  b1: float, b2: float, eps: float, clip_norm: float
+  b1: float, b2: float, eps: float, clip_norm: float, name: str = 'adam'
 ) -> optax.GradientTransformation:
-  """Adam without its learning rate, after clipping by the global norm (0: no clipping)."""
+  """Adam or Muon without the learning rate, after clipping by the global norm.
+
+  Args:
+    b1: Adam's decay of the first moment.
+    b2: Adam's decay of the second moment.
+    eps: Adam's.
+    clip_norm: largest norm of the gradient; 0 for no clipping.
+    name: 'adam', or 'muon' (Jordan et al. 2024): the momentum of each kernel is made orthogonal, as
+      a matrix from all its inputs to its outputs; biases get NAdam at a third of the rate.
+
+  Raises:
+    UserError: for another name.
+  """
   clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-  return optax.chain(clip, optax.scale_by_adam(b1, b2, eps))
+  if name == 'adam':
+    return optax.chain(clip, optax.scale_by_adam(b1, b2, eps))
+  if name != 'muon':
+    raise UserError(f"optimizer.name is {name!r}; there are 'adam' and 'muon'")
+  muon = optax.contrib.muon(
+    learning_rate=1.0,
+    adam_learning_rate=1 / 3,
+    adam_b1=b1,
+    adam_b2=b2,
+    eps=eps,
+    muon_weight_dimension_numbers=_kernels,
+  )
+  return optax.chain(clip, muon, optax.scale(-1.0))  # train_step subtracts
+
+
+def _kernels(params: Any) -> Any:
+  """Which parameters Muon takes, `[k, k, I, O]`, and how they are matrices."""
+  matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
+  return jax.tree.map(lambda param: matrix if param.ndim == 4 else None, params)
 
 
 def create_train_state(
@@ -139,7 +177,7 @@ def train_and_evaluate(
   with run.checkpointer:
     state = create_train_state(run.model, run.optimizer, config['seed'])
     restored = run.checkpointer.restore(state)
-    state = parallel.replicate(state if restored is None else restored)
+    state = parallel.replicate(run.initialize(state) if restored is None else restored)
     first_step = int(state.step)
     write_json(os.path.join(workdir, 'config.json'), config)
     write_json(os.path.join(workdir, 'overrides.json'), dict(overrides or {}))
@@ -160,22 +198,35 @@ class _Run:
 
   def __init__(self, config: dict[str, Any], workdir: str | os.PathLike):
     self.config, self.workdir = config, os.fspath(workdir)
-    self.dataset = evaluate.open_dataset(config['data_dir'])
+    self.dataset = evaluate.open_dataset(config)
     steps_per_pass = self.dataset.steps_per_pass(config['batch_size'])
     self.steps_per_epoch = config['steps_per_epoch'] or steps_per_pass
     self.phases = [config['phases'][name] for name in sorted(config['phases'])]
     self.starts = schedules.phase_starts(self.phases, self.steps_per_epoch)
     self.last_step = self.starts[-1]
-    self.learning_rate = schedules.step_decay(self.phases, self.steps_per_epoch)
+    self.learning_rate = schedules.learning_rate(self.phases, self.steps_per_epoch)
     self.model = create_model(**config['model'])
+    if config['pixel_loss'] not in losses.PIXEL_LOSSES:
+      raise UserError(
+        f'pixel_loss is {config["pixel_loss"]!r}; there are {", ".join(losses.PIXEL_LOSSES)}'
+      )
     self.optimizer = make_optimizer(**config['optimizer'])
-    settings = {key: config[key] for key in RESUME_KEYS}
+    settings = {key: config[key] for key in RESUME_KEYS if key in config}
+    settings['data'] = self.dataset.metadata
     self.checkpointer = Checkpointer(workdir, settings, config['keep_checkpoints'])
     self.window = _Window(config['batch_size'])
     self.scores: dict[str, Any] = {}  # of the last evaluation
     self.writer: MetricWriter
 
+  def initialize(self, state: TrainState) -> TrainState:
+    """The state of a run that starts: with the parameters of `init_from`, if it is given."""
+    if not (weights := self.config['init_from']):
+      return state
+    exceptions = self.config['init_except']
+    return state.replace(params=init_params_from(weights, self.model, state.params, exceptions))
+
   def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+    buffer = {key: self.config[key] for key in ('shuffle_buffer',) if key in self.config}
     return self.dataset.train_batches(
       self.config['batch_size'],
       self.config['seed'],
@@ -183,7 +234,7 @@ class _Run:
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       crop_size=self.config['crop_size'],
-      shuffle_buffer=self.config['shuffle_buffer'],
+      **buffer,
     )
 
   def progress_bar(self, first_step: int) -> tqdm:
@@ -202,15 +253,7 @@ class _Run:
     if step == start and phase['reset_optimizer']:
       opt_state = jax.jit(self.optimizer.init)(state.params)
       state = state.replace(opt_state=parallel.replicate(opt_state))
-    step_fn = parallel.parallel_step(
-      functools.partial(
-        train_step,
-        model=self.phase_model(number),
-        optimizer=self.optimizer,
-        learning_rate=self.learning_rate,
-        lr_weight=phase['lr_weight'],
-      )
-    )
+    step_fn = parallel.parallel_step(self.step(number))
     _say(f'phase {number + 1}: steps {step + 1} to {end}; compiling the first')
     compiled = False
     while step < end:
@@ -223,6 +266,27 @@ class _Run:
       self.bar.update()
       self.after_step(number, step, state)
     return state
+
+  def step(self, number: int) -> Callable[..., Any]:
+    """`train_step` of a phase, on batches as the dataset gives them."""
+    phase = self.phases[number]
+    loss = functools.partial(
+      losses.gfn_loss,
+      lr_weight=phase['lr_weight'],
+      hr_weight=phase['hr_weight'],
+      pixel_loss=self.config['pixel_loss'],
+    )
+    fixed = dict(
+      model=self.phase_model(number),
+      optimizer=self.optimizer,
+      learning_rate=self.learning_rate,
+      loss=loss,
+    )
+
+    def step(state, batch):
+      return train_step(state, self.dataset.prepare(batch), **fixed)
+
+    return step
 
   def after_step(self, number: int, step: int, state: TrainState) -> None:
     """Logs, evaluates and saves, each at its own cadence, before the next batch is drawn."""
@@ -271,7 +335,8 @@ class _Run:
   def save_weights(self, number: int, step: int, state: TrainState) -> None:
     if jax.process_index() != 0:
       return
-    card = {'step': step, 'data': self.dataset.metadata, 'scores': self.scores}
+    card = {'step': step, 'config': self.config, 'data': self.dataset.metadata}
+    card['scores'] = self.scores
     model_config = self.config['model'] | self.phases[number]['model']
     used = param_shapes(create_model(**model_config))  # not the gate, before it is switched on
     params = jax.device_get({module: state.params[module] for module in used})

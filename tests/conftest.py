@@ -37,3 +37,13 @@ def dataset_dir(gopro_tree, tmp_path_factory):
   from data_prep import lr_gopro
 
   return lr_gopro.build(gopro_tree, tmp_path_factory.mktemp('tfds'))
+
+
+@pytest.fixture(scope='session')
+def photos_dir(tmp_path_factory):
+  """Three sharp photographs."""
+  root = tmp_path_factory.mktemp('photos')
+  photos = {'a': skimage.data.astronaut(), 'b': skimage.data.chelsea(), 'c': skimage.data.coffee()}
+  for name, image in photos.items():
+    Image.fromarray(image[:200, :240]).save(root / f'{name}.png')
+  return root

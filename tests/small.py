@@ -1,6 +1,6 @@
 """A network and a configuration small enough for tests."""
 
-from configs import gfn_small
+from configs import gfn_photos, gfn_small
 
 MODEL = {
   'name': 'gfn',
@@ -13,11 +13,27 @@ MODEL = {
 
 def config(data_dir, **changes):
   """Two phases of two steps each, as plain values."""
-  settings = gfn_small.get_config()
-  settings.model.update(MODEL)
-  settings.update(data_dir=str(data_dir), batch_size=8, crop_size=16, steps_per_epoch=2)
-  settings.update(log_every=1, checkpoint_every=1, eval_every=2, eval_images=1)
+  settings = _shorten(gfn_small.get_config())
+  settings.data_dir = str(data_dir)
   for phase in settings.phases.values():
     phase.update(epochs=1, decay_every=1)
   settings.update(changes)
+  return settings
+
+
+def photos_config(photos, **changes):
+  """One phase of four steps on a folder of photos."""
+  settings = _shorten(gfn_photos.get_config('small'))
+  settings.update(photos=str(photos), held_out=1, margin=8)
+  settings.motion_blur.update(frames=3, translation=(0.0, 12.0))
+  settings.phases = {'phase_1': settings.phases.phase_2}
+  settings.phases.phase_1.update(epochs=2, warmup_steps=1)
+  settings.update(changes)
+  return settings
+
+
+def _shorten(settings):
+  settings.model.update(MODEL)
+  settings.update(batch_size=8, crop_size=16, steps_per_epoch=2)
+  settings.update(log_every=1, checkpoint_every=1, eval_every=2, eval_images=1)
   return settings

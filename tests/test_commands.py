@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import small
+
 TRAIN = (
   'run_train.py',
   '--config=configs/gfn_small.py',
@@ -26,6 +28,7 @@ TRAIN = (
   '--config.log_every=5',
   '--config.protocol=mprnet',
 )
+PHOTOS = ('run_train.py', '--config=configs/gfn_photos.py:small')
 STEPS = 120
 
 
@@ -97,6 +100,31 @@ def test_evaluating_a_run(workdir, dataset_dir):
     assert image.size == (192, 128)
 
 
+def test_photos_train_and_evaluate_without_tensorflow(photos_dir, tmp_path):
+  def run_without_tensorflow(*command):
+    code = (
+      'import runpy, sys\n'
+      "sys.modules.update({'tensorflow': None, 'tensorflow_datasets': None})\n"
+      f'sys.argv = {list(command)!r}\n'
+      "sys.path.insert(0, '.')\n"
+      "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    return run('-c', code)
+
+  options = [f'--config.model.{key}={value}' for key, value in small.MODEL.items() if key != 'name']
+  for phase in ('phase_1', 'phase_2'):
+    options += [f'--config.phases.{phase}.epochs=1', f'--config.phases.{phase}.warmup_steps=0']
+  data = ('--config.crop_size=16', f'--config.photos={photos_dir}', '--config.held_out=2')
+  steps = ('--config.steps_per_epoch=1', '--config.eval_every=0', f'--workdir={tmp_path}')
+  result = run_without_tensorflow(*PHOTOS, *data, *steps, *options)
+  assert result.returncode == 0, result.stderr
+  result = run_without_tensorflow('run_eval.py', f'--workdir={tmp_path}')
+  assert result.returncode == 0, result.stderr
+  assert result.stdout.startswith('2 images, protocol gfn')
+  restored = tmp_path / 'eval' / 'images'
+  assert sorted(path.name for path in restored.iterdir()) == ['a.png', 'c.png']
+
+
 def test_restoring_a_photo(workdir, tmp_path):
   workdir, _ = workdir
   photo = tmp_path / 'photo.png'
@@ -113,6 +141,11 @@ def test_restoring_a_photo(workdir, tmp_path):
   [
     ((*TRAIN, '--workdir=W', '--config.sede=1'), 'in the config: sede Did you mean "seed"'),
     ((*TRAIN, '--workdir=W'), 'pass --config.data_dir=DIR, built by data_prep.lr_gopro'),
+    ((*PHOTOS, '--workdir=W'), 'pass --config.photos=DIR, a folder of sharp photographs'),
+    (
+      (*PHOTOS, '--workdir=W', '--config.photos=tests', '--config.held_out=0'),
+      'no image in tests; known are .png',
+    ),
     (('run_train.py', '--config=configs/gfn.py:fast', '--workdir=W'), "variants '' and 'literal'"),
     (('run_train.py', '--config=configs/none.py', '--workdir=W'), "'configs/none.py'"),
     (('run_eval.py', '--input_dir=I', '--output_dir=O'), 'no weights: pass --weights=FILE or'),
@@ -120,7 +153,10 @@ def test_restoring_a_photo(workdir, tmp_path):
       ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I', '--limit=2'),
       '--protocol and --limit are for evaluating',
     ),
-    (('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I'), 'no weights at none'),
+    (
+      ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I'),
+      "no released weights are named 'none'",
+    ),
   ],
 )
 def test_a_mistake_ends_in_one_line(command, message):

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib
 import pathlib
 
@@ -5,12 +6,16 @@ import ml_collections
 import pytest
 
 from gfn_jax import UserError, create_model, schedules
-from gfn_jax.weights import param_count, param_shapes
+from gfn_jax.data.motion_blur import MotionBlur
+from gfn_jax.pretrained import param_count, param_shapes
 
 PARAMETERS = {
   'gfn': 12_210_438,
   'gfn:literal': 12_210_438,
   'gfn_paper': 12_210_438,
+  'gfn_photos': 12_210_438,
+  'gfn_photos:small': 1_184_550,
+  'gfn_photos:small_sr': 118_779,
   'gfn_small': 334_982,
 }
 
@@ -41,7 +46,7 @@ def test_the_authors_schedule():
     (60, False, 0.5),
     (55, True, 0.0),
   ]
-  rate = schedules.step_decay(phases, 6724)
+  rate = schedules.learning_rate(phases, 6724)
   for epoch, expected in ((0, 1e-4), (7, 5e-5), (25, 1e-4), (55, 1e-5), (85, 5e-5), (110, 5e-6)):
     assert float(rate(epoch * 6724)) == pytest.approx(expected, rel=1e-5)
 
@@ -64,6 +69,13 @@ def test_the_literal_variant_differs_in_two_places():
   assert literal['optimizer'].clip_norm == 0
 
 
-def test_unknown_variants_are_refused():
+@pytest.mark.parametrize('name', ['gfn', 'gfn_photos'])
+def test_unknown_variants_are_refused(name):
   with pytest.raises(UserError, match="not 'fast'"):
-    load('gfn:fast')
+    load(f'{name}:fast')
+
+
+def test_the_synthesis_of_the_photos_config_is_one_of_every_option():
+  options = load('gfn_photos').motion_blur.to_dict()
+  assert MotionBlur(**options).translation == options['translation']
+  assert options.keys() == {field.name for field in dataclasses.fields(MotionBlur)}

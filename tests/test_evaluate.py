@@ -7,11 +7,11 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from gfn_jax import Restorer, UserError, create_model, evaluate, metrics
+from gfn_jax import Restorer, UserError, create_model, evaluate, metrics, pretrained
 from gfn_jax.files import file_sha256
 from gfn_jax.imresize import imresize
 from gfn_jax.models import init_params
-from gfn_jax.weights import param_count, save_weights
+from gfn_jax.pretrained import param_count, save_weights
 from tests import small
 
 
@@ -109,6 +109,14 @@ def test_folders_are_evaluated_and_reported(weights, pairs, tmp_path, capsys):
   assert '| bicubic | 0 |' in printed
 
 
+def test_released_weights_are_evaluated_by_name(weights, pairs, tmp_path, monkeypatch):
+  monkeypatch.setattr(pretrained, 'RELEASED_DIR', str(weights.parent))
+  test_set = evaluate.TestSet(pairs[:1], 1, {})
+  evaluate.evaluate_and_report('weights', test_set, 'gfn', tmp_path)
+  summary = json.loads((tmp_path / 'summary.json').read_text())
+  assert summary['weights'] == {'path': str(weights), 'sha256': file_sha256(weights)}
+
+
 def test_a_limit_takes_the_first(pairs, tmp_path):
   write_folders(tmp_path, pairs)
   test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr', limit=1)
@@ -117,7 +125,7 @@ def test_a_limit_takes_the_first(pairs, tmp_path):
 
 
 def test_the_test_split_of_a_dataset(dataset_dir):
-  test_set = evaluate.tfrecord_test_set(dataset_dir)
+  test_set = evaluate.dataset_test_set({'data_dir': dataset_dir})
   [image] = test_set.images
   assert test_set.count == 1
   assert test_set.facts['blur_folder'] == 'blur_gamma'
@@ -145,8 +153,8 @@ def test_nothing_to_evaluate_is_an_error(weights):
 
 def test_errors_of_datasets_and_runs(tmp_path):
   with pytest.raises(UserError, match='pass --config.data_dir'):
-    evaluate.tfrecord_test_set('')
+    evaluate.dataset_test_set({'data_dir': ''})
   with pytest.raises(UserError, match='no dataset in'):
-    evaluate.tfrecord_test_set(tmp_path)
+    evaluate.dataset_test_set({'data_dir': tmp_path})
   with pytest.raises(UserError, match='is not the folder of a run'):
     evaluate.run_config(tmp_path)

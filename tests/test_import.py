@@ -35,7 +35,7 @@ def test_training_and_evaluation_can_be_imported_without_tensorflow():
     "sys.modules.update({'tensorflow': None, 'tensorflow_datasets': None})\n"
     'import gfn_jax.train, run_train\n'
     'try:\n'
-    "  gfn_jax.train.evaluate.open_dataset('somewhere')\n"
+    "  gfn_jax.train.evaluate.open_dataset({'data_dir': 'somewhere'})\n"
     'except gfn_jax.UserError as error:\n'
     '  print(error)\n'
   )

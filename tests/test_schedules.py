@@ -1,9 +1,10 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from configs import gfn, gfn_paper
-from gfn_jax import schedules
+from gfn_jax import UserError, schedules
 
 STEPS = 6724  # in an epoch of the full training set
 
@@ -29,7 +30,7 @@ def phases(config):
 @pytest.mark.parametrize(('config', 'table'), [(gfn, RELEASED_CODE), (gfn_paper, PAPER)])
 @pytest.mark.parametrize('steps_per_epoch', [STEPS, 3, 1])
 def test_the_authors_learning_rates(config, table, steps_per_epoch):
-  schedule = jax.jit(schedules.step_decay(phases(config.get_config()), steps_per_epoch))
+  schedule = jax.jit(schedules.learning_rate(phases(config.get_config()), steps_per_epoch))
   for first, last, rate in table:
     first_step, last_step = (first - 1) * steps_per_epoch, last * steps_per_epoch - 1
     for step in (first_step, (first_step + last_step) // 2, last_step):
@@ -37,7 +38,7 @@ def test_the_authors_learning_rates(config, table, steps_per_epoch):
 
 
 def test_traced_and_concrete_steps_agree():
-  schedule = schedules.step_decay(phases(gfn.get_config()), 2)
+  schedule = schedules.learning_rate(phases(gfn.get_config()), 2)
   steps = jnp.arange(280)
   traced = jax.jit(jax.vmap(schedule))(steps)
   assert traced.dtype == jnp.float32
@@ -54,6 +55,24 @@ def test_phase_starts():
 
 def test_one_phase():
   phase = {'epochs': 5, 'learning_rate': 1.0, 'decay_rate': 0.5, 'decay_every': 2}
-  schedule = schedules.step_decay([phase], 3)
+  schedule = schedules.learning_rate([phase], 3)
   rates = [float(schedule(step)) for step in range(15)]
   assert rates == [1.0] * 6 + [0.5] * 6 + [0.25] * 3
+
+
+def test_a_cosine_phase_after_a_step_phase():
+  step_phase = {'epochs': 1, 'learning_rate': 1.0, 'decay_rate': 0.5, 'decay_every': 1}
+  cosine_phase = {'epochs': 4, 'learning_rate': 2.0, 'warmup_steps': 4}
+  schedule = jax.jit(schedules.learning_rate([step_phase, cosine_phase], 5))
+  rates = [float(schedule(jnp.int32(step))) for step in range(26)]
+  assert rates[:5] == [1.0] * 5
+  assert rates[5:10] == pytest.approx([0, 0.5, 1.0, 1.5, 2.0])
+  fraction = np.arange(17) / 16  # of the 16 steps after the warm-up
+  assert rates[9:] == pytest.approx(1 + np.cos(np.pi * fraction), abs=1e-6)
+
+
+@pytest.mark.parametrize('warmup', [-1, 6, 7])
+def test_a_warm_up_must_be_shorter_than_its_phase(warmup):
+  phase = {'epochs': 2, 'learning_rate': 1.0, 'warmup_steps': warmup}
+  with pytest.raises(UserError, match=f'warmup_steps is {warmup}, but its phase has 6 steps'):
+    schedules.learning_rate([phase], 3)

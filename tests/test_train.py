@@ -8,9 +8,10 @@ import optax
 import pytest
 import skimage.data
 
-from gfn_jax import Restorer, UserError, create_model, metrics, parallel, train
+from gfn_jax import Restorer, UserError, create_model, losses, metrics, parallel, train
 from gfn_jax.evaluate import bicubic
 from gfn_jax.imresize import imresize
+from gfn_jax.pretrained import load_pretrained
 from tests import small
 
 
@@ -23,7 +24,7 @@ def batch():
   return {'lr_blur': np.roll(lr, 1, axis=2), 'lr': lr, 'hr': hr}
 
 
-def make_step(model, lr_weight=0.5, rate=1e-3):
+def make_step(model, lr_weight=0.5, rate=1e-3, hr_weight=1.0):
   optimizer = train.make_optimizer(0.9, 0.999, 1e-8, 1.0)
   state = train.create_train_state(model, optimizer, seed=0)
   step = functools.partial(
@@ -31,7 +32,7 @@ def make_step(model, lr_weight=0.5, rate=1e-3):
     model=model,
     optimizer=optimizer,
     learning_rate=optax.constant_schedule(rate),
-    lr_weight=lr_weight,
+    loss=functools.partial(losses.gfn_loss, lr_weight=lr_weight, hr_weight=hr_weight),
   )
   return state, step
 
@@ -83,6 +84,29 @@ def test_without_a_deblurring_loss_only_its_image_layers_stand_still(batch):
   for layer, params in state.params['deblur'].items():
     same = jax.tree.map(lambda a, b: np.array_equal(a, b), params, after.params['deblur'][layer])
     assert all(jax.tree.leaves(same)) == (layer in ('conv5', 'conv6')), layer
+
+
+def test_without_the_hr_loss_only_the_deblurring_module_is_trained(batch):
+  state, step = make_step(create_model(**small.MODEL), hr_weight=0.0)
+  after, scalars = parallel.parallel_step(step)(
+    jax.tree.map(jnp.copy, state), parallel.shard(batch)
+  )
+  moved, kept = changed_modules(state.params, after.params)
+  assert moved == {'deblur'}
+  assert kept == {'gate', 'reconstruction', 'sr_feature'}
+  assert 'loss_hr' not in scalars
+  np.testing.assert_allclose(scalars['loss'], 0.5 * scalars['loss_lr'], rtol=1e-6)
+
+
+def test_the_sr_branch_is_trained_too(batch):
+  options = {key: value for key, value in small.MODEL.items() if key != 'deblur_blocks'}
+  state, step = make_step(create_model(**(options | {'name': 'sr_branch'})))
+  after, scalars = parallel.parallel_step(step)(
+    jax.tree.map(jnp.copy, state), parallel.shard(batch)
+  )
+  moved, kept = changed_modules(state.params, after.params)
+  assert (moved, kept) == ({'reconstruction', 'sr_feature'}, set())
+  assert float(scalars['loss']) == float(scalars['loss_hr'])
 
 
 def test_eight_devices_give_the_step_of_one_and_replicas_agree(batch):
@@ -151,9 +175,21 @@ class Killed(Exception):
   """Ends a run from outside, as a kill would."""
 
 
-def test_a_killed_and_continued_run_equals_an_uninterrupted_one(dataset_dir, tmp_path, monkeypatch):
-  config = small.config(dataset_dir)
-  whole = train.train_and_evaluate(config, tmp_path / 'whole')
+@pytest.fixture
+def photos_config(photos_dir, gopro_tree):
+  """A run of four steps on photos, with real pairs among them."""
+  pairs = {'real_pairs': str(gopro_tree / 'train'), 'real_fraction': 0.5}
+  return small.photos_config(photos_dir, **pairs)
+
+
+@pytest.fixture(params=['tfrecords', 'photos'])
+def any_config(request, dataset_dir, photos_config):
+  """A run of four steps on each source of data."""
+  return small.config(dataset_dir) if request.param == 'tfrecords' else photos_config
+
+
+def test_a_killed_and_continued_run_equals_an_uninterrupted_one(any_config, tmp_path, monkeypatch):
+  whole = train.train_and_evaluate(any_config, tmp_path / 'whole')
   assert int(whole.step) == 4
 
   calls = []
@@ -166,8 +202,8 @@ def test_a_killed_and_continued_run_equals_an_uninterrupted_one(dataset_dir, tmp
 
   with monkeypatch.context() as patch, pytest.raises(Killed):
     patch.setattr(parallel, 'shard', shard)
-    train.train_and_evaluate(config, tmp_path / 'killed')
-  continued = train.train_and_evaluate(config, tmp_path / 'killed')
+    train.train_and_evaluate(any_config, tmp_path / 'killed')
+  continued = train.train_and_evaluate(any_config, tmp_path / 'killed')
 
   for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(continued), strict=True):
     np.testing.assert_array_equal(a, b)
@@ -220,6 +256,46 @@ def test_a_run_is_not_continued_with_other_settings(dataset_dir, tmp_path):
     train.train_and_evaluate(config, tmp_path)
 
 
+def test_a_run_is_not_continued_with_other_photos(photos_config, photos_dir, tmp_path):
+  train.train_and_evaluate(photos_config, tmp_path / 'run')
+  (tmp_path / 'photos').mkdir()
+  for path in photos_dir.iterdir():
+    (tmp_path / 'photos' / f'new_{path.name}').write_bytes(path.read_bytes())
+  photos_config.photos = str(tmp_path / 'photos')
+  with pytest.raises(UserError, match=r'config.data.photos was'):
+    train.train_and_evaluate(photos_config, tmp_path / 'run')
+  photos_config.photos = str(photos_dir)
+  photos_config.motion_blur.frames = 5
+  with pytest.raises(UserError, match=r'config.motion_blur.frames was 3 and is 5'):
+    train.train_and_evaluate(photos_config, tmp_path / 'run')
+
+
+def test_a_run_can_start_from_weights_that_fit_but_for_exceptions(dataset_dir, tmp_path):
+  config = small.config(dataset_dir, eval_every=0)
+  del config.phases.phase_2  # the first is ungated
+  train.train_and_evaluate(config, tmp_path / 'ungated')
+  weights = tmp_path / 'ungated' / 'weights.safetensors'
+  _, trained = load_pretrained(weights)
+
+  config.update(init_from=str(weights), seed=2)
+  config.phases.phase_1.update(model={'gated': True}, learning_rate=0.0)  # to see where it starts
+  with pytest.raises(UserError, match=r'does not fit GFN: 4 missing \(gate'):
+    train.train_and_evaluate(config, tmp_path / 'gated')
+  config.init_except = ('gate',)
+  state = train.train_and_evaluate(config, tmp_path / 'gated')
+  fresh = train.create_train_state(create_model(**small.MODEL), optax.identity(), seed=2)
+  for module, params in state.params.items():
+    expected = fresh.params if module == 'gate' else trained
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(expected[module]), strict=True):
+      np.testing.assert_array_equal(a, b)
+
+  # A run that has a checkpoint goes on from there.
+  weights.unlink()
+  train.train_and_evaluate(config, tmp_path / 'gated')
+  with pytest.raises(UserError, match='no weights at'):
+    train.train_and_evaluate(config, tmp_path / 'other')
+
+
 def test_ungated_weights_can_be_restored_with(dataset_dir, tmp_path):
   config = small.config(dataset_dir)
   del config.phases.phase_2
@@ -250,6 +326,11 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(dataset_dir, tmp_path)
   assert not list(tmp_path.iterdir())
 
 
+def test_an_unknown_pixel_loss_is_refused(dataset_dir, tmp_path):
+  with pytest.raises(UserError, match="pixel_loss is 'l3'; there are mse, charbonnier"):
+    train.train_and_evaluate(small.config(dataset_dir, pixel_loss='l3'), tmp_path)
+
+
 def test_less_data_than_a_batch_is_refused(dataset_dir, tmp_path):
   config = small.config(dataset_dir, batch_size=16, steps_per_epoch=0)
   with pytest.raises(UserError, match='has 11 train patches, less than a batch of 16'):
@@ -264,6 +345,26 @@ def test_the_initial_state_is_a_function_of_the_seed():
   kernels = [x.params['deblur']['conv1']['kernel'] for x in (a, b, c)]
   np.testing.assert_array_equal(kernels[0], kernels[1])
   assert (kernels[0] != kernels[2]).all()
+
+
+def test_muon_makes_kernels_orthogonal_and_gives_biases_to_nadam():
+  rng = np.random.default_rng(0)
+  grads = {'kernel': rng.normal(size=(3, 3, 4, 8)), 'bias': np.array([3.0, -0.1])}
+  grads = jax.tree.map(jnp.float32, grads)
+  muon = train.make_optimizer(0.9, 0.999, 1e-8, 0.0, 'muon')
+  updates, _ = muon.update(grads, muon.init(grads), grads)
+  matrix = np.asarray(updates['kernel']).reshape(36, 8)
+  values = np.linalg.svd(matrix, compute_uv=False)
+  assert values.max() / values.min() < 2  # about 5 before, and one direction: downhill
+  assert np.vdot(matrix, grads['kernel']) > 0
+  nadam = optax.nadam(1 / 3)
+  expected, _ = nadam.update(grads, nadam.init(grads))
+  np.testing.assert_allclose(updates['bias'], -expected['bias'], rtol=1e-5)
+
+
+def test_an_unknown_optimizer_is_refused():
+  with pytest.raises(UserError, match="optimizer.name is 'sgd'; there are 'adam' and 'muon'"):
+    train.make_optimizer(0.9, 0.999, 1e-8, 0.0, 'sgd')
 
 
 def test_clipping_can_be_switched_off():

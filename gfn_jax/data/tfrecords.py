@@ -6,7 +6,8 @@ sees the batches that an uninterrupted run sees there, on any number of processe
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -111,6 +112,10 @@ class TFRecordDataset:
     dataset = dataset.map(decode, tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size // process_count, drop_remainder=True)
     yield from self._iterate(dataset.prefetch(tf.data.AUTOTUNE))
+
+  def prepare(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """On the device: nothing is left to do."""
+    return batch
 
   def images(self, split: str = 'test', limit: int = 0) -> Iterator[dict[str, np.ndarray | str]]:
     """The images of a split in stored order: `name` and `lr_blur`, `lr`, `hr` as stored.

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from gfn_jax.errors import UserError
 from gfn_jax.models.blocks import RestorationOutput
-from gfn_jax.models.gfn import GFN
+from gfn_jax.models.gfn import GFN, SRBranch
 
-MODELS = {'gfn': GFN}
+MODELS = {'gfn': GFN, 'sr_branch': SRBranch}
 
-__all__ = ['GFN', 'MODELS', 'RestorationOutput', 'create_model', 'init_params']
+__all__ = ['GFN', 'MODELS', 'RestorationOutput', 'SRBranch', 'create_model', 'init_params']
 
 
 def create_model(name: str, **options) -> nn.Module:

@@ -30,6 +30,7 @@ from gfn_jax.models.blocks import (
   scaled_normal,
   torch_uniform_init,
 )
+from gfn_jax.models.cpu_conv import conv_general_dilated
 
 SCALE = 4  # two pixel shuffles of 2
 STRIDE = 4  # two strided convolutions: the sizes that need no padding are multiples of it
@@ -45,6 +46,7 @@ class DeblurModule(nn.Module):
     blocks: residual blocks at each of the three sizes.
     conv: makes a convolution.
     deconv: makes a transposed convolution.
+    image_conv: makes the last convolution, which gives the image.
     res_block: makes a residual block.
   """
 
@@ -52,6 +54,7 @@ class DeblurModule(nn.Module):
   blocks: int
   conv: ModuleDef
   deconv: ModuleDef
+  image_conv: ModuleDef
   res_block: ModuleDef
 
   def _residual_group(self, x: jax.Array, features: int, name: str) -> jax.Array:
@@ -81,7 +84,7 @@ class DeblurModule(nn.Module):
     f_deblur = self.conv(f, (7, 7), padding=3, name='conv4')(y)
     # The image, from the features and the only skip between the encoder and the decoder.
     y = nn.relu(self.conv(f, (3, 3), padding=1, name='conv5')(f_deblur + c1))
-    lr = self.conv(3, (3, 3), padding=1, name='conv6')(y)  # [B, h, w, 3]
+    lr = self.image_conv(3, (3, 3), padding=1, name='conv6')(y)  # [B, h, w, 3]
     return f_deblur, lr
 
 
@@ -138,12 +141,14 @@ class ReconstructionModule(nn.Module):
     features: channels.
     blocks: residual blocks.
     conv: makes a convolution.
+    image_conv: makes the last one, which gives the image.
     res_block: makes a residual block.
   """
 
   features: int
   blocks: int
   conv: ModuleDef
+  image_conv: ModuleDef
   res_block: ModuleDef
 
   @nn.compact
@@ -158,7 +163,7 @@ class ReconstructionModule(nn.Module):
     y = leaky_relu(self.conv(4 * f, (3, 3), padding=1, name='conv2')(y))
     y = pixel_shuffle(y, 2)  # [B, 4h, 4w, F]
     y = leaky_relu(self.conv(f, (3, 3), padding=1, name='conv3')(y))
-    return self.conv(3, (3, 3), padding=1, name='conv4')(y)  # [B, 4h, 4w, 3]
+    return self.image_conv(3, (3, 3), padding=1, name='conv4')(y)  # [B, 4h, 4w, 3]
 
 
 class GFN(nn.Module):
@@ -179,6 +184,8 @@ class GFN(nn.Module):
       transposed convolutions; its outputs start at about 1e7. 'scaled' is LeCun's (variance
       1 / fan-in), with the residual branches and the gate's last convolution scaled by 0.1: outputs
       start near the range of an image, and the gate near 1, where the ungated phase ends.
+    global_skip: True adds the input, enlarged bicubically, to `hr` and the input to `lr`: the
+      network learns only the difference. Not in the paper; it makes short trainings better.
     dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
     precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
   """
@@ -191,19 +198,26 @@ class GFN(nn.Module):
   gate_recursions: int = 1
   size_mode: str = 'pad'
   initialization: str = 'scaled'
+  global_skip: bool = False
   dtype: Any = jnp.float32
   precision: Any = None
 
   def __post_init__(self):
-    for field, allowed in (('size_mode', SIZE_MODES), ('initialization', INITIALIZATIONS)):
-      if getattr(self, field) not in allowed:
-        raise ValueError(f'{field} must be one of {allowed}, not {getattr(self, field)!r}')
+    _check_choice('size_mode', self.size_mode, SIZE_MODES)
+    _check_choice('initialization', self.initialization, INITIALIZATIONS)
     super().__post_init__()
 
   @nn.compact
   def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
     """Restores `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]` and `lr`."""
-    deblur, sr_feature, gate, reconstruction = self._build()
+    f = self.features
+    conv, deconv, gate_conv, image_conv, res_block = _layers(self)
+    deblur = DeblurModule(f, self.deblur_blocks, conv, deconv, image_conv, res_block, name='deblur')
+    sr_feature = SRFeatureModule(f, self.sr_blocks, conv, res_block, name='sr_feature')
+    gate = Gate(f, conv, gate_conv, name='gate')
+    reconstruction = ReconstructionModule(
+      f, self.reconstruction_blocks, conv, image_conv, res_block, name='reconstruction'
+    )
     _, h, w, _ = lr_blur.shape
     if self.size_mode == 'resize':
       x = resize_bilinear(lr_blur, h + -h % STRIDE, w + -w % STRIDE)
@@ -221,36 +235,88 @@ class GFN(nn.Module):
     hr = reconstruction(f_fusion)  # [B, 4h, 4w, 3]
 
     hr, lr = hr.astype(jnp.float32), lr.astype(jnp.float32)
+    if self.global_skip:
+      hr, lr = hr + enlarge(x), lr + x
     if self.size_mode == 'resize':
       return RestorationOutput(hr=resize_bilinear(hr, SCALE * h, SCALE * w), lr=lr)
     return RestorationOutput(hr=hr[:, : SCALE * h, : SCALE * w], lr=lr[:, :h, :w])
 
-  def _build(self) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
-    """The four modules, with this model's type and initialisers."""
-    layer = dict(dtype=jnp.dtype(self.dtype), precision=self.precision)
-    zeros, ones = nn.initializers.zeros, nn.initializers.ones
-    scaled = self.initialization == 'scaled'
-    # The three residual groups double what they get, which makes up for the ReLUs: 1, not He's 2.
-    conv_init = scaled_normal(1.0, 'fan_in') if scaled else scaled_normal(2.0, 'fan_out')
-    last_init = scaled_normal(0.01, 'fan_in') if scaled else conv_init
-    conv = functools.partial(nn.Conv, kernel_init=conv_init, **layer)
-    gate_init = dict(kernel_init=last_init, bias_init=ones if scaled else zeros)
-    gate_conv = functools.partial(nn.Conv, **gate_init, **layer)
-    res_block = functools.partial(ResBlock, conv=conv, last_init=last_init)
 
-    def deconv(features: int, name: str) -> nn.Module:
-      # An output pixel sees a quarter of a 4x4 kernel of stride 2: four times the variance.
-      kernel_init = scaled_normal(4.0, 'fan_in') if scaled else torch_uniform_init(16 * features)
-      bias_init = zeros if scaled else kernel_init
-      size = dict(kernel_size=(4, 4), strides=(2, 2), padding='SAME')
-      inits = dict(kernel_init=kernel_init, bias_init=bias_init)
-      return nn.ConvTranspose(features, **size, **inits, **layer, name=name)
+class SRBranch(nn.Module):
+  """GFN's SR feature module and reconstruction alone, without deblurring.
 
+  A plain SRResNet-like network, the baseline that shows what the other branch is worth. Its output
+  has no `lr`.
+
+  Attributes:
+    features: channels.
+    sr_blocks: residual blocks of the SR feature module.
+    reconstruction_blocks: residual blocks of the reconstruction module.
+    initialization: as GFN's.
+    global_skip: as GFN's.
+    dtype: as GFN's.
+    precision: as GFN's.
+  """
+
+  features: int = 64
+  sr_blocks: int = 8
+  reconstruction_blocks: int = 8
+  initialization: str = 'scaled'
+  global_skip: bool = False
+  dtype: Any = jnp.float32
+  precision: Any = None
+
+  def __post_init__(self):
+    _check_choice('initialization', self.initialization, INITIALIZATIONS)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
+    """Enlarges `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]`."""
     f = self.features
-    deblur = DeblurModule(f, self.deblur_blocks, conv, deconv, res_block, name='deblur')
-    sr_feature = SRFeatureModule(f, self.sr_blocks, conv, res_block, name='sr_feature')
-    gate = Gate(f, conv, gate_conv, name='gate')
-    reconstruction = ReconstructionModule(
-      f, self.reconstruction_blocks, conv, res_block, name='reconstruction'
-    )
-    return deblur, sr_feature, gate, reconstruction
+    conv, _, _, image_conv, res_block = _layers(self)
+    f_sr = SRFeatureModule(f, self.sr_blocks, conv, res_block, name='sr_feature')(lr_blur)
+    hr = ReconstructionModule(
+      f, self.reconstruction_blocks, conv, image_conv, res_block, name='reconstruction'
+    )(f_sr)  # [B, 4h, 4w, 3]
+    hr = hr.astype(jnp.float32)
+    return RestorationOutput(hr=hr + enlarge(lr_blur) if self.global_skip else hr)
+
+
+def enlarge(x: jax.Array) -> jax.Array:
+  """Bicubic (Keys, a = -0.5), `[B, h, w, 3]` to `[B, 4h, 4w, 3]`."""
+  b, h, w, c = x.shape
+  return jax.image.resize(x, (b, SCALE * h, SCALE * w, c), 'cubic')
+
+
+def _check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
+  if value not in allowed:
+    raise ValueError(f'{field} must be one of {allowed}, not {value!r}')
+
+
+def _layers(model: GFN | SRBranch) -> tuple[ModuleDef, ...]:
+  """Makers of convolutions, transposed ones, the gate's and the images' last, residual blocks."""
+  layer = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
+  zeros, ones = nn.initializers.zeros, nn.initializers.ones
+  scaled = model.initialization == 'scaled'
+  # The three residual groups double what they get, which makes up for the ReLUs: 1, not He's 2.
+  conv_init = scaled_normal(1.0, 'fan_in') if scaled else scaled_normal(2.0, 'fan_out')
+  last_init = scaled_normal(0.01, 'fan_in') if scaled else conv_init
+  conv = functools.partial(
+    nn.Conv, kernel_init=conv_init, conv_general_dilated=conv_general_dilated, **layer
+  )
+  gate_init = dict(kernel_init=last_init, bias_init=ones if scaled else zeros)
+  gate_conv = functools.partial(nn.Conv, **gate_init, **layer)
+  # With the skip, the network's own part of an image starts small.
+  image_conv = functools.partial(conv, kernel_init=last_init) if model.global_skip else conv
+  res_block = functools.partial(ResBlock, conv=conv, last_init=last_init)
+
+  def deconv(features: int, name: str) -> nn.Module:
+    # An output pixel sees a quarter of a 4x4 kernel of stride 2: four times the variance.
+    kernel_init = scaled_normal(4.0, 'fan_in') if scaled else torch_uniform_init(16 * features)
+    bias_init = zeros if scaled else kernel_init
+    size = dict(kernel_size=(4, 4), strides=(2, 2), padding='SAME')
+    inits = dict(kernel_init=kernel_init, bias_init=bias_init)
+    return nn.ConvTranspose(features, **size, **inits, **layer, name=name)
+
+  return conv, deconv, gate_conv, image_conv, res_block

@@ -3,7 +3,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from skimage import data
 
 from gfn_jax.data import folders
@@ -26,6 +26,30 @@ def test_images_are_listed_by_name_whatever_their_extension(tmp_path):
   names = [os.path.relpath(path, tmp_path) for path in folders.list_images(tmp_path)]
   assert names == ['a.JPG', 'b.png', 'c.tiff', 'd.Jpeg', 'e.webp', 'f.bmp']
   assert folders.list_images(str(tmp_path)) == folders.list_images(tmp_path)
+
+
+def test_images_below_a_folder_are_listed_too(tmp_path):
+  touch(tmp_path, 'b.png')
+  touch(tmp_path / 'a', 'z.jpg', 'notes.txt')
+  touch(tmp_path / 'c', 'a.png')
+  names = [os.path.relpath(path, tmp_path) for path in folders.list_images(tmp_path, True)]
+  assert names == ['a/z.jpg', 'b.png', 'c/a.png']
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_the_size_in_the_header_is_that_of_the_image(tmp_path, orientation):
+  exif = Image.Exif()
+  exif[ExifTags.Base.Orientation] = orientation
+  Image.fromarray(photograph()).save(tmp_path / 'a.jpg', exif=exif)
+  height, width, _ = folders.read_rgb(tmp_path / 'a.jpg').shape
+  assert folders.image_size(tmp_path / 'a.jpg') == (width, height)
+  assert (height == 30) == (orientation >= 5)
+
+
+def test_the_size_of_no_image(tmp_path):
+  (tmp_path / 'a.png').write_bytes(b'text')
+  with pytest.raises(UserError, match='a.png cannot be read'):
+    folders.image_size(tmp_path / 'a.png')
 
 
 def test_a_file_stands_for_itself(tmp_path):
@@ -154,3 +178,20 @@ def test_a_write_that_fails_leaves_the_old_image(tmp_path, monkeypatch):
   with pytest.raises(OSError, match='no space left'):
     folders.write_png(path, photograph() // 2)
   assert path.read_bytes() == before
+
+
+def test_pairs_in_the_layout_of_gopro(tmp_path):
+  for sequence in ('train/s2', 'train/s1'):
+    for kind in ('sharp', 'blur', 'blur_gamma'):
+      (tmp_path / sequence).mkdir(parents=True, exist_ok=True)
+      touch(tmp_path / sequence / kind, '1.png', '2.png')
+  touch(tmp_path / 'sharp', 'alone.png')
+  pairs = folders.sharp_and_blurred(tmp_path, 'blur')
+  assert [name for name, *_ in pairs] == ['1', '2', '1', '2']
+  assert os.path.relpath(pairs[0][1], tmp_path) == 'train/s1/sharp/1.png'
+  assert os.path.relpath(pairs[3][2], tmp_path) == 'train/s2/blur/2.png'
+  with pytest.raises(UserError, match='no folders named sharp and blurred beside each other in'):
+    folders.sharp_and_blurred(tmp_path, 'blurred')
+  touch(tmp_path / 'train' / 's1' / 'blur', '3.png')
+  with pytest.raises(UserError, match='without a partner .*s1/blur/3.png'):
+    folders.sharp_and_blurred(tmp_path, 'blur')

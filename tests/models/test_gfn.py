@@ -9,7 +9,11 @@ import pytest
 from skimage import data
 
 from gfn_jax.errors import UserError
-from gfn_jax.models import GFN, create_model
+from gfn_jax.imresize import imresize
+from gfn_jax.models import GFN, SRBranch, create_model
+from gfn_jax.models.blocks import resize_bilinear
+from gfn_jax.models.gfn import enlarge
+from gfn_jax.pretrained import param_count, param_shapes
 from tests.models import original_weights
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
@@ -18,10 +22,6 @@ TOLERANCE = 5e-5  # of the expected output's standard deviation
 small_gfn = functools.partial(
   GFN, features=8, deblur_blocks=1, sr_blocks=1, reconstruction_blocks=1
 )
-
-
-def param_shapes(model):
-  return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))['params']
 
 
 @functools.cache
@@ -279,6 +279,47 @@ def test_authors_initialization():
   assert len(params) == 2 * (8 + 6 + 2 + 2 + 2 + 4 + 2)
 
 
+@pytest.mark.parametrize('size_mode', ['pad', 'resize'])
+def test_the_global_skip_adds_the_input_to_both_images(size_mode):
+  x, params = photograph(6, 9), some_params()
+  plain, skip = (
+    apply(small_gfn(size_mode=size_mode, global_skip=on), params, x) for on in (False, True)
+  )
+  if size_mode == 'pad':
+    np.testing.assert_allclose(skip.lr - plain.lr, x, atol=1e-5)
+    # Away from the padding, it is MATLAB's bicubic.
+    expected = imresize(np.asarray(x[0], np.float64), 4)
+    np.testing.assert_allclose(
+      (skip.hr - plain.hr)[0, 8:-16, 8:-16], expected[8:-16, 8:-16], atol=1e-5
+    )
+  else:
+    np.testing.assert_allclose(skip.lr - plain.lr, resize_bilinear(x, 8, 12), atol=1e-5)
+
+
+def test_with_the_global_skip_the_network_starts_near_bicubic():
+  model, x = small_gfn(features=24, global_skip=True), photograph(16, 16)
+  for seed in range(4):
+    out = model.apply({'params': jit_init(model)(seed)}, x)
+    assert np.mean((out.hr - enlarge(x)) ** 2) < 0.01
+    assert np.mean((out.lr - x) ** 2) < 0.04
+
+
+def test_the_sr_branch_is_gfn_without_deblurring():
+  shapes = param_shapes(SRBranch())
+  assert param_count(shapes) == 637_248 + 924_931
+  x, params = photograph(), some_params()
+  without = params | {'deblur': jax.tree.map(np.zeros_like, params['deblur'])}
+  gfn = apply(small_gfn(gated=False), without, x)
+  options = {'features': 8, 'sr_blocks': 1, 'reconstruction_blocks': 1}
+  branch = SRBranch(**options)
+  mine = {key: params[key] for key in ('sr_feature', 'reconstruction')}
+  out = branch.apply({'params': mine}, x)
+  assert out.lr is None
+  np.testing.assert_allclose(out.hr, gfn.hr, rtol=1e-4, atol=1e-4)
+  skip = SRBranch(**options, global_skip=True).apply({'params': mine}, x)
+  np.testing.assert_allclose(skip.hr, out.hr + enlarge(x), atol=1e-5)
+
+
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
@@ -294,12 +335,15 @@ def test_wrong_options(options, message):
     GFN(**options)
   with pytest.raises(UserError, match=f"^model 'gfn': {message}"):
     create_model('gfn', **options)
+  if 'initialization' in options:
+    with pytest.raises(UserError, match=f"^model 'sr_branch': {message}"):
+      create_model('sr_branch', **options)
 
 
 def test_create_model():
   options = {'features': 8, 'gated': False, 'size_mode': 'resize', 'dtype': 'bfloat16'}
   assert create_model('gfn', **options) == GFN(**options)
-  with pytest.raises(UserError, match="^unknown model 'GFN'; there are gfn$"):
+  with pytest.raises(UserError, match="^unknown model 'GFN'; there are gfn, sr_branch$"):
     create_model('GFN')
   with pytest.raises(UserError, match="^model 'gfn' has no option 'feature'; it has .*features"):
     create_model('gfn', feature=3, features=3)

@@ -1,0 +1,122 @@
+"""A table of methods on real pairs of blurred and sharp photos, one part for each scene.
+
+    python -m benchmarks.compare --pairs=DIR --weights=GFN.safetensors --sr_weights=SR.safetensors
+
+The blurred photos are reduced to 1/4 as in LR-GOPRO. Rows: bicubic, super-resolution alone (weights
+of the model sr_branch, if given), the network's deblurred image enlarged bicubically, the network.
+"""
+
+import os
+import statistics
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from gfn_jax import Restorer, metrics
+from gfn_jax.data import folders
+from gfn_jax.errors import run_command
+from gfn_jax.evaluate import bicubic
+from gfn_jax.files import file_sha256, write_json
+from gfn_jax.imresize import imresize
+from gfn_jax.pretrained import param_count, weights_path
+from gfn_jax.restore import to_float, to_uint8
+
+PAIRS = flags.DEFINE_string(
+  'pairs', None, 'Folder with, at any depth, sharp/ and BLUR_NAME/ side by side.', required=True
+)
+BLUR_NAME = flags.DEFINE_string('blur_name', 'blur_gamma', 'Of the folders of blurred photos.')
+WEIGHTS = flags.DEFINE_string('weights', None, 'A file, or a released name.', required=True)
+SR_WEIGHTS = flags.DEFINE_string('sr_weights', None, 'Of super-resolution alone.')
+PROTOCOL = flags.DEFINE_enum('protocol', 'gfn', sorted(metrics.PROTOCOLS), 'How to compare.')
+OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
+
+Method = Callable[[np.ndarray], np.ndarray]  # `lr_blur` to `hr`, uint8
+
+
+def main(_):
+  """Evaluates, prints a table a scene and one of all, and writes them."""
+  methods, parameters = make_methods()
+  rows = []
+  pairs = folders.sharp_and_blurred(PAIRS.value, BLUR_NAME.value)
+  for scene, name, lr_blur, hr in tqdm(load(pairs), total=len(pairs), unit='pair'):
+    for method, restore in methods.items():
+      scores = metrics.evaluate_pair(restore(lr_blur), hr, PROTOCOL.value)
+      rows.append({'scene': scene, 'name': name, 'method': method, **scores})
+  scenes = sorted({row['scene'] for row in rows})
+  tables = {scene: table(rows, [scene]) for scene in scenes}
+  tables['all'] = table(rows, scenes)
+  for scene, lines in tables.items():
+    print_table(scene, lines, parameters)
+  if OUTPUT.value:
+    write_json(OUTPUT.value, report(tables, rows, parameters))
+
+
+def make_methods() -> tuple[dict[str, Method], dict[str, int]]:
+  """The rows of the table, and how many parameters each has."""
+  methods, parameters = {'bicubic': bicubic}, {'bicubic': 0}
+  if SR_WEIGHTS.value:
+    methods['sr_branch'] = Restorer.from_pretrained(SR_WEIGHTS.value)
+    parameters['sr_branch'] = param_count(methods['sr_branch'].params)
+  restorer = Restorer.from_pretrained(WEIGHTS.value)
+  name = type(restorer.model).__name__.lower()
+
+  @jax.jit
+  def deblur(lr_blur: jax.Array) -> jax.Array:
+    output = restorer.model.apply({'params': restorer.params}, to_float(lr_blur)[None])
+    return to_uint8(output.lr[0])
+
+  methods['deblurred, bicubic'] = lambda lr_blur: bicubic(np.asarray(deblur(lr_blur)))
+  parameters['deblurred, bicubic'] = param_count(restorer.params['deblur'])
+  methods[name], parameters[name] = restorer, param_count(restorer.params)
+  return methods, parameters
+
+
+def load(pairs: list) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+  """Scene (the folder's name), name, `lr_blur` and `hr` of each pair."""
+  for name, sharp, blur in pairs:
+    scene = os.path.basename(os.path.dirname(os.path.dirname(sharp)))
+    yield scene, name, imresize(folders.read_rgb(blur), 0.25), folders.read_rgb(sharp)
+
+
+def table(rows: list[dict], scenes: list[str]) -> dict[str, dict]:
+  """Means of the images of some scenes, by method."""
+  means = {}
+  for method in dict.fromkeys(row['method'] for row in rows):
+    mine = [row for row in rows if row['method'] == method and row['scene'] in scenes]
+    means[method] = {
+      key: round(statistics.fmean(row[key] for row in mine), 4) for key in ('psnr', 'ssim')
+    }
+    means[method]['images'] = len(mine)
+  return means
+
+
+def print_table(scene: str, lines: dict[str, dict], parameters: dict[str, int]) -> None:
+  """Prints one part as Markdown."""
+  images = next(iter(lines.values()))['images']
+  print(f'\n{scene} ({images} images, protocol {PROTOCOL.value})\n')
+  print('| method | parameters | PSNR | SSIM |\n|---|---|---|---|')
+  for method, line in lines.items():
+    print(f'| {method} | {parameters[method]:,} | {line["psnr"]:.2f} | {line["ssim"]:.4f} |')
+
+
+def report(tables: dict, rows: list[dict], parameters: dict[str, int]) -> dict:
+  """What is written: tables, single images, and what they depend on."""
+  weights = {'weights': WEIGHTS.value, 'sr_weights': SR_WEIGHTS.value}
+  hashes = {key: file_sha256(weights_path(path)) for key, path in weights.items() if path}
+  return {
+    'protocol': PROTOCOL.value,
+    'blur_name': BLUR_NAME.value,
+    'device': jax.devices()[0].device_kind,
+    'jax': jax.__version__,
+    'sha256': hashes,
+    'parameters': parameters,
+    'tables': tables,
+    'images': rows,
+  }
+
+
+if __name__ == '__main__':
+  run_command(main)

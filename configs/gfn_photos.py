@@ -1,0 +1,101 @@
+"""GFN on any folder of sharp photos, with motion blur made on the device. Needs no TensorFlow.
+
+    python run_train.py --config=configs/gfn_photos.py --workdir=W --config.photos=DIR
+
+`--config=configs/gfn_photos.py:small` is a network and a schedule for CPUs, `:small_sr` the same
+without the deblurring module, to see what that is worth.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import gfn
+from gfn_jax.errors import UserError
+
+
+def phase(epochs, learning_rate, warmup_steps, hr_weight=1.0):
+  """One phase: the learning rate rises over `warmup_steps`, then falls to 0 along a cosine.
+
+  With an `hr_weight` of 0 only the deblurring module is trained, in less than half the time.
+  """
+  return ConfigDict(
+    dict(
+      model=dict(gated=True),
+      epochs=epochs,
+      learning_rate=learning_rate,
+      warmup_steps=warmup_steps,
+      lr_weight=0.5,
+      hr_weight=hr_weight,
+      reset_optimizer=True,
+    )
+  )
+
+
+def motion_blur():
+  """Ranges of the synthetic motion blur; gfn_jax/data/motion_blur.py says what each is."""
+  return ConfigDict(
+    dict(
+      frames=15,
+      gamma=2.2,
+      skew=1.5,
+      wobble=0.2,
+      translation=(0.0, 40.0),  # pixels of the photo, as all translations
+      rotation=(0.0, 1.0),  # degrees
+      tilt=(0.0, 0.5),  # degrees
+      focal_length=1000.0,  # pixels
+      zoom=(0.0, 1.0),  # percent
+      regions=1,
+      region_size=(0.15, 0.6),  # of the crop's side
+      region_edge=(1.0, 4.0),  # pixels
+      region_translation=(0.0, 24.0),
+      region_rotation=(0.0, 4.0),  # degrees
+      region_zoom=(0.0, 4.0),  # percent
+      exposure=(1.0, 1.2),  # factor
+      shot_noise=(0.0, 1e-4),  # variance per unit of linear light
+      read_noise=(0.0, 1e-3),  # standard deviation, linear light
+    )
+  )
+
+
+def get_config(variant=''):
+  """configs/gfn.py with other data and one cosine phase; `variant` is '' or 'small'."""
+  config = gfn.get_config()
+  del config.data_dir, config.shuffle_buffer
+
+  config.photos = ''  # a folder of photographs, and all below it
+  config.held_out = 20  # photos that are only for testing
+  config.photo_memory = 4.0  # GiB; photos beyond it are decoded when drawn
+  config.photo_scales = (1.0, 0.84, 0.7, 0.6, 0.5)  # photos are reduced by one of them first
+  config.margin = 32  # pixels around a crop, into which the motion looks
+  config.motion_blur = motion_blur()
+  config.real_pairs = ''  # a folder in GOPRO_Large's layout, to be mixed in
+  config.real_blur = 'blur_gamma'
+  config.real_fraction = 0.2  # of the examples, if there are pairs
+
+  config.pixel_loss = 'charbonnier'
+  config.model.dtype = 'bfloat16'
+  config.batch_size = 32
+  config.crop_size = 64
+  config.steps_per_epoch = 1000
+  config.phases = ConfigDict()
+  config.phases.phase_1 = phase(100, 3e-4, warmup_steps=1000)
+  config.eval_every = 5000
+
+  if variant in ('small', 'small_sr'):
+    config.model.update(features=24, deblur_blocks=4, sr_blocks=3, reconstruction_blocks=3)
+    config.model.update(global_skip=True, dtype='float32')
+    config.batch_size = 8
+    config.crop_size = 32
+    config.optimizer.name = 'muon'
+    config.phases.phase_1 = phase(12, 3e-3, warmup_steps=200, hr_weight=0.0)
+    config.phases.phase_2 = phase(16, 3e-3, warmup_steps=200)
+    config.eval_every = 1000
+    if variant == 'small_sr':
+      config.model.name = 'sr_branch'
+      del config.model.deblur_blocks, config.model.gate_recursions
+      del config.phases.phase_1
+      config.phases.phase_2.model = ConfigDict()
+  elif variant:
+    raise UserError(
+      f"configs/gfn_photos.py has the variants '', 'small' and 'small_sr', not {variant!r}"
+    )
+  return config

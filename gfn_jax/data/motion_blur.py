@@ -1,0 +1,366 @@
+"""Motion blur made from sharp photographs, in JAX: a dynamic scene seen by a shaking camera.
+
+    photo --> radiance --> N sub-frames: camera and regions move --> mean --> sensor --> hr_blur
+                 |                                                                          |
+                 +--> middle sub-frame, sharp: hr --> MATLAB's 1/4 --> lr      lr_blur <--- 1/4
+
+Everything is a pure function of (key, photo, options), to be used under `jit` and `vmap`. As in the
+GOPRO data (Nah et al., CVPR 2017), blur is the mean of sharp sub-frames around the sharp target.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
+
+from gfn_jax.imresize import imresize
+
+Range = tuple[float, float]
+
+_WAVES = 4  # harmonics of a region's outline
+
+
+@dataclasses.dataclass(frozen=True)
+class MotionBlur:
+  """What blur to make. A range `(low, high)` is drawn from anew for every photo.
+
+  The extent of a motion is the largest distance between two of its positions in one exposure, for
+  translations in pixels of the sharp photo.
+
+  Attributes:
+    frames: sub-frames of an exposure; odd, the middle one is the sharp target.
+    gamma: of the photos; sub-frames are averaged in linear light. None averages the values
+      themselves, as GOPRO's `blur` folder does.
+    skew: motions are `low + (high - low) * u**skew` with u uniform: above 1, small ones are more
+      frequent.
+    wobble: how far paths deviate from uniform motion along a line; 0 is none.
+    translation: extent of the camera's translation, pixels.
+    rotation: extent of its roll, degrees.
+    tilt: extent of its pitch and yaw, degrees.
+    focal_length: for `tilt`, pixels.
+    zoom: extent of its zoom, percent.
+    regions: how many regions of the photo move on paths of their own, in front of the rest.
+    region_size: radius of a region, as a fraction of the photo's smaller side.
+    region_edge: width of a region's soft edge, pixels.
+    region_translation: extent of a region's own translation, pixels.
+    region_rotation: extent of its own rotation, degrees.
+    region_zoom: extent of its own zoom, percent.
+    exposure: factor of the light before the sensor clips at 1, which makes streaks of highlights;
+      the sharp target is exposed and clipped alike.
+    shot_noise: variance of the sensor's noise per unit of light.
+    read_noise: standard deviation of its noise in the dark; full scale is 1.
+  """
+
+  frames: int = 15
+  gamma: float | None = 2.2
+  skew: float = 2.0
+  wobble: float = 0.5
+  translation: Range = (0.0, 40.0)
+  rotation: Range = (0.0, 2.0)
+  tilt: Range = (0.0, 0.5)
+  focal_length: float = 1000.0
+  zoom: Range = (0.0, 2.0)
+  regions: int = 1
+  region_size: Range = (0.15, 0.6)
+  region_edge: Range = (1.0, 4.0)
+  region_translation: Range = (0.0, 40.0)
+  region_rotation: Range = (0.0, 4.0)
+  region_zoom: Range = (0.0, 4.0)
+  exposure: Range = (1.0, 1.0)
+  shot_noise: Range = (0.0, 0.0)
+  read_noise: Range = (0.0, 0.0)
+
+  def __post_init__(self):
+    if self.frames < 1 or self.frames % 2 == 0:
+      raise ValueError(f'frames must be odd, as the middle one is the target, not {self.frames}')
+    if self.regions < 0:
+      raise ValueError(f'regions must be 0 or more, not {self.regions}')
+    for name in ('gamma', 'focal_length', 'skew'):
+      if (value := getattr(self, name)) is not None and not value > 0:
+        raise ValueError(f'{name} must be positive, not {value}')
+    for field in dataclasses.fields(self):
+      if field.type is Range:
+        value = tuple(getattr(self, field.name))
+        object.__setattr__(self, field.name, value)  # a list, as JSON has it, becomes hashable
+        if len(value) != 2 or not 0 <= value[0] <= value[1] < math.inf:
+          raise ValueError(f'{field.name} must be (low, high) with 0 <= low <= high, not {value}')
+    if self.regions and min(self.region_size[0], self.region_edge[0]) <= 0:
+      raise ValueError('region_size and region_edge must be above 0')
+
+
+class Scene(NamedTuple):
+  """A photo and how it moves. Homographies map pixels of a sub-frame to pixels of the photo.
+
+  Their coordinates are (x, y) in pixels from the photo's centre.
+
+  Attributes:
+    radiance: `[H, W, 3]`, linear light.
+    masks: `[R, H, W]` in [0, 1], where the regions are.
+    camera: `[N, 3, 3]`, of each sub-frame; the identity in the middle one.
+    motions: `[N, R, 3, 3]`, of each region after the camera's.
+  """
+
+  radiance: jax.Array
+  masks: jax.Array
+  camera: jax.Array
+  motions: jax.Array
+
+
+def synthesize(
+  key: jax.Array, photo: jax.Array, options: MotionBlur, margin: int = 0
+) -> dict[str, jax.Array]:
+  """A training example from a sharp photo.
+
+  Args:
+    key: of all that is random.
+    photo: `[H + 2 margin, W + 2 margin, 3]` uint8, H and W multiples of 4.
+    options: the kinds and amounts of motion and noise.
+    margin: pixels around the target, into which the motion looks. Beyond it the edge is repeated.
+
+  Returns:
+    `hr` and `hr_blur` `[H, W, 3]`, `lr` and `lr_blur` `[H/4, W/4, 3]`, uint8. The LR images are
+    MATLAB's bicubic 1/4 of the 8-bit HR ones, as in LR-GOPRO.
+  """
+  scene_key, sensor_key, noise_key = jax.random.split(key, 3)
+  scene = random_scene(scene_key, photo, options)
+  factor, shot, read = _sensor(sensor_key, options)
+  hr = encode(factor * _crop(scene.radiance, margin), options.gamma)
+  light = factor * exposure(scene, margin)
+  if options.shot_noise[1] or options.read_noise[1]:
+    light = add_noise(noise_key, light, shot, read)
+  return degrade(hr, encode(light, options.gamma))
+
+
+def sub_frames(key: jax.Array, photo: jax.Array, options: MotionBlur, margin: int = 0) -> jax.Array:
+  """The sharp sub-frames of the same `synthesize`, `[N, H, W, 3]` uint8, without noise."""
+  scene_key, sensor_key, _ = jax.random.split(key, 3)
+  scene = random_scene(scene_key, photo, options)
+  factor, _, _ = _sensor(sensor_key, options)
+
+  def frame(n: jax.Array) -> jax.Array:
+    return encode(factor * render(scene, n, margin), options.gamma)
+
+  return jax.lax.map(frame, jnp.arange(options.frames))
+
+
+def degrade(hr: jax.Array, hr_blur: jax.Array) -> dict[str, jax.Array]:
+  """A sharp and a blurred photo, `[H, W, 3]` uint8, with their LR versions, as an example."""
+  return dict(hr=hr, hr_blur=hr_blur, lr=imresize(hr, 0.25), lr_blur=imresize(hr_blur, 0.25))
+
+
+def decode(photo: jax.Array, gamma: float | None) -> jax.Array:
+  """Linear light in [0, 1] of a uint8 photo."""
+  values = photo.astype(jnp.float32) / 255
+  return values if gamma is None else values**gamma
+
+
+def encode(light: jax.Array, gamma: float | None) -> jax.Array:
+  """The uint8 photo of linear light, clipped at 0 and 1 as by a sensor."""
+  values = jnp.clip(light, 0, 1)
+  values = values if gamma is None else values ** (1 / gamma)
+  return jnp.floor(values * 255 + 0.5).astype(jnp.uint8)
+
+
+def add_noise(key: jax.Array, light: jax.Array, shot: jax.Array, read: jax.Array) -> jax.Array:
+  """Adds noise of the variance `shot * light + read**2`; `light` is clipped as by a sensor."""
+  light = jnp.clip(light, 0, 1)
+  return light + jnp.sqrt(shot * light + read**2) * jax.random.normal(key, light.shape)
+
+
+def _sensor(key: jax.Array, options: MotionBlur) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Draws the exposure's factor, the shot noise and the read noise."""
+  ranges = options.exposure, options.shot_noise, options.read_noise
+  return tuple(map(_between, ranges, jax.random.uniform(key, (3,))))
+
+
+def random_scene(key: jax.Array, photo: jax.Array, options: MotionBlur) -> Scene:
+  """Draws the paths of the camera and of the regions, and the regions' shapes."""
+  # All numbers at once: every call of jax.random takes half a second to compile on a CPU.
+  uniform_key, normal_key = jax.random.split(key)
+  moving = 1 + options.regions  # the camera, then the regions
+  shares = jax.random.uniform(uniform_key, (moving, 4 + 5 + _WAVES))
+  normals = jax.random.normal(normal_key, (moving, 3 * 6 + _WAVES))
+
+  def motion(i: int, translation: Range, rotation: Range, zoom: Range, tilt: Range) -> jax.Array:
+    numbers = shares[i, :4], normals[i, :18].reshape(3, 1, 6)
+    return random_motion(*numbers, options, translation, rotation, zoom, tilt)
+
+  camera = motion(0, options.translation, options.rotation, options.zoom, options.tilt)
+  own = options.region_translation, options.region_rotation, options.region_zoom, (0.0, 0.0)
+  motions, masks = [], []
+  for i in range(1, moving):
+    motions.append(motion(i, *own))
+    masks.append(random_region(shares[i, 4:], normals[i, 18:], photo.shape, options))
+  return Scene(
+    radiance=decode(photo, options.gamma),
+    masks=jnp.stack(masks) if masks else jnp.zeros((0, *photo.shape[:2])),
+    camera=camera,
+    motions=jnp.stack(motions, axis=1) if motions else jnp.zeros((options.frames, 0, 3, 3)),
+  )
+
+
+def random_motion(
+  shares: jax.Array,
+  terms: jax.Array,
+  options: MotionBlur,
+  translation: Range,
+  rotation: Range,
+  zoom: Range,
+  tilt: Range,
+) -> jax.Array:
+  """A smooth motion as homographies `[N, 3, 3]`.
+
+  Args:
+    shares: `[4]`, uniform random numbers.
+    terms: `[3, 1, 6]`, normal random numbers.
+    options: for `frames`, `skew`, `wobble` and `focal_length`.
+    translation: range of its extent, as in `MotionBlur`; so are the next.
+    rotation: of the roll.
+    zoom: of the zoom.
+    tilt: of pitch and yaw.
+  """
+
+  def path(i: int, extents: Range, dims: slice) -> jax.Array:
+    extent = _between(extents, shares[i] ** options.skew)
+    return extent * unit_path(terms[..., dims], options.frames, options.wobble)
+
+  x, y = path(0, translation, slice(0, 2)).T
+  angle = jnp.deg2rad(path(1, rotation, slice(2, 3))[:, 0])
+  scale = jnp.exp(path(2, zoom, slice(3, 4))[:, 0] / 100)
+  yaw, pitch = jnp.deg2rad(path(3, tilt, slice(4, 6))).T
+  return homographies(x, y, angle, scale, yaw, pitch, options.focal_length)
+
+
+def unit_path(terms: jax.Array, frames: int, wobble: float) -> jax.Array:
+  """A smooth path `[N, D]` of extent 1 that is at the origin in the middle frame.
+
+  Args:
+    terms: `[3, 1, D]`, directions of the uniform motion and of the quadratic and cubic terms.
+    frames: N.
+    wobble: weight of the last two.
+  """
+  t = jnp.linspace(-1, 1, frames)[:, None]  # [N, 1]
+  line, bend, sway = terms
+  path = t * line + wobble * (t**2 * bend + (t**3 - 0.6 * t) * sway)
+  extent = jnp.max(jnp.linalg.norm(path[:, None] - path[None], axis=-1))
+  return path / jnp.maximum(extent, 1e-6)
+
+
+def homographies(
+  x: jax.Array,
+  y: jax.Array,
+  angle: jax.Array,
+  scale: jax.Array,
+  yaw: jax.Array,
+  pitch: jax.Array,
+  focal_length: float,
+) -> jax.Array:
+  """Translation (pixels), roll (radians), zoom (factor) and tilt (radians), each `[N]`.
+
+  Returns:
+    `[N, 3, 3]`; tilt and roll are rotations of a pinhole camera: `K R K^-1`.
+  """
+  zero, one = jnp.zeros_like(x), jnp.ones_like(x)
+  c, s = scale * jnp.cos(angle), scale * jnp.sin(angle)
+  moved = _matrices([[c, -s, x], [s, c, y], [zero, zero, one]])
+  f = focal_length
+  cy, sy, cp, sp = jnp.cos(yaw), jnp.sin(yaw), jnp.cos(pitch), jnp.sin(pitch)
+  tilted = _matrices(
+    [[cy, sy * sp, f * sy * cp], [zero, cp, -f * sp], [-sy / f, cy * sp / f, cy * cp]]
+  )
+  return jnp.matmul(moved, tilted, precision=jax.lax.Precision.HIGHEST)
+
+
+def _matrices(rows: list[list[jax.Array]]) -> jax.Array:
+  """Entries `[N]` to matrices `[N, 3, 3]`."""
+  return jnp.stack([jnp.stack(row, -1) for row in rows], -2)
+
+
+def random_region(
+  shares: jax.Array, normals: jax.Array, shape: tuple[int, ...], options: MotionBlur
+) -> jax.Array:
+  """The mask of a blob with a wavy outline and a soft edge, `[H, W]` in [0, 1].
+
+  Args:
+    shares: `[9]`, uniform random numbers.
+    normals: `[4]`, normal random numbers.
+    shape: `(H, W, ...)`.
+    options: for `region_size` and `region_edge`.
+  """
+  height, width = shape[:2]
+  side = min(height, width)
+  radius = side * _between(options.region_size, shares[0])
+  edge = _between(options.region_edge, shares[1])
+  stretch = jnp.exp(_between((-0.5, 0.5), shares[2]))  # of the two axes
+  x, y = _pixels(height, width)
+  x = (x - width * (shares[3] - 0.5)) * stretch
+  y = (y - height * (shares[4] - 0.5)) / stretch
+  waves = jnp.arange(1.0, _WAVES + 1)
+  sizes = 0.2 * normals / waves
+  starts = 2 * jnp.pi * shares[5:]
+  angle = jnp.arctan2(y, x)
+  outline = radius * (
+    1 + sum(sizes[i] * jnp.cos(waves[i] * angle + starts[i]) for i in range(_WAVES))
+  )
+  return jnp.clip((outline - jnp.hypot(x, y)) / edge + 0.5, 0, 1)
+
+
+def exposure(scene: Scene, margin: int = 0) -> jax.Array:
+  """The mean of the sub-frames in linear light, `[H - 2 margin, W - 2 margin, 3]`."""
+  frames = scene.camera.shape[0]
+
+  def add(total: jax.Array, n: jax.Array) -> tuple[jax.Array, None]:  # one frame in memory
+    return total + render(scene, n, margin), None
+
+  total, _ = jax.lax.scan(add, jnp.zeros_like(_crop(scene.radiance, margin)), jnp.arange(frames))
+  return total / frames
+
+
+def render(scene: Scene, n: jax.typing.ArrayLike, margin: int = 0) -> jax.Array:
+  """Sub-frame `n` in linear light, `[H - 2 margin, W - 2 margin, 3]`: regions over the rest."""
+  height, width, _ = scene.radiance.shape
+  x, y = (_crop(grid, margin) for grid in jnp.broadcast_arrays(*_pixels(height, width)))
+  x, y = _project(scene.camera[n], x, y)
+  frame = _sample(scene.radiance, x, y)
+  for r in range(scene.masks.shape[0]):
+    u, v = _project(scene.motions[n, r], x, y)
+    mask = _sample(scene.masks[r][..., None], u, v)
+    frame += mask * (_sample(scene.radiance, u, v) - frame)
+  return frame
+
+
+def _between(extents: Range, share: jax.Array) -> jax.Array:
+  low, high = extents
+  return low + (high - low) * share
+
+
+def _pixels(height: int, width: int) -> tuple[jax.Array, jax.Array]:
+  """The pixels' x `[1, W]` and y `[H, 1]`, from the centre."""
+  x = jnp.arange(width) - (width - 1) / 2
+  y = jnp.arange(height) - (height - 1) / 2
+  return x[None], y[:, None]
+
+
+def _crop(image: jax.Array, margin: int) -> jax.Array:
+  return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
+
+
+def _project(h: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+  depth = h[2, 0] * x + h[2, 1] * y + h[2, 2]
+  u = (h[0, 0] * x + h[0, 1] * y + h[0, 2]) / depth
+  v = (h[1, 0] * x + h[1, 1] * y + h[1, 2]) / depth
+  return u, v
+
+
+def _sample(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+  """Bilinear samples of `[H, W, C]` at pixels from its centre; beyond its edge, the edge."""
+  height, width, _ = image.shape
+  where = [y + (height - 1) / 2, x + (width - 1) / 2]
+
+  def sample(channel: jax.Array) -> jax.Array:
+    return map_coordinates(channel, where, order=1, mode='nearest')
+
+  return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)

@@ -1,0 +1,297 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import skimage.data
+from scipy import ndimage
+
+from gfn_jax.data import motion_blur
+from gfn_jax.data.motion_blur import MotionBlur, Scene
+from gfn_jax.imresize import imresize
+
+STILL = MotionBlur(
+  frames=5,
+  translation=(0, 0),
+  rotation=(0, 0),
+  tilt=(0, 0),
+  zoom=(0, 0),
+  region_translation=(0, 0),
+  region_rotation=(0, 0),
+  region_zoom=(0, 0),
+)
+MOVING = MotionBlur(frames=5)
+NOISY = dataclasses.replace(STILL, shot_noise=(1e-3, 1e-3), read_noise=(1e-2, 1e-2))
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope='module')
+def photo():
+  return skimage.data.astronaut()[:96, 180:276]
+
+
+def camera(frames, x=0.0, y=0.0, angle=0.0, scale=1.0, yaw=0.0, pitch=0.0):
+  """Homographies that move by the given amounts from one sub-frame to the next."""
+  t = jnp.arange(frames) - frames // 2
+  return motion_blur.homographies(
+    t * x, t * y, t * angle, scale**t, t * yaw, t * pitch, focal_length=1000.0
+  )
+
+
+def scene(photo, homographies, gamma=2.2):
+  """Only the camera moves."""
+  frames = len(homographies)
+  masks, motions = jnp.zeros((0, *photo.shape[:2])), jnp.zeros((frames, 0, 3, 3))
+  return Scene(motion_blur.decode(jnp.asarray(photo), gamma), masks, homographies, motions)
+
+
+def psnr(a, b):
+  return -10 * np.log10(np.mean((np.float64(a) - np.float64(b)) ** 2) / 255**2)
+
+
+@pytest.mark.parametrize('regions', [0, 1, 2])
+@pytest.mark.parametrize('gamma', [2.2, None])
+def test_without_motion_it_is_the_plain_degradation(photo, regions, gamma):
+  options = dataclasses.replace(STILL, regions=regions, gamma=gamma)
+  example = motion_blur.synthesize(KEY, photo, options)
+  for name in ('hr', 'hr_blur'):
+    np.testing.assert_array_equal(example[name], photo, name)
+  for name in ('lr', 'lr_blur'):
+    np.testing.assert_array_equal(example[name], imresize(photo, 0.25), name)
+
+
+def test_every_value_survives_the_gamma():
+  values = jnp.arange(256, dtype=jnp.uint8)
+  for gamma in (1.8, 2.2, 2.4, None):
+    linear = motion_blur.decode(values, gamma)
+    np.testing.assert_array_equal(motion_blur.encode(linear, gamma), values)
+  np.testing.assert_allclose(motion_blur.decode(values, 2.2), (np.arange(256) / 255) ** 2.2, 1e-5)
+
+
+@pytest.mark.parametrize('axis', [0, 1])
+def test_constant_translation_is_a_box_convolution(photo, axis):
+  step = {'y': 1.0} if axis == 0 else {'x': 1.0}
+  light = motion_blur.exposure(scene(photo, camera(7, **step)))
+  linear = (photo / 255) ** 2.2
+  expected = ndimage.uniform_filter1d(linear, 7, axis=axis, mode='nearest')
+  np.testing.assert_allclose(light, expected, atol=1e-6)
+
+
+def test_homographies_move_points_as_they_say():
+  def moved(point, **motion):
+    x, y, w = np.asarray(camera(3, **motion))[2] @ np.array([*point, 1.0])
+    return [x / w, y / w]
+
+  assert moved((10, 20), x=3, y=-4) == pytest.approx([13, 16])
+  assert moved((10, 0), angle=np.pi / 2) == pytest.approx([0, 10], abs=1e-5)
+  assert moved((10, 20), scale=1.5) == pytest.approx([15, 30])
+  assert moved((0, 0), yaw=0.01) == pytest.approx([1000 * np.tan(0.01), 0], rel=1e-4)
+  assert moved((0, 0), pitch=0.01) == pytest.approx([0, -1000 * np.tan(0.01)], rel=1e-4)
+  # Perspective: what was turned towards the camera grows.
+  left, right = moved((-100, 50), yaw=0.1), moved((100, 50), yaw=0.1)
+  assert right[1] > 50 > left[1]
+
+
+def test_a_rotation_about_the_centre_leaves_the_centre_sharp(photo):
+  noise = np.random.default_rng(0).integers(0, 256, photo.shape, np.uint8)
+  blur = motion_blur.exposure(scene(noise, camera(9, angle=0.005), gamma=None))
+  error = np.abs(np.asarray(blur) - noise / 255)
+  assert error[45:51, 45:51].mean() < 0.03
+  assert error[:16].mean() > 0.15
+
+
+def test_the_middle_frame_is_the_photo_and_the_target(photo):
+  options = dataclasses.replace(MOVING, regions=2)
+  frames = motion_blur.sub_frames(KEY, photo, options)
+  example = motion_blur.synthesize(KEY, photo, options)
+  assert frames.shape == (5, 96, 96, 3)
+  np.testing.assert_array_equal(frames[2], photo)
+  np.testing.assert_array_equal(example['hr'], photo)
+  assert psnr(frames[0], photo) < 40
+  assert psnr(frames[4], photo) < 40
+
+
+def test_blur_is_the_mean_of_the_sub_frames(photo):
+  example = motion_blur.synthesize(KEY, photo, dataclasses.replace(MOVING, gamma=None))
+  frames = motion_blur.sub_frames(KEY, photo, dataclasses.replace(MOVING, gamma=None))
+  mean = np.asarray(frames, np.float64).mean(axis=0)
+  assert np.abs(mean - np.asarray(example['hr_blur'])).max() <= 1
+
+
+def test_reversed_time_gives_the_same_blur(photo):
+  forward = motion_blur.random_scene(KEY, photo, dataclasses.replace(MOVING, regions=2))
+  backward = forward._replace(camera=forward.camera[::-1], motions=forward.motions[::-1])
+  np.testing.assert_allclose(
+    motion_blur.exposure(forward), motion_blur.exposure(backward), atol=1e-6
+  )
+
+
+def test_mean_brightness_in_linear_light_is_kept(photo):
+  flat = np.full((160, 160, 3), 60, np.uint8)
+  flat[48:112, 48:112] = photo[:64, :64]
+  options = dataclasses.replace(STILL, translation=(16, 16), regions=0)
+  example = motion_blur.synthesize(KEY, flat, options)
+  sharp, blur = (np.mean((np.asarray(example[k]) / 255) ** 2.2) for k in ('hr', 'hr_blur'))
+  assert psnr(example['hr'], example['hr_blur']) < 35
+  assert blur == pytest.approx(sharp, rel=2e-3)
+  # In the values themselves it is not.
+  assert np.mean(example['hr_blur']) > np.mean(example['hr']) + 0.2
+
+
+def test_regions_cover_what_is_behind_them_and_move_alone():
+  photo = np.zeros((64, 64, 3), np.uint8)
+  photo[:, 32:] = 255
+  still = camera(3)
+  mask = jnp.zeros((1, 64, 64)).at[:, :, 32:].set(1.0)
+  light = motion_blur.decode(jnp.asarray(photo), None)
+  frames = Scene(light, mask, still, camera(3, x=4.0)[:, None])
+  # The white half moves by 4 pixels: to the right it uncovers itself, to the left it covers.
+  for n, edge in ((0, 36), (1, 32), (2, 28)):
+    expected = np.zeros((64, 64, 3))
+    expected[:, min(edge, 32) :] = 1
+    np.testing.assert_allclose(motion_blur.render(frames, n), expected, atol=1e-6)
+
+
+def test_masks_have_soft_edges_of_the_given_width():
+  options = dataclasses.replace(STILL, region_size=(0.3, 0.3), region_edge=(6.0, 6.0))
+  for seed in range(5):
+    shares = jax.random.uniform(jax.random.key(seed), (9,))
+    normals = jax.random.normal(jax.random.key(seed), (4,))
+    mask = np.asarray(motion_blur.random_region(shares, normals, (96, 96), options))
+    soft = (mask > 0) & (mask < 1)
+    assert mask.min() == 0
+    assert mask.max() <= 1
+    assert np.abs(np.diff(mask, axis=0)).max() < 0.5
+    assert 0 < soft.sum() < (mask > 0).sum()
+
+
+def test_different_keys_differ_and_equal_keys_do_not(photo):
+  first, again, other = (
+    np.asarray(motion_blur.synthesize(jax.random.key(seed), photo, MOVING)['hr_blur'])
+    for seed in (1, 1, 2)
+  )
+  np.testing.assert_array_equal(first, again)
+  assert psnr(first, other) < 40
+
+
+def test_psnr_falls_as_the_amplitude_grows(photo):
+  def score(extent):
+    options = dataclasses.replace(STILL, frames=9, translation=(extent, extent))
+    return psnr(motion_blur.synthesize(KEY, photo, options)['hr_blur'], photo)
+
+  scores = [score(extent) for extent in (1, 2, 4, 8, 16)]
+  assert scores == sorted(scores, reverse=True)
+  assert scores[0] > scores[-1] + 8
+
+
+def terms(seed, dims):
+  return jax.random.normal(jax.random.key(seed), (3, 1, dims))
+
+
+@pytest.mark.parametrize('dims', [1, 2])
+def test_paths_have_extent_one_and_pass_the_origin(dims):
+  for seed in range(5):
+    path = np.asarray(motion_blur.unit_path(terms(seed, dims), 33, wobble=0.5))
+    distances = np.linalg.norm(path[:, None] - path[None], axis=-1)
+    assert distances.max() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(path[16], 0, atol=1e-6)
+    assert np.linalg.norm(np.diff(path, n=2, axis=0), axis=-1).max() < 0.06  # smooth
+  straight = np.asarray(motion_blur.unit_path(terms(0, dims), 9, wobble=0.0))
+  np.testing.assert_allclose(np.diff(straight, n=2, axis=0), 0, atol=1e-6)
+
+
+def test_motions_stay_in_their_ranges_and_skew_favours_small_ones():
+  def extents(skew):
+    options = dataclasses.replace(STILL, skew=skew)
+    shares, normals = jax.random.uniform(KEY, (400, 4)), jax.random.normal(KEY, (400, 3, 1, 6))
+    still = (0.0, 0.0)
+    motions = jax.vmap(
+      lambda *numbers: motion_blur.random_motion(
+        *numbers, options, (2.0, 10.0), still, still, still
+      )
+    )(shares, normals)
+    positions = np.asarray(motions)[:, :, :2, 2]  # [400, N, 2]
+    return np.linalg.norm(positions[:, :, None] - positions[:, None], axis=-1).max((1, 2))
+
+  even, skewed = extents(1.0), extents(3.0)
+  assert even.min() >= 2 - 1e-4
+  assert even.max() <= 10 + 1e-4
+  assert np.median(even) == pytest.approx(6, abs=0.6)
+  assert np.median(skewed) == pytest.approx(2 + 8 / 8, abs=0.4)
+
+
+def test_exposure_clips_highlights_of_both_images(photo):
+  options = dataclasses.replace(STILL, gamma=None, exposure=(2.0, 2.0))
+  example = motion_blur.synthesize(KEY, photo, options)
+  expected = np.minimum(2 * photo.astype(int), 255)
+  np.testing.assert_array_equal(example['hr'], expected)
+  np.testing.assert_array_equal(example['hr_blur'], expected)
+
+
+def test_bright_lights_leave_saturated_streaks():
+  photo = np.zeros((64, 64, 3), np.uint8)
+  photo[30:34, 28:36] = 255
+  moving = scene(photo, camera(5, x=1.0), gamma=None)
+  clipped = motion_blur.encode(4.0 * motion_blur.exposure(moving), None)
+  assert (np.asarray(clipped[31, 25:39, 0]) == 255).sum() > 8
+
+
+def test_noise_has_the_variance_of_a_sensor():
+  flat = np.full((256, 256, 3), 128, np.uint8)
+  options = dataclasses.replace(NOISY, gamma=None)
+  blur = np.asarray(motion_blur.synthesize(KEY, flat, options)['hr_blur'], np.float64) / 255
+  light = 128 / 255
+  assert blur.mean() == pytest.approx(light, abs=1e-3)
+  assert blur.var() == pytest.approx(1e-3 * light + 1e-2**2, rel=0.03)
+  sharp = motion_blur.synthesize(KEY, flat, options)['hr']
+  assert (np.asarray(sharp) == 128).all()
+
+
+def test_the_margin_is_seen_but_not_shown(photo):
+  wide = dataclasses.replace(MOVING, regions=0, translation=(12, 12))
+  inside = motion_blur.synthesize(KEY, photo, wide, margin=16)
+  whole = motion_blur.synthesize(KEY, photo, wide)
+  assert inside['hr_blur'].shape == (64, 64, 3)
+  assert inside['lr_blur'].shape == (16, 16, 3)
+  np.testing.assert_array_equal(inside['hr_blur'], whole['hr_blur'][16:-16, 16:-16])
+
+
+def test_the_same_under_jit_and_vmap(photo):
+  photos = np.stack([photo, photo[::-1], photo[:, ::-1]])
+  keys = jax.random.split(KEY, 3)
+  options = dataclasses.replace(MOVING, shot_noise=(0, 1e-3), read_noise=(0, 1e-3))
+
+  def synthesize(key, photo):
+    return motion_blur.synthesize(key, photo, options, margin=16)
+
+  batch = jax.jit(jax.vmap(synthesize))(keys, photos)
+  for i in range(3):
+    alone = synthesize(keys[i], photos[i])
+    for name, image in alone.items():
+      difference = np.abs(np.asarray(batch[name][i], int) - np.asarray(image, int))
+      assert difference.max() <= 1, name
+      assert (difference > 0).mean() < 1e-2, name
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'frames': 4}, 'frames must be odd'),
+    ({'frames': 0}, 'frames must be odd'),
+    ({'regions': -1}, 'regions must be 0 or more'),
+    ({'gamma': 0.0}, 'gamma must be positive'),
+    ({'translation': (3.0, 1.0)}, r'translation must be \(low, high\)'),
+    ({'zoom': (-1.0, 1.0)}, r'zoom must be \(low, high\)'),
+    ({'rotation': (1.0,)}, r'rotation must be \(low, high\)'),
+    ({'region_edge': (0.0, 1.0)}, 'region_size and region_edge must be above 0'),
+  ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+  with pytest.raises(ValueError, match=message):
+    MotionBlur(**options)
+
+
+def test_ranges_may_be_lists_as_json_has_them():
+  assert MotionBlur(zoom=[0, 1]) == MotionBlur(zoom=(0, 1))
+  assert hash(MotionBlur(zoom=[0, 1])) == hash(MotionBlur(zoom=(0, 1)))

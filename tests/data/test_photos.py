@@ -1,0 +1,249 @@
+import itertools
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from configs import gfn_photos
+from gfn_jax import UserError
+from gfn_jax.data import motion_blur, photos
+from gfn_jax.data.photos import PhotoDataset
+
+BLUR = gfn_photos.motion_blur().to_dict() | {'frames': 3, 'exposure': (1.0, 1.0)}
+OPTIONS = {'motion_blur': BLUR, 'margin': 8, 'photo_scales': (1.0,)}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Five photographs, one of them in a folder of its own."""
+  root = tmp_path_factory.mktemp('photos')
+  (root / 'more').mkdir()
+  sources = {
+    'a.png': skimage.data.astronaut()[:100, :140],
+    'b.png': skimage.data.chelsea()[:120, :110],
+    'c.png': skimage.data.coffee()[:90, :160],
+    'd.jpg': skimage.data.rocket()[:128, :128],
+    'more/e.png': skimage.data.astronaut()[100:220, 150:280],
+  }
+  for name, image in sources.items():
+    Image.fromarray(image).save(root / name)
+  return root
+
+
+@pytest.fixture(scope='module')
+def pairs(tmp_path_factory):
+  """Two pairs in two sequences, in GOPRO_Large's layout: blurred ones are darker."""
+  root = tmp_path_factory.mktemp('pairs')
+  for sequence, image in (('s1', skimage.data.coffee()), ('s2', skimage.data.chelsea())):
+    for kind, divisor in (('sharp', 1), ('blur_gamma', 2)):
+      (root / sequence / kind).mkdir(parents=True)
+      Image.fromarray(image[:100, :120] // divisor).save(root / sequence / kind / '1.png')
+  return root
+
+
+def first(dataset, count, **options):
+  settings = {'crop_size': 16, **options}
+  return list(itertools.islice(dataset.train_batches(4, 7, **settings), count))
+
+
+def assert_same(batches, expected):
+  for batch, other in zip(batches, expected, strict=True):
+    assert batch.keys() == other.keys()
+    for key, value in batch.items():
+      np.testing.assert_array_equal(value, other[key])
+
+
+def test_batches_are_windows_of_the_photos(folder):
+  dataset = PhotoDataset(folder, **OPTIONS)
+  (batch,) = first(dataset, 1)
+  assert batch['photo'].shape == (4, 80, 80, 3)
+  assert batch['photo'].dtype == np.uint8
+  assert batch['key'].shape == (4, 2)
+  assert batch['key'].dtype == np.uint32
+  assert len({tuple(key) for key in batch['key']}) == 4
+
+
+def test_prepare_gives_what_the_step_takes(folder):
+  dataset = PhotoDataset(folder, **OPTIONS)
+  (batch,) = first(dataset, 1)
+  examples = dataset.prepare(batch)
+  assert examples['hr'].shape == (4, 64, 64, 3)
+  assert examples['lr_blur'].shape == (4, 16, 16, 3)
+  for photo, symmetry, hr in zip(batch['photo'], batch['symmetry'], examples['hr'], strict=True):
+    np.testing.assert_array_equal(photos.apply_symmetry(photo, symmetry)[8:-8, 8:-8], hr)
+  assert (np.asarray(examples['lr']) != np.asarray(examples['lr_blur'])).any()
+
+
+@pytest.mark.parametrize('step', [1, 3])
+def test_a_run_that_starts_later_sees_the_same_batches(folder, pairs, step):
+  dataset = PhotoDataset(folder, real_pairs=pairs, real_fraction=0.5, **OPTIONS)
+  assert_same(first(dataset, 2, start_step=step), first(dataset, step + 2)[step:])
+
+
+def test_processes_share_the_global_batches(folder):
+  dataset = PhotoDataset(folder, **OPTIONS)
+  for whole, *parts in zip(
+    first(dataset, 2),
+    *(first(dataset, 2, process_index=i, process_count=2) for i in range(2)),
+    strict=True,
+  ):
+    for key, value in whole.items():
+      np.testing.assert_array_equal(value[0::2], parts[0][key])
+      np.testing.assert_array_equal(value[1::2], parts[1][key])
+
+
+def test_other_seeds_give_other_batches(folder):
+  dataset = PhotoDataset(folder, **OPTIONS)
+  one, other = (next(dataset.train_batches(4, seed, crop_size=16)) for seed in (0, 1))
+  assert (one['photo'] != other['photo']).any()
+  assert (one['key'] != other['key']).any()
+
+
+def test_every_photo_once_in_a_pass(folder):
+  dataset = PhotoDataset(folder, held_out=1, **OPTIONS)
+  assert dataset.num_examples('train') == 4
+  assert dataset.steps_per_pass(4) == 1
+  orders = [tuple(dataset._photo(3, 4 * n + i) for i in range(4)) for n in range(6)]
+  assert {frozenset(order) for order in orders} == {frozenset(dataset._train)}
+  assert len(set(orders)) > 1
+
+
+def test_examples_take_all_eight_symmetries(tmp_path):
+  # A photo of the size of a crop, so that only the symmetry is left.
+  image = skimage.data.astronaut()[:64, :64]
+  Image.fromarray(image).save(tmp_path / 'a.png')
+  dataset = PhotoDataset(tmp_path, **(OPTIONS | {'margin': 0}))
+  symmetries = [np.rot90(m, turns) for m in (image, image[:, ::-1]) for turns in range(4)]
+  examples = np.concatenate([dataset.prepare(batch)['hr'] for batch in first(dataset, 12)])
+  found = [next(i for i, s in enumerate(symmetries) if (s == e).all()) for e in examples]
+  assert set(found) == set(range(8))
+
+
+def test_windows_are_mirrored_beyond_the_photo():
+  photo = np.arange(30, dtype=np.uint8).reshape(5, 6, 1).repeat(3, -1)
+  window = photos._window(photo, -2, 3, 6)[..., 0]
+  np.testing.assert_array_equal(window, np.pad(photo[..., 0], 3, 'symmetric')[1:7, 6:12])
+
+
+def test_crops_reach_the_corners_of_the_photo_and_no_further(tmp_path):
+  y, x = np.mgrid[:68, :66]
+  Image.fromarray(np.stack([y, x, 0 * x], -1).astype(np.uint8)).save(tmp_path / 'a.png')
+  dataset = PhotoDataset(tmp_path, **OPTIONS)
+  photos_cut = np.concatenate([batch['photo'] for batch in first(dataset, 60)])
+  corners = {tuple(map(int, photo[8, 8, :2])) for photo in photos_cut}  # within the margin
+  assert corners == {(y, x) for y in range(5) for x in range(3)}
+
+
+def test_reduced_photos_show_more(tmp_path):
+  y, x = np.mgrid[:256, :256]
+  gradient = np.stack([x, y, 0 * x], -1).astype(np.uint8)
+  Image.fromarray(gradient).save(tmp_path / 'a.png')
+  dataset = PhotoDataset(tmp_path, **(OPTIONS | {'photo_scales': (1.0, 0.5), 'margin': 0}))
+  windows = np.concatenate([batch['photo'] for batch in first(dataset, 5)])
+  steps = np.median(np.abs(np.diff(windows[..., 0].astype(int), axis=2)), axis=(1, 2))
+  assert set(steps) == {1, 2}  # pixels of the photo to a pixel of the crop
+
+
+def test_a_photo_is_reduced_no_further_than_its_size_allows(folder):
+  dataset = PhotoDataset(folder, **(OPTIONS | {'photo_scales': (1.0, 0.1)}))
+  whole = PhotoDataset(folder, **OPTIONS)
+  assert_same(first(dataset, 2), first(whole, 2))
+
+
+def test_real_pairs_are_mixed_in(folder, pairs):
+  dataset = PhotoDataset(folder, real_pairs=pairs, real_fraction=0.5, **OPTIONS)
+  batches = first(dataset, 10)
+  real = np.concatenate([batch['is_real'] for batch in batches])
+  assert 10 <= real.sum() <= 30
+  for batch in batches[:3]:
+    examples = {key: np.asarray(x) for key, x in dataset.prepare(batch).items()}
+    for i in range(4):
+      hr, hr_blur = examples['hr'][i], examples['hr_blur'][i]
+      photo = photos.apply_symmetry(batch['photo'][i], batch['symmetry'][i])
+      assert (hr == photo[8:-8, 8:-8]).all()
+      assert (hr_blur == hr // 2).all() == batch['is_real'][i]
+      expected = motion_blur.degrade(hr, hr_blur)
+      np.testing.assert_array_equal(examples['lr_blur'][i], expected['lr_blur'])
+
+
+def test_only_real_pairs(folder, pairs):
+  dataset = PhotoDataset(folder, real_pairs=pairs, real_fraction=1.0, **OPTIONS)
+  assert first(dataset, 1)[0]['is_real'].all()
+
+
+def test_held_out_photos_are_spread_and_not_trained_on(folder):
+  dataset = PhotoDataset(folder, held_out=2, **OPTIONS)
+  examples = list(dataset.images('test'))
+  assert [example['name'] for example in examples] == ['a', 'e']
+  assert dataset.num_examples('train') == 3
+  assert dataset.num_examples('test') == 2
+  for example in examples:
+    assert example['lr_blur'].shape == (64, 64, 3)
+    assert example['hr'].shape == (256, 256, 3)
+  again = list(PhotoDataset(folder, held_out=2, **OPTIONS).images('test'))
+  assert_same(again, examples)
+  assert [e['name'] for e in dataset.images('test', limit=1)] == ['a']
+
+
+def test_photos_that_do_not_fit_into_memory_give_the_same_batches(folder, capfd):
+  dataset = PhotoDataset(folder, memory=80e3 / 2**30, **OPTIONS)
+  assert '1 of 5 photos fit' in capfd.readouterr().err
+  assert_same(first(dataset, 2), first(PhotoDataset(folder, **OPTIONS), 2))
+
+
+def test_the_digest_tells_other_photos(folder, tmp_path):
+  Image.fromarray(skimage.data.astronaut()).save(tmp_path / 'a.png')
+  one, other = (PhotoDataset(path, **OPTIONS).metadata for path in (folder, tmp_path))
+  assert one['photos'] != other['photos']
+  assert one['train_photos'] == 5
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'held_out': 5}, 'held_out is 5, but .* has 5 photos'),
+    ({'photo_scales': (0.5, 2.0)}, 'photo_scales must be 1 and'),
+    ({'photo_scales': (0.5,)}, 'photo_scales must be 1 and'),
+    ({'photo_scales': (1.0, 0.0)}, 'photo_scales must be 1 and'),
+    ({'motion_blur': {'frames': 2}}, 'motion_blur: frames must be odd'),
+    ({'motion_blur': {'speed': 2}}, 'motion_blur: .*speed'),
+    ({'real_fraction': 1.5}, r'real_fraction must be in \[0, 1\], not 1.5'),
+    ({'real_pairs': 'somewhere', 'real_fraction': 0.5}, 'no folders named sharp and blur_gamma'),
+  ],
+)
+def test_options_that_make_no_sense_are_refused(folder, changes, message):
+  with pytest.raises(UserError, match=message):
+    PhotoDataset(folder, **(OPTIONS | changes))
+
+
+def test_missing_and_unusable_folders_are_refused(tmp_path):
+  with pytest.raises(UserError, match='pass --config.photos=DIR'):
+    PhotoDataset('', **OPTIONS)
+  with pytest.raises(UserError, match='no such file or folder'):
+    PhotoDataset(tmp_path / 'none', **OPTIONS)
+  with pytest.raises(UserError, match='no image in'):
+    PhotoDataset(tmp_path, **OPTIONS)
+  (tmp_path / 'bad.png').write_bytes(b'no image')
+  with pytest.raises(UserError, match='bad.png cannot be read'):
+    PhotoDataset(tmp_path, **OPTIONS)
+
+
+def test_photos_smaller_than_a_crop_are_refused_by_name(folder):
+  dataset = PhotoDataset(folder, **OPTIONS)
+  with pytest.raises(UserError, match=r'2 photos are smaller than a crop of 104x104.*a\.png'):
+    next(dataset.train_batches(4, 0, crop_size=26))
+
+
+def test_held_out_photos_are_needed_for_test_images(folder):
+  with pytest.raises(UserError, match='held out'):
+    next(PhotoDataset(folder, **OPTIONS).images('test'))
+
+
+def test_pairs_of_different_sizes_are_refused(folder, tmp_path):
+  for kind, size in (('sharp', 100), ('blur', 90)):
+    (tmp_path / kind).mkdir()
+    Image.fromarray(skimage.data.astronaut()[:size, :100]).save(tmp_path / kind / 'x.png')
+  options = OPTIONS | {'real_pairs': tmp_path, 'real_blur': 'blur', 'real_fraction': 0.5}
+  with pytest.raises(UserError, match='x: its sharp and its blurred image differ in size'):
+    PhotoDataset(folder, **options)
