@@ -342,8 +342,6 @@ def test_tensors_of_another_type(alone):
     {'model': '["gfn"]'},
     {'model': '{"features": 4}'},
     {'model': '{"name": ["gfn"]}'},
-    {'model': '{"name": "gfn", "features": 0}'},
-    {'model': '{"name": "gfn", "features": "64"}'},
     {'model': '{"name": "gfn", "dtype": "none"}'},
     {'model': '{"name": "gfn", "precision": "none"}'},
     {'model': '[' * 100_000},
@@ -361,6 +359,8 @@ def test_header_without_a_network(alone, metadata):
   [
     ({'name': 'edsr'}, "unknown model 'edsr'; there are gfn"),
     ({'depth': 3}, "model 'gfn' has no option 'depth'; it has deblur_blocks, "),
+    ({'features': 0}, "model 'gfn': features must be at least 1, not 0"),
+    ({'features': '64'}, "model 'gfn': "),
     ({'size_mode': 'crop'}, "model 'gfn': size_mode must be one of "),
   ],
 )

@@ -184,8 +184,8 @@ class GFN(nn.Module):
       transposed convolutions; its outputs start at about 1e7. 'scaled' is LeCun's (variance
       1 / fan-in), with the residual branches and the gate's last convolution scaled by 0.1: outputs
       start near the range of an image, and the gate near 1, where the ungated phase ends.
-    global_skip: True adds the input, enlarged bicubically, to `hr` and the input to `lr`: the
-      network learns only the difference. Not in the paper; it makes short trainings better.
+    global_skip: True adds the input to `lr`, and this, enlarged bicubically, to `hr`: the network
+      learns only the differences. Not in the paper; it makes short trainings better.
     dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
     precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
   """
@@ -205,6 +205,7 @@ class GFN(nn.Module):
   def __post_init__(self):
     _check_choice('size_mode', self.size_mode, SIZE_MODES)
     _check_choice('initialization', self.initialization, INITIALIZATIONS)
+    _check_positive('features', self.features)
     super().__post_init__()
 
   @nn.compact
@@ -236,7 +237,8 @@ class GFN(nn.Module):
 
     hr, lr = hr.astype(jnp.float32), lr.astype(jnp.float32)
     if self.global_skip:
-      hr, lr = hr + enlarge(x), lr + x
+      lr = lr + x
+      hr = hr + enlarge(lr)
     if self.size_mode == 'resize':
       return RestorationOutput(hr=resize_bilinear(hr, SCALE * h, SCALE * w), lr=lr)
     return RestorationOutput(hr=hr[:, : SCALE * h, : SCALE * w], lr=lr[:, :h, :w])
@@ -268,6 +270,7 @@ class SRBranch(nn.Module):
 
   def __post_init__(self):
     _check_choice('initialization', self.initialization, INITIALIZATIONS)
+    _check_positive('features', self.features)
     super().__post_init__()
 
   @nn.compact
@@ -292,6 +295,11 @@ def enlarge(x: jax.Array) -> jax.Array:
 def _check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
   if value not in allowed:
     raise ValueError(f'{field} must be one of {allowed}, not {value!r}')
+
+
+def _check_positive(field: str, value: int) -> None:
+  if value < 1:
+    raise ValueError(f'{field} must be at least 1, not {value!r}')
 
 
 def _layers(model: GFN | SRBranch) -> tuple[ModuleDef, ...]:

@@ -67,6 +67,8 @@ def test_only_large_plain_3x3_convolutions_take_the_fast_gradient(monkeypatch):
 
 def test_other_backends_take_jaxs_own(monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  monkeypatch.setattr(cpu_conv, '_conv3x3', None)
-  _, fast = layers(32, 3)
-  fast.init(jax.random.key(0), jnp.ones((1, 8, 8, 32)))
+  monkeypatch.setattr(cpu_conv, '_conv3x3', lambda *_: pytest.fail('the CPU one was taken'))
+  x = jax.random.normal(jax.random.key(0), (1, 8, 8, 32))
+  plain, fast = layers(32, 3)
+  params = plain.init(jax.random.key(1), x)
+  np.testing.assert_array_equal(fast.apply(params, x), plain.apply(params, x))

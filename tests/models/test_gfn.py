@@ -280,7 +280,7 @@ def test_authors_initialization():
 
 
 @pytest.mark.parametrize('size_mode', ['pad', 'resize'])
-def test_the_global_skip_adds_the_input_to_both_images(size_mode):
+def test_the_global_skip_adds_the_input_to_lr_and_lr_to_hr(size_mode):
   x, params = photograph(6, 9), some_params()
   plain, skip = (
     apply(small_gfn(size_mode=size_mode, global_skip=on), params, x) for on in (False, True)
@@ -288,19 +288,21 @@ def test_the_global_skip_adds_the_input_to_both_images(size_mode):
   if size_mode == 'pad':
     np.testing.assert_allclose(skip.lr - plain.lr, x, atol=1e-5)
     # Away from the padding, it is MATLAB's bicubic.
-    expected = imresize(np.asarray(x[0], np.float64), 4)
+    expected = imresize(np.asarray(skip.lr[0], np.float64), 4)
     np.testing.assert_allclose(
-      (skip.hr - plain.hr)[0, 8:-16, 8:-16], expected[8:-16, 8:-16], atol=1e-5
+      (skip.hr - plain.hr)[0, 8:-16, 8:-16], expected[8:-16, 8:-16], atol=1e-4
     )
   else:
     np.testing.assert_allclose(skip.lr - plain.lr, resize_bilinear(x, 8, 12), atol=1e-5)
+    expected = resize_bilinear(enlarge(skip.lr), 24, 36)
+    np.testing.assert_allclose(skip.hr - plain.hr, expected, atol=1e-4)
 
 
 def test_with_the_global_skip_the_network_starts_near_bicubic():
   model, x = small_gfn(features=24, global_skip=True), photograph(16, 16)
   for seed in range(4):
     out = model.apply({'params': jit_init(model)(seed)}, x)
-    assert np.mean((out.hr - enlarge(x)) ** 2) < 0.01
+    assert np.mean((out.hr - enlarge(out.lr)) ** 2) < 0.01
     assert np.mean((out.lr - x) ** 2) < 0.04
 
 
@@ -323,6 +325,7 @@ def test_the_sr_branch_is_gfn_without_deblurring():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
+    ({'features': 0}, 'features must be at least 1, not 0'),
     ({'size_mode': 'crop'}, r"size_mode must be one of \('pad', 'resize'\), not 'crop'"),
     (
       {'initialization': 'he'},
