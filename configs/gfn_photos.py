@@ -2,8 +2,9 @@
 
     python run_train.py --config=configs/gfn_photos.py --workdir=W --config.photos=DIR
 
-`--config=configs/gfn_photos.py:small` is a network and a schedule for CPUs, `:small_sr` the same
-without the deblurring module, to see what that is worth.
+`--config=configs/gfn_photos.py:small` is a network and a schedule for CPUs: about two hours on two
+cores. `:small_sr` is the same without the deblurring module, to see what that is worth, and
+`:small_finetune` continues from the released weights, on photographs like yours.
 """
 
 from ml_collections import ConfigDict
@@ -57,7 +58,7 @@ def motion_blur():
 
 
 def get_config(variant=''):
-  """configs/gfn.py with other data and one cosine phase; `variant` is '' or 'small'."""
+  """configs/gfn.py with other data and one cosine phase, and the variants above."""
   config = gfn.get_config()
   del config.data_dir, config.shuffle_buffer
 
@@ -80,22 +81,26 @@ def get_config(variant=''):
   config.phases.phase_1 = phase(100, 3e-4, warmup_steps=1000)
   config.eval_every = 5000
 
-  if variant in ('small', 'small_sr'):
+  if variant.startswith('small'):
     config.model.update(features=24, deblur_blocks=4, sr_blocks=3, reconstruction_blocks=3)
     config.model.update(global_skip=True, dtype='float32')
     config.batch_size = 8
     config.crop_size = 32
     config.optimizer.name = 'muon'
-    config.phases.phase_1 = phase(12, 3e-3, warmup_steps=200, hr_weight=0.0)
-    config.phases.phase_2 = phase(16, 3e-3, warmup_steps=200)
+    config.phases.phase_1 = phase(10, 3e-3, warmup_steps=200, hr_weight=0.0)
+    config.phases.phase_2 = phase(5, 3e-3, warmup_steps=200)
     config.eval_every = 1000
-    if variant == 'small_sr':
-      config.model.name = 'sr_branch'
-      del config.model.deblur_blocks, config.model.gate_recursions
-      del config.phases.phase_1
-      config.phases.phase_2.model = ConfigDict()
-  elif variant:
+  if variant == 'small_sr':
+    config.model.name = 'sr_branch'
+    del config.model.deblur_blocks, config.model.gate_recursions
+    del config.phases.phase_1
+    config.phases.phase_2.model = ConfigDict()
+  elif variant == 'small_finetune':
+    config.init_from = 'gfn'
+    config.phases = ConfigDict(dict(phase_1=phase(2, 5e-4, warmup_steps=200)))
+  elif variant not in ('', 'small'):
     raise UserError(
-      f"configs/gfn_photos.py has the variants '', 'small' and 'small_sr', not {variant!r}"
+      "configs/gfn_photos.py has the variants '', 'small', 'small_sr' and 'small_finetune', "
+      f'not {variant!r}'
     )
   return config

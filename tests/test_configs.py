@@ -15,6 +15,7 @@ PARAMETERS = {
   'gfn_paper': 12_210_438,
   'gfn_photos': 12_210_438,
   'gfn_photos:small': 1_184_550,
+  'gfn_photos:small_finetune': 1_184_550,
   'gfn_photos:small_sr': 118_779,
   'gfn_small': 334_982,
 }
