@@ -1,6 +1,7 @@
 # Two commands set up all they need in a virtual environment of their own:
-#   make demo    trains and tries a small network, in about ten minutes on two cores
+#   make demo    restores two photographs with the released weights
 #   make test    lints and runs the tests
+# and `make demo-train` trains and tries a small network, in about ten minutes on two cores.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,10 +11,13 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint clean
+.PHONY: demo demo-train test lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py --dir=demo
+
+demo-train: $(VENV)/installed
+	$(BIN)/python examples/demo_train.py --dir=demo_train
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --durations=10
@@ -29,4 +33,4 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .cache demo
+	rm -rf $(VENV) .cache demo demo_train

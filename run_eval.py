@@ -37,8 +37,7 @@ def main(_):
   args = flags.FLAGS
   if not (args.weights or args.workdir):
     raise UserError(
-      'no weights: pass --weights=FILE or --workdir=W. run_train.py makes them, `make demo` small '
-      'ones in ten minutes'
+      'no weights: pass --weights=gfn for the released ones, --weights=FILE or --workdir=W'
     )
   output_dir = args.output_dir or (args.workdir and os.path.join(args.workdir, 'eval'))
   if not output_dir:

@@ -1,7 +1,8 @@
 """The whole road on a few photographs: degrade, build TFRecords, train, evaluate, restore.
 
 A demonstration of the tools, made to end within ten minutes on two CPU cores: the network is small,
-sees four photographs for a few minutes, and its numbers say nothing about GFN. Run by `make demo`.
+sees four photographs for a few minutes, and its numbers say nothing about GFN. Run by
+`make demo-train`.
 """
 
 import itertools
@@ -16,7 +17,9 @@ from absl import app, flags
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-DIR = flags.DEFINE_string('dir', 'demo', 'Folder for everything that the demonstration makes.')
+DIR = flags.DEFINE_string(
+  'dir', 'demo_train', 'Folder for everything that the demonstration makes.'
+)
 
 TEST_PHOTO = 'coffee'  # never seen in training
 TRAIN_PHOTOS = {

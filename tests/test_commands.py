@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,17 @@ def test_photos_train_and_evaluate_without_tensorflow(photos_dir, tmp_path):
   assert sorted(path.name for path in restored.iterdir()) == ['a.png', 'c.png']
 
 
+def test_the_demonstration(tmp_path):
+  result = run('examples/demo.py', f'--dir={tmp_path}')
+  assert result.returncode == 0, result.stderr
+  scores = re.findall(r'(\d\d\.\d\d) dB / (0\.\d{4})', result.stdout)
+  bicubic, restored = ([float(score) for score in pair] for pair in scores)
+  assert restored[0] > bicubic[0]
+  assert 'non-commercial' in result.stdout
+  with Image.open(tmp_path / 'before_after.png') as picture:
+    assert picture.size == (960, 520)
+
+
 def test_restoring_a_photo(workdir, tmp_path):
   workdir, _ = workdir
   photo = tmp_path / 'photo.png'
@@ -148,7 +160,7 @@ def test_restoring_a_photo(workdir, tmp_path):
     ),
     (('run_train.py', '--config=configs/gfn.py:fast', '--workdir=W'), "variants '' and 'literal'"),
     (('run_train.py', '--config=configs/none.py', '--workdir=W'), "'configs/none.py'"),
-    (('run_eval.py', '--input_dir=I', '--output_dir=O'), 'no weights: pass --weights=FILE or'),
+    (('run_eval.py', '--input_dir=I', '--output_dir=O'), 'no weights: pass --weights=gfn for the'),
     (
       ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I', '--limit=2'),
       '--protocol and --limit are for evaluating',

@@ -253,6 +253,7 @@ def test_a_name_does_not_leave_the_folder(released):
 
 def test_the_released_weights_load():
   paths = list(pathlib.Path(pretrained.RELEASED_DIR).glob('*.safetensors'))
+  assert 'gfn' in {path.stem for path in paths}
   for path in paths:
     gfn_jax.load_pretrained(path.stem)
     card = json.loads(path.with_suffix('.json').read_text())

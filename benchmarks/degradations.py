@@ -1,0 +1,113 @@
+"""What do weights make of other blur than they were trained on? Bicubic and restored, side by side.
+
+    python -m benchmarks.degradations --weights=gfn --output=results.json
+
+Motion of several lengths, defocus, noise, JPEG and clipped highlights, on three photographs of
+scikit-image.
+"""
+
+import functools
+import io
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import skimage.data
+from absl import flags
+from PIL import Image
+from scipy import ndimage
+from tqdm import tqdm
+
+from gfn_jax import Restorer, metrics
+from gfn_jax.data.motion_blur import MotionBlur, degrade, synthesize
+from gfn_jax.errors import run_command
+from gfn_jax.evaluate import bicubic
+from gfn_jax.files import file_sha256, write_json
+from gfn_jax.pretrained import weights_path
+
+WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'A file, or a released name.')
+OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
+
+Example = dict[str, np.ndarray]
+PHOTOS = {
+  'astronaut': lambda: skimage.data.astronaut()[:400],
+  'coffee': lambda: skimage.data.coffee(),
+  'page (text)': lambda: np.stack([skimage.data.page()[:188, :384]] * 3, axis=-1),
+}
+
+
+def main(_):
+  """Degrades, restores, prints and writes the scores."""
+  restorer = Restorer.from_pretrained(WEIGHTS.value)
+  rows = []
+  for kind, make in tqdm(degradations().items()):
+    for name, load in PHOTOS.items():
+      example = make(load())
+      scores = {'degradation': kind, 'photo': name}
+      for method, restore in (('bicubic', bicubic), ('restored', restorer)):
+        pair = metrics.evaluate_pair(restore(example['lr_blur']), example['hr'], 'gfn')
+        scores[method] = {key: round(value, 4) for key, value in pair.items()}
+      rows.append(scores)
+  print_table(rows)
+  if OUTPUT.value:
+    facts = {'protocol': 'gfn', 'sha256': file_sha256(weights_path(WEIGHTS.value))}
+    write_json(OUTPUT.value, facts | {'rows': rows})
+
+
+def degradations() -> dict[str, Callable[[np.ndarray], Example]]:
+  """From sharp photos, `[H, W, 3]` uint8, to examples."""
+  noise = dict(shot_noise=(1e-3, 1e-3), read_noise=(0.01, 0.01))
+  return {
+    'none but the reduction': functools.partial(moved, extent=0.0),
+    'motion of 6 pixels': functools.partial(moved, extent=6.0),
+    'motion of 12 pixels': functools.partial(moved, extent=12.0),
+    'motion of 24 pixels': functools.partial(moved, extent=24.0),
+    'motion of 40 pixels': functools.partial(moved, extent=40.0),
+    'motion of 12 pixels, noise': functools.partial(moved, extent=12.0, **noise),
+    'motion of 12 pixels, JPEG 50': compressed,
+    'motion of 24 pixels, highlights clipped': functools.partial(
+      moved, extent=24.0, exposure=(4.0, 4.0)
+    ),
+    'defocus of radius 4': functools.partial(defocused, radius=4),
+    'defocus of radius 8': functools.partial(defocused, radius=8),
+  }
+
+
+def moved(photo: np.ndarray, extent: float, **options) -> Example:
+  """Blurred by a camera that moves by `extent` pixels."""
+  still = dict.fromkeys(('rotation', 'tilt', 'zoom'), (0.0, 0.0))
+  motion = MotionBlur(translation=(extent, extent), wobble=0.2, regions=0, **still, **options)
+  return jax.device_get(synthesize(jax.random.key(int(extent)), photo, motion))
+
+
+def compressed(photo: np.ndarray) -> Example:
+  """As `moved` by 12 pixels, and the small image as a JPEG of quality 50."""
+  example = moved(photo, 12.0)
+  buffer = io.BytesIO()
+  Image.fromarray(example['lr_blur']).save(buffer, 'JPEG', quality=50)
+  return example | {'lr_blur': np.asarray(Image.open(buffer))}
+
+
+def defocused(photo: np.ndarray, radius: int) -> Example:
+  """The mean over a disk, in linear light."""
+  y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+  disk = (x**2 + y**2 <= radius**2).astype(float)
+  light = (photo / 255) ** 2.2
+  blur = ndimage.convolve(light, disk[..., None] / disk.sum(), mode='nearest') ** (1 / 2.2)
+  return jax.device_get(degrade(photo, metrics.to_uint8(blur)))
+
+
+def print_table(rows: list[dict]) -> None:
+  """Prints PSNR as Markdown: a line a degradation, a column a photo."""
+  print('| degradation | ' + ' | '.join(PHOTOS) + ' |\n|---' + '|---' * len(PHOTOS) + '|')
+  for kind in dict.fromkeys(row['degradation'] for row in rows):
+    cells = [
+      f'{row["bicubic"]["psnr"]:.2f} -> {row["restored"]["psnr"]:.2f}'
+      for row in rows
+      if row['degradation'] == kind
+    ]
+    print(f'| {kind} | ' + ' | '.join(cells) + ' |')
+
+
+if __name__ == '__main__':
+  run_command(main)
