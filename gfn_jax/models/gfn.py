@@ -255,7 +255,7 @@ class SRBranch(nn.Module):
     sr_blocks: residual blocks of the SR feature module.
     reconstruction_blocks: residual blocks of the reconstruction module.
     initialization: as GFN's.
-    global_skip: as GFN's.
+    global_skip: True adds the input, enlarged bicubically, to `hr`.
     dtype: as GFN's.
     precision: as GFN's.
   """
