@@ -88,7 +88,9 @@ class PhotoDataset:
     self._pairs = _RealPairs(real_pairs, real_blur, memory) if real_pairs else None
     count = len(self._photos)
     if not 0 <= held_out < count:
-      raise UserError(f'held_out is {held_out}, but {self.path} has {count} photos')
+      raise UserError(
+        f'held_out is {held_out}, but {self.path} has {count} photos; set --config.held_out below that'
+      )
     test = np.linspace(0, count - 1, held_out).round().astype(int)
     self._test = [int(i) for i in test]
     self._train = [i for i in range(count) if i not in set(self._test)]
