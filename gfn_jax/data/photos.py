@@ -84,13 +84,14 @@ class PhotoDataset:
     if not 0 <= real_fraction <= 1:
       raise UserError(f'real_fraction must be in [0, 1], not {real_fraction}')
     self._real_fraction = real_fraction
-    self._photos = _Photos(folders.list_images(path, recursive=True), memory, scales)
-    self._pairs = _RealPairs(real_pairs, real_blur, memory) if real_pairs else None
-    count = len(self._photos)
-    if not 0 <= held_out < count:
+    paths = folders.list_images(path, recursive=True)
+    if not 0 <= held_out < (count := len(paths)):
       raise UserError(
-        f'held_out is {held_out}, but {self.path} has {count} photos; set --config.held_out below that'
+        f'held_out is {held_out}, but {self.path} has {count} photos; '
+        'set --config.held_out below that'
       )
+    self._photos = _Photos(paths, memory, scales)
+    self._pairs = _RealPairs(real_pairs, real_blur, memory) if real_pairs else None
     test = np.linspace(0, count - 1, held_out).round().astype(int)
     self._test = [int(i) for i in test]
     self._train = [i for i in range(count) if i not in set(self._test)]
