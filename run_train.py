@@ -1,24 +1,9 @@
-"""Trains a network.
+"""Trains a network: `gfn-train`, without installing it.
 
 python run_train.py --config=configs/gfn.py --workdir=W --config.data_dir=DIR
 """
 
-from absl import flags
-from ml_collections import config_flags
-
-from gfn_jax import train
-from gfn_jax.errors import run_command
-
-CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment.', lock_config=True)
-WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; an existing run is continued.')
-flags.mark_flags_as_required(['config', 'workdir'])
-
-
-def main(_):
-  """Flags to a call."""
-  overrides = config_flags.get_override_values(flags.FLAGS['config'])
-  train.train_and_evaluate(CONFIG.value, WORKDIR.value, overrides)
-
+from gfn_jax.commands import train
 
 if __name__ == '__main__':
-  run_command(main)
+  train.run()

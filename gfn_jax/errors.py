@@ -28,7 +28,14 @@ def exit_on_user_error() -> Iterator[None]:
 
 
 def run_command(main: Callable[[list[str]], None]) -> None:
-  """Runs `main` as absl's `app.run` does, with one line for a mistake, in flags and configs too."""
+  """Runs `main` as absl's `app.run` does, with one line for a mistake, in flags and configs too.
+
+  `--help` shows the docstring of the module that `main` is in, and the flags defined there.
+  """
+  module = sys.modules[main.__module__]
+  sys.modules['__main__'].__doc__ = module.__doc__
+  for flag in flags.FLAGS.get_key_flags_for_module(module):
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
   def quiet_main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # JAX, TFDS and Orbax report at length

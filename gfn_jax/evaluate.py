@@ -1,5 +1,6 @@
 """Scores of a network on a test set, beside bicubic, in the form of the papers' tables."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -7,7 +8,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ from gfn_jax.files import file_sha256, write_file, write_json
 from gfn_jax.imresize import imresize
 from gfn_jax.models.gfn import SCALE
 from gfn_jax.pretrained import param_count, weights_path
+from gfn_jax.report import open_report
 from gfn_jax.restore import Restorer
 
 
@@ -119,20 +121,47 @@ def run_config(workdir: str | os.PathLike) -> dict[str, Any]:
 
 
 def evaluate_and_report(
-  weights: str | os.PathLike, test_set: TestSet, protocol: str, output_dir: str | os.PathLike
+  weights: str | os.PathLike,
+  test_set: TestSet,
+  protocol: str,
+  output_dir: str | os.PathLike,
+  page: str | os.PathLike | None = None,
+  **options: Any,
 ) -> None:
   """Evaluates weights, writes the images, `images.csv` and `summary.json`, and prints the table.
+
+  Args:
+    weights: a file or a name, as for `load_pretrained`.
+    test_set: the images.
+    protocol: a key of `metrics.PROTOCOLS`.
+    output_dir: made if needed.
+    page: where to write a page that shows the images, or None.
+    **options: of `Restorer`.
 
   Raises:
     UserError: for unreadable weights or images that do not fit each other.
   """
   path = weights_path(weights)
-  restorer = Restorer.from_pretrained(path)
+  restorer = Restorer.from_pretrained(path, **options)
   image_dir = os.path.join(output_dir, 'images')
   os.makedirs(image_dir, exist_ok=True)
-  rows = evaluate(restorer, test_set.images, protocol, output_dir=image_dir, total=test_set.count)
+  with contextlib.ExitStack() as stack:
+    on_result = None
+    if page is not None:
+      title = f'{type(restorer.model).__name__} on {test_set.count} images'
+      report = open_report(page, title, weights=os.fspath(weights), protocol=protocol)
+      on_result = stack.enter_context(report).add
+    rows = evaluate(
+      restorer,
+      test_set.images,
+      protocol,
+      output_dir=image_dir,
+      on_result=on_result,
+      total=test_set.count,
+    )
   methods = summarize(rows, restorer)
   facts = {'protocol': protocol, 'data': dict(test_set.facts)}
+  facts['options'] = {key: value for key, value in options.items() if value is not None}
   facts['weights'] = {'path': os.path.abspath(path), 'sha256': file_sha256(path)}
   write_results(output_dir, rows, methods, facts)
   print(f'{len(rows)} images, protocol {protocol}, {jax.devices()[0].device_kind}\n')
@@ -146,6 +175,7 @@ def evaluate(
   protocol: str,
   *,
   output_dir: str | os.PathLike | None = None,
+  on_result: Callable[..., None] | None = None,
   total: int | None = None,
 ) -> list[dict[str, Any]]:
   """Restores test images and compares them, and bicubic, with their targets.
@@ -155,6 +185,7 @@ def evaluate(
     images: `name`, `lr_blur` `[h, w, 3]` and `hr` `[4h, 4w, 3]`, uint8 or float in [0, 1].
     protocol: a key of `metrics.PROTOCOLS`.
     output_dir: where the restored images go, as `name.png`; None to write none.
+    on_result: called as `on_result(name, lr_blur, restored, hr, scores)`.
     total: number of images, for the progress bar.
 
   Returns:
@@ -169,25 +200,16 @@ def evaluate(
   sizes = set()
   for image in tqdm(images, 'evaluating', total, unit='image', leave=False):
     name, lr_blur, hr = image['name'], image['lr_blur'], image['hr']
-    h, w, _ = lr_blur.shape
-    if hr.shape != (SCALE * h, SCALE * w, 3):
-      raise UserError(
-        f'{name}: the target is {hr.shape[1]}x{hr.shape[0]}, but the input of {w}x{h} gives '
-        f'{SCALE * w}x{SCALE * h}'
-      )
-    if (h, w) not in sizes:  # compile outside the timing
+    if lr_blur.shape not in sizes:  # compile outside the timing
       restorer(lr_blur)
-      sizes.add((h, w))
+      sizes.add(lr_blur.shape)
     start = time.perf_counter()
-    restored = restorer(lr_blur)
+    restored = metrics.to_uint8(restorer(lr_blur))
     seconds = time.perf_counter() - start
-    try:
-      scores = metrics.evaluate_pair(restored, hr, protocol)
-      baseline = metrics.evaluate_pair(bicubic(lr_blur), hr, protocol)
-    except ValueError as error:
-      raise UserError(f'{name}: {error}') from error
-    baseline = {f'bicubic_{key}': value for key, value in baseline.items()}
-    rows.append({'name': name, **scores, **baseline, 'seconds': seconds})
+    scores = score(name, lr_blur, restored, hr, protocol)
+    rows.append({'name': name, **scores, 'seconds': seconds})
+    if on_result is not None:
+      on_result(name, lr_blur, restored, hr, scores)
     if output_dir is not None:
       path = os.path.join(output_dir, name + '.png')
       os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -195,6 +217,39 @@ def evaluate(
   if not rows:
     raise UserError('there is no image to evaluate')
   return rows
+
+
+def score(
+  name: str, lr_blur: np.ndarray, restored: np.ndarray, hr: np.ndarray, protocol: str
+) -> dict[str, float]:
+  """Compares an image, and the bicubic enlargement of its input, with the target.
+
+  Args:
+    name: for the errors.
+    lr_blur: `[h, w, 3]` uint8 or float in [0, 1].
+    restored: `[4h, 4w, 3]`; or `[h, w, 3]`, which is compared with `lr_blur` itself.
+    hr: the target, as large as `restored`.
+    protocol: a key of `metrics.PROTOCOLS`.
+
+  Returns:
+    `psnr`, `ssim`, `bicubic_psnr`, `bicubic_ssim`.
+
+  Raises:
+    UserError: if the target is not as large as the image, or too small for the protocol.
+  """
+  if hr.shape != restored.shape:
+    (h, w), (height, width) = lr_blur.shape[:2], restored.shape[:2]
+    raise UserError(
+      f'{name}: the target is {hr.shape[1]}x{hr.shape[0]}, but the input of {w}x{h} gives '
+      f'{width}x{height}'
+    )
+  try:
+    scores = metrics.evaluate_pair(restored, hr, protocol)
+    before = lr_blur if lr_blur.shape == hr.shape else bicubic(lr_blur)
+    baseline = metrics.evaluate_pair(before, hr, protocol)
+  except ValueError as error:
+    raise UserError(f'{name}: {error}') from error
+  return scores | {f'bicubic_{key}': value for key, value in baseline.items()}
 
 
 def summarize(rows: list[dict[str, Any]], restorer: Restorer) -> list[dict[str, Any]]:
@@ -242,7 +297,7 @@ def write_results(
     output_dir: must exist.
     rows: of `evaluate`.
     methods: of `summarize`.
-    facts: what the numbers depend on: `protocol`, `data`, `weights`.
+    facts: what the numbers depend on: `protocol`, `data`, `weights`, `options`.
   """
   table = io.StringIO(newline='')
   writer = csv.DictWriter(table, rows[0].keys())

@@ -1,17 +1,43 @@
 """Writing files whole or not at all."""
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
+
+
+@contextlib.contextmanager
+def write_aside(path: str | os.PathLike) -> Iterator[str]:
+  """Gives a path beside `path` to write to; it becomes `path` if all went well, or is removed.
+
+  It has the extension of `path`, by which libraries choose a format, and begins with a dot.
+  """
+  folder, name = os.path.split(os.fspath(path))
+  stem, extension = os.path.splitext(name)
+  # A name may have 255 bytes, and this one is longer.
+  short = os.fsdecode(os.fsencode(stem)[:200])
+  temporary = os.path.join(folder, f'.{short}.tmp{extension}')
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  except BaseException:  # Ctrl-C too
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(temporary)
+    raise
 
 
 def write_file(path: str | os.PathLike, content: bytes) -> None:
   """Writes a file aside and renames it: `path` never holds half of it."""
-  temporary = f'{os.fspath(path)}.tmp'
-  with open(temporary, 'wb') as file:
+  with write_aside(path) as temporary, open(temporary, 'wb') as file:
     file.write(content)
-  os.replace(temporary, path)
+
+
+def printable(path: str | os.PathLike) -> str:
+  """A path for a message of one line: line breaks and what cannot be shown are escaped."""
+  text = os.fspath(path)
+  return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -3,6 +3,7 @@
 import functools
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -12,30 +13,56 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from gfn_jax.data import folders
+from gfn_jax import memory, tiling
+from gfn_jax.data.images import read_photo, to_photo
 from gfn_jax.errors import UserError
+from gfn_jax.models.borders import apply_within
 from gfn_jax.models.gfn import SCALE
 from gfn_jax.pretrained import load_pretrained
 
+OVERLAP = 64
+"""Pixels that tiles share. At a cut, 32 pixels of context are left; with 24 the released weights give
+what they give for the whole image, to 1 of 255, and with 16 they do not (GOPRO and other photos)."""
+
+MAX_TILE = 512
+"""Side of the largest automatic tile: larger ones are hardly faster."""
+
+OUTPUTS = {'hr': SCALE, 'lr': 1}
+"""What a network can give, as its output's field, and how much larger that is than the input."""
+
+DTYPES = ('float32', 'bfloat16', 'float16')
+
+# The eight symmetries of a square: quarter turns, then a flip.
+SYMMETRIES = [(turns, flip) for turns in range(4) for flip in (False, True)]
+
 
 def to_float(image: jax.Array) -> jax.Array:
-  """An image as the networks take it: uint8 becomes float32 in [0, 1], floats stay."""
-  return image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
+  """An image as the networks take it: integers become float32 in [0, 1], floats stay."""
+  if jnp.issubdtype(image.dtype, jnp.integer):
+    return image.astype(jnp.float32) / jnp.iinfo(image.dtype).max
+  return image
 
 
-def to_uint8(image: jax.Array) -> jax.Array:
-  """A network's image as 8 bit: clipped to [0, 1] and rounded half up."""
-  return jnp.floor(jnp.clip(image, 0, 1) * 255 + 0.5).astype(jnp.uint8)
+@functools.partial(jax.jit, static_argnums=1)
+def from_float(image: jax.Array, dtype: Any) -> jax.Array:
+  """A network's image, clipped to [0, 1], as float32 or as an integer type, rounded half up."""
+  image = jnp.clip(image, 0, 1)
+  if dtype == jnp.float32:
+    return image
+  return jnp.floor(image * jnp.iinfo(dtype).max + 0.5).astype(dtype)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _forward(model: nn.Module, params: Any, lr_blur: jax.Array) -> jax.Array:
-  """`[h, w, 3]` uint8 or float to `[4h, 4w, 3]` uint8."""
-  return to_uint8(model.apply({'params': params}, to_float(lr_blur)[None]).hr[0])
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _predict(model: nn.Module, output: str, params: Any, x: jax.Array, inside: jax.Array | None):
+  """Images `[B, h, w, 3]`, of which only `inside` `[1, h, w, 1]` counts, to float32."""
+  x = to_float(x)
+  if inside is None:
+    return getattr(model.apply({'params': params}, x), output)
+  return getattr(apply_within(model, params, x, inside), output)
 
 
 @functools.cache
-def _say_compiling(model: nn.Module, height: int, width: int) -> None:
+def _say_compiling(model: nn.Module, height: int, width: int, *_: Any) -> None:
   """Prints a line the first time that a network meets a size."""
   tqdm.write(f'compiling {type(model).__name__} for {width}x{height}', file=sys.stderr)
 
@@ -43,86 +70,282 @@ def _say_compiling(model: nn.Module, height: int, width: int) -> None:
 class Restorer:
   """Restores photos with a trained network.
 
-      restorer = gfn_jax.Restorer.from_pretrained('weights.safetensors')
-      sharp = restorer('photo.png')  # [4h, 4w, 3] uint8
+      restorer = gfn_jax.Restorer.from_pretrained('gfn')
+      sharp = restorer('photo.jpg')  # [4h, 4w, 3] uint8
 
-  A new image size compiles the network anew, which takes some seconds and is said on stderr.
+  An image is divided into tiles, which overlap, so that memory is bounded whatever its size. Tiles
+  have few sizes; a new one compiles the network anew, which takes some seconds and is said on
+  stderr.
 
   Attributes:
     model: the network.
     params: its parameters.
+    tile: largest side of a tile, in pixels of the input, a multiple of 32; None restores an image
+      whole, and compiles for each size of image; 'auto' (at first) takes what fits into memory, and
+      half of it when that runs out.
+    overlap: pixels that neighbouring tiles share, a multiple of 16.
+    ensemble: whether to average over the eight symmetries of a square (Timofte et al., CVPR 2016),
+      before rounding: better by a little, eight times slower.
+    output: 'hr', or 'lr' for the deblurred image at the input's size.
+    scale: how much larger the output is: 4 or 1.
+    batch_size: tiles that go through the network at once.
   """
 
-  def __init__(self, model: nn.Module, params: Any):
-    self.model = model
-    self.params = jax.device_put(params, jax.local_devices()[0])
+  def __init__(
+    self,
+    model: nn.Module,
+    params: Any,
+    *,
+    tile: int | str | None = 'auto',
+    overlap: int = OVERLAP,
+    ensemble: bool = False,
+    output: str = 'hr',
+    batch_size: int | None = None,
+    dtype: str | None = None,
+  ):
+    """Puts a network on the first device.
+
+    Args:
+      model: the network.
+      params: its parameters.
+      tile: as the attribute.
+      overlap: as the attribute.
+      ensemble: as the attribute.
+      output: as the attribute.
+      batch_size: None is 1 on CPUs and 4 elsewhere.
+      dtype: of the computation, 'float32', 'bfloat16' or 'float16'; None leaves the network's.
+
+    Raises:
+      UserError: for an option that cannot be, or an output that the network does not have.
+    """
+    if dtype not in (None, *DTYPES):
+      raise UserError(f'dtype {dtype!r}: pass one of {", ".join(DTYPES)}')
+    self.model = model.clone(dtype=dtype) if dtype else model
+    if output not in OUTPUTS:
+      raise UserError(f'output {output!r}: pass one of {", ".join(OUTPUTS)}')
+    if tile not in ('auto', None) and not isinstance(tile, int):
+      raise UserError(f"tile {tile!r}: pass a number, None or 'auto'")
+    tiling.check_tile(tile if isinstance(tile, int) else MAX_TILE, overlap)
+    self.device = jax.local_devices()[0]
+    if batch_size is None:
+      batch_size = 1 if self.device.platform == 'cpu' else 4
+    if batch_size < 1:
+      raise UserError(f'batch_size {batch_size}: pass 1 or more')
+    self.params = jax.device_put(params, self.device)
+    self.tile = tile
+    self.overlap = overlap
+    self.ensemble = ensemble
+    self.output = output
+    self.scale = OUTPUTS[output]
+    self.batch_size = batch_size
+    self._shrinks = tile == 'auto'
+    if output == 'lr' and self._output_shape((32, 32)) is None:
+      raise UserError(f'{type(model).__name__} has no deblurred image at the size of its input')
 
   @classmethod
-  def from_pretrained(cls, path_or_name: str | os.PathLike) -> 'Restorer':
+  def from_pretrained(cls, path_or_name: str | os.PathLike, **options) -> 'Restorer':
     """Reads weights as `load_pretrained`: a file that `run_train.py` wrote, or released ones.
 
     Args:
       path_or_name: a .safetensors file, which names its network, or a name such as 'gfn'.
+      **options: of `Restorer`.
 
     Raises:
-      UserError: if there is no such file or name, or it is damaged or not of this library.
+      UserError: if there is no such file or name, it is damaged or not of this library, or for an
+        option that cannot be.
     """
-    return cls(*load_pretrained(path_or_name))
+    return cls(*load_pretrained(path_or_name), **options)
 
-  def __call__(self, image: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
+  def __call__(
+    self,
+    image: str | os.PathLike | Image.Image | np.ndarray,
+    progress: Callable[[int, int], None] | None = None,
+  ) -> np.ndarray:
     """Restores one image.
 
     Args:
-      image: a path, a PIL image, or an array `[h, w, 3]`: uint8, or float in [0, 1].
+      image: a path, a PIL image, or an array `[h, w]` or `[h, w, C]` of uint8, uint16 or float in
+        [0, 1], where C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
+      progress: called as `progress(done, total)` after each batch of tiles.
 
     Returns:
-      `[4h, 4w, 3]` uint8.
+      An array of the same kind, `scale` times larger. Floats are float32, clipped to [0, 1]. Alpha
+      is resized. An image that is read has the channels and the depth of its file, as `[h, w, C]`.
 
     Raises:
-      UserError: if a file cannot be read, or an image is not 8-bit grey or RGB.
-      ValueError: for an array of another shape.
+      UserError: if a file cannot be read, or the device's memory does not suffice.
+      ValueError: for an array of another shape, or floats of another range.
       TypeError: for an array of another type.
     """
     if isinstance(image, (str, os.PathLike)):
-      image = folders.read_rgb(image)
+      image = read_photo(image).pixels
     elif isinstance(image, Image.Image):
-      image = folders.to_rgb(image)
-    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-      raise ValueError(f'an image is [h, w, 3], not {image.shape}')
-    if image.dtype != np.uint8:
-      if not np.issubdtype(image.dtype, np.floating):
-        raise TypeError(f'an image is uint8 or float in [0, 1], not {image.dtype}')
-      image = image.astype(np.float32)
-    _say_compiling(self.model, *image.shape[:2])
-    return np.asarray(_forward(self.model, self.params, image))
+      image = to_photo(image).pixels
+    image = check_image(image)
+    if image.ndim == 2:
+      return self._restore(image[..., None], progress)[..., 0]
+    return self._restore(image, progress)
+
+  def _restore(self, image: np.ndarray, progress: Callable | None) -> np.ndarray:
+    """Any channels of `[h, w, C]`: the colours go through the network, alpha does not."""
+    channels = image.shape[-1]
+    alpha = channels in (2, 4)
+    colours = image[..., : channels - alpha]
+    if channels <= 2:
+      colours = np.repeat(colours, 3, axis=-1)
+    restored = self._restore_rgb(colours, progress)
+    if channels <= 2:
+      restored = _mean(restored)
+    if not alpha:
+      return restored
+    return np.concatenate([restored, resize_alpha(image[..., -1], self.scale)[..., None]], axis=-1)
+
+  def _restore_rgb(self, image: np.ndarray, progress: Callable | None) -> np.ndarray:
+    while True:
+      try:
+        return self._restore_tiles(image, progress)
+      except jax.errors.JaxRuntimeError as error:
+        if 'RESOURCE_EXHAUSTED' not in str(error):
+          raise
+        self._shrink(error)
+
+  def _shrink(self, error: Exception) -> None:
+    """Halves the tiles after an error for want of memory."""
+    tile = self.tile and self.tile // 2 // tiling.STEP * tiling.STEP
+    if not (self._shrinks and tile > self.overlap):
+      advice = 'pass a smaller tile' if self.tile else "pass tile='auto'"
+      raise UserError(f'tile {self.tile}: out of memory on {self.device}; {advice}') from error
+    tqdm.write(f'out of memory with tiles of {self.tile}, trying {tile}', file=sys.stderr)
+    self.tile = tile
+
+  def _restore_tiles(self, image: np.ndarray, progress: Callable | None) -> np.ndarray:
+    """`[h, w, 3]` to `[s * h, s * w, 3]` of the same type, a batch of tiles after the other."""
+    h, w, _ = image.shape
+    if self.tile is None:
+      everything = slice(0, h), slice(0, w)
+      shape, windows = (h, w), [tiling.Window(everything, everything)]
+    else:
+      if self.tile == 'auto':
+        self.tile = self._largest_tile()
+      stride = self.model.stride
+      image = np.pad(image, [(0, -h % stride), (0, -w % stride), (0, 0)], mode='reflect')
+      shape, windows = tiling.plan_windows(image.shape[:2], self.tile, self.overlap, stride)
+    restored = np.empty((self.scale * h, self.scale * w, 3), image.dtype)
+    groups = list(tiling.batches(windows, self.batch_size))
+    total, done = len(windows), 0
+    running = None  # one batch is computed while the one before it is fetched
+    for group in [*groups, None]:
+      started = group and (group, self._start(image, group, shape))
+      if running is not None:
+        group_done, result = running
+        for window, tile in zip(group_done, np.asarray(result), strict=False):
+          tiling.put_in(restored, window, tile, self.scale)
+        done += len(group_done)
+        if progress is not None:
+          progress(done, total)
+      running = started
+    return restored
+
+  def _start(
+    self, image: np.ndarray, windows: list[tiling.Window], shape: tuple[int, int]
+  ) -> jax.Array:
+    """Sends a batch of windows of `shape` to the device; their results have the image's type."""
+    size = min(image.shape[0], shape[0]), min(image.shape[1], shape[1])
+    x = np.stack([tiling.cut_out(image, window, shape) for window in windows])
+    if self.tile is not None:
+      x = _fill_batch(x, self.batch_size)
+    inside = None
+    if size != shape:
+      inside = np.zeros((1, *shape, 1), bool)
+      inside[:, : size[0], : size[1]] = True
+    dtype = jnp.dtype(image.dtype)
+    return from_float(self._predict(x, inside), dtype)
+
+  def _predict(self, x: np.ndarray, inside: np.ndarray | None) -> jax.Array:
+    """float32 `[B, s * h, s * w, 3]` of images `[B, h, w, 3]`: one pass, or eight averaged."""
+    predict = functools.partial(_predict, self.model, self.output, self.params)
+    total = 0.0
+    for turns, flip in SYMMETRIES if self.ensemble else SYMMETRIES[:1]:
+      turned = _transform(x, turns, flip)
+      mask = None if inside is None else _transform(inside, turns, flip)
+      _say_compiling(self.model, *turned.shape[1:3], len(x), self.output, mask is None, x.dtype)
+      y = predict(jax.device_put(turned, self.device), mask)
+      total += _transform_back(y, turns, flip)
+    return total / len(SYMMETRIES) if self.ensemble else total
+
+  def _output_shape(self, size: tuple[int, int]) -> Any:
+    """What the network would return for one image of a size, as `ShapeDtypeStruct` or None."""
+    x = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    return jax.eval_shape(
+      functools.partial(_predict, self.model, self.output), self.params, x, None
+    )
+
+  def _largest_tile(self) -> int:
+    """The largest tile for which the memory should suffice."""
+    x = jax.ShapeDtypeStruct((self.batch_size, 64, 64, 3), jnp.float32)
+    predict = functools.partial(_predict, self.model, self.output)
+    per_pixel = memory.peak_bytes(predict, self.params, x, None) / 64**2
+    budget = memory.available_bytes(self.device) / 2
+    side = int((budget / per_pixel) ** 0.5) // tiling.STEP * tiling.STEP
+    smallest = (self.overlap // tiling.STEP + 1) * tiling.STEP
+    return max(smallest, min(side, MAX_TILE))
 
 
-def restore_files(restorer: Restorer, source: str | os.PathLike, output_dir: str) -> list[str]:
-  """Restores a file or every image of a folder into `output_dir`, as PNGs of the same name.
-
-  Args:
-    restorer: the network.
-    source: a file or a folder.
-    output_dir: made if needed; must not be the folder of the sources.
-
-  Returns:
-    The paths written.
+def check_image(image: np.ndarray) -> np.ndarray:
+  """An array as the restorer takes it; floats become float32.
 
   Raises:
-    UserError: for a missing source, an image that cannot be read, two sources of one name, or a
-      source that would be overwritten.
+    ValueError: for another shape, or floats that are not finite or far from [0, 1].
+    TypeError: for another type.
   """
-  paths = folders.list_images(source)
-  targets = [os.path.join(output_dir, folders.stem(path) + '.png') for path in paths]
-  for i, (path, target) in enumerate(zip(paths, targets, strict=True)):
-    if os.path.exists(target) and os.path.samefile(path, target):
-      raise UserError(f'{path} would be overwritten; choose another --output_dir')
-    if target in targets[:i]:
-      raise UserError(f'{path} and another image would both become {target}; rename one')
-  os.makedirs(output_dir, exist_ok=True)
-  for path, target in zip(paths, targets, strict=True):
-    image = folders.read_rgb(path)
-    h, w, _ = image.shape
-    print(f'{path}: {w}x{h} -> {SCALE * w}x{SCALE * h} {target}', flush=True)
-    folders.write_png(target, restorer(image))
-  return targets
+  if image.ndim not in (2, 3) or 0 in image.shape or (image.ndim == 3 and image.shape[-1] > 4):
+    raise ValueError(f'an image is [h, w] or [h, w, C] with C from 1 to 4, not {image.shape}')
+  if image.dtype in (np.uint8, np.uint16):
+    return image
+  if not jnp.issubdtype(image.dtype, jnp.floating):
+    raise TypeError(f'an image is uint8, uint16 or float in [0, 1], not {image.dtype}')
+  image = image.astype(np.float32)
+  if not (image.min() >= -1 and image.max() <= 2):  # bicubic overshoots a little
+    raise ValueError(f'float images are in [0, 1], not from {image.min()} to {image.max()}')
+  return image
+
+
+def resize_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
+  """`[h, w]` of any type to `[scale * h, scale * w]`, bicubic."""
+  if scale == 1:
+    return alpha
+  size = (scale * alpha.shape[1], scale * alpha.shape[0])
+  if alpha.dtype == np.uint8:
+    return np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.BICUBIC))
+  resized = Image.fromarray(alpha.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+  if alpha.dtype == np.float32:
+    return np.clip(resized, 0, 1)
+  return np.clip(np.round(resized), 0, np.iinfo(alpha.dtype).max).astype(alpha.dtype)
+
+
+def _mean(image: np.ndarray) -> np.ndarray:
+  """The mean of three channels as one, `[h, w, 1]`, rounded half up."""
+  if image.dtype == np.float32:
+    return image.mean(axis=-1, keepdims=True)
+  total = image.sum(axis=-1, keepdims=True, dtype=np.uint32)
+  return ((2 * total + 3) // 6).astype(image.dtype)
+
+
+def _fill_batch(x: np.ndarray, batch_size: int) -> np.ndarray:
+  """Repeats the last image up to a power of 2, or to `batch_size`: few programs to compile."""
+  size = min(batch_size, 1 << (len(x) - 1).bit_length())
+  return np.concatenate([x, np.repeat(x[-1:], size - len(x), axis=0)])
+
+
+def _transform(x: Any, turns: int, flip: bool) -> Any:
+  """Turns `[B, h, w, C]` by quarters, then flips it."""
+  xnp = jnp if isinstance(x, jax.Array) else np
+  x = xnp.rot90(x, turns, axes=(1, 2))
+  return xnp.flip(x, axis=2) if flip else x
+
+
+def _transform_back(x: Any, turns: int, flip: bool) -> Any:
+  if flip:
+    x = jnp.flip(x, axis=2)
+  return jnp.rot90(x, -turns, axes=(1, 2))
+

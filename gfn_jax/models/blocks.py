@@ -52,6 +52,21 @@ class ResBlock(nn.Module):
     return x + y
 
 
+class Enlarge(nn.Module):
+  """Bicubic enlargement (Keys, a = -0.5); the weights of the pixels that exist sum to 1.
+
+  Attributes:
+    scale: factor.
+  """
+
+  scale: int
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, h, w, C]` to `[B, scale * h, scale * w, C]`."""
+    b, h, w, c = x.shape
+    return jax.image.resize(x, (b, self.scale * h, self.scale * w, c), 'cubic')
+
+
 def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
   """Rearranges channels into pixels in PyTorch's order (Shi et al. 2016).
 

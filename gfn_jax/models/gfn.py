@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from gfn_jax.models.blocks import (
+  Enlarge,
   ModuleDef,
   ResBlock,
   RestorationOutput,
@@ -188,6 +189,7 @@ class GFN(nn.Module):
       learns only the differences. Not in the paper; it makes short trainings better.
     dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
     precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
+    stride: sides that need no padding are multiples of it. Not an option.
   """
 
   features: int = 64
@@ -201,6 +203,8 @@ class GFN(nn.Module):
   global_skip: bool = False
   dtype: Any = jnp.float32
   precision: Any = None
+
+  stride = STRIDE
 
   def __post_init__(self):
     _check_choice('size_mode', self.size_mode, SIZE_MODES)
@@ -238,7 +242,7 @@ class GFN(nn.Module):
     hr, lr = hr.astype(jnp.float32), lr.astype(jnp.float32)
     if self.global_skip:
       lr = lr + x
-      hr = hr + enlarge(lr)
+      hr = hr + Enlarge(SCALE)(lr)
     if self.size_mode == 'resize':
       return RestorationOutput(hr=resize_bilinear(hr, SCALE * h, SCALE * w), lr=lr)
     return RestorationOutput(hr=hr[:, : SCALE * h, : SCALE * w], lr=lr[:, :h, :w])
@@ -258,6 +262,7 @@ class SRBranch(nn.Module):
     global_skip: True adds the input, enlarged bicubically, to `hr`.
     dtype: as GFN's.
     precision: as GFN's.
+    stride: any size will do. Not an option.
   """
 
   features: int = 64
@@ -267,6 +272,8 @@ class SRBranch(nn.Module):
   global_skip: bool = False
   dtype: Any = jnp.float32
   precision: Any = None
+
+  stride = 1
 
   def __post_init__(self):
     _check_choice('initialization', self.initialization, INITIALIZATIONS)
@@ -283,13 +290,7 @@ class SRBranch(nn.Module):
       f, self.reconstruction_blocks, conv, image_conv, res_block, name='reconstruction'
     )(f_sr)  # [B, 4h, 4w, 3]
     hr = hr.astype(jnp.float32)
-    return RestorationOutput(hr=hr + enlarge(lr_blur) if self.global_skip else hr)
-
-
-def enlarge(x: jax.Array) -> jax.Array:
-  """Bicubic (Keys, a = -0.5), `[B, h, w, 3]` to `[B, 4h, 4w, 3]`."""
-  b, h, w, c = x.shape
-  return jax.image.resize(x, (b, SCALE * h, SCALE * w, c), 'cubic')
+    return RestorationOutput(hr=hr + Enlarge(SCALE)(lr_blur) if self.global_skip else hr)
 
 
 def _check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -11,8 +11,7 @@ from skimage import data
 from gfn_jax.errors import UserError
 from gfn_jax.imresize import imresize
 from gfn_jax.models import GFN, SRBranch, create_model
-from gfn_jax.models.blocks import resize_bilinear
-from gfn_jax.models.gfn import enlarge
+from gfn_jax.models.blocks import Enlarge, resize_bilinear
 from gfn_jax.pretrained import param_count, param_shapes
 from tests.models import original_weights
 
@@ -294,7 +293,7 @@ def test_the_global_skip_adds_the_input_to_lr_and_lr_to_hr(size_mode):
     )
   else:
     np.testing.assert_allclose(skip.lr - plain.lr, resize_bilinear(x, 8, 12), atol=1e-5)
-    expected = resize_bilinear(enlarge(skip.lr), 24, 36)
+    expected = resize_bilinear(Enlarge(4)(skip.lr), 24, 36)
     np.testing.assert_allclose(skip.hr - plain.hr, expected, atol=1e-4)
 
 
@@ -302,7 +301,7 @@ def test_with_the_global_skip_the_network_starts_near_bicubic():
   model, x = small_gfn(features=24, global_skip=True), photograph(16, 16)
   for seed in range(4):
     out = model.apply({'params': jit_init(model)(seed)}, x)
-    assert np.mean((out.hr - enlarge(out.lr)) ** 2) < 0.01
+    assert np.mean((out.hr - Enlarge(4)(out.lr)) ** 2) < 0.01
     assert np.mean((out.lr - x) ** 2) < 0.04
 
 
@@ -319,7 +318,7 @@ def test_the_sr_branch_is_gfn_without_deblurring():
   assert out.lr is None
   np.testing.assert_allclose(out.hr, gfn.hr, rtol=1e-4, atol=1e-4)
   skip = SRBranch(**options, global_skip=True).apply({'params': mine}, x)
-  np.testing.assert_allclose(skip.hr, out.hr + enlarge(x), atol=1e-5)
+  np.testing.assert_allclose(skip.hr, out.hr + Enlarge(4)(x), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,130 @@
+"""Restores a photo, a folder of photos or a video.
+
+gfn-restore photo.jpg sharp.png
+gfn-restore photos restored                        # a folder and all below it
+gfn-restore photos restored --report report.html
+gfn-restore video.mp4 sharp.mp4                    # pip install 'gfn_jax[video]'
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+from gfn_jax import metrics
+from gfn_jax.data.images import EXTENSIONS, MAX_PIXELS
+from gfn_jax.errors import UserError, exit_on_user_error
+from gfn_jax.files import printable
+from gfn_jax.restore import DTYPES, OUTPUTS, OVERLAP, Restorer
+from gfn_jax.restore_files import finish, plan_jobs, restore_and_report, restore_files
+from gfn_jax.video import is_video, restore_video
+
+
+class Parser(argparse.ArgumentParser):
+  """An argument parser whose errors are one line."""
+
+  def error(self, message: str) -> NoReturn:
+    """Raises `UserError`."""
+    raise UserError(f'{message} (--help lists the options)')
+
+
+def tile(text: str) -> int | str | None:
+  """What `--tile` takes: 'auto', 'none' or a number."""
+  if text in ('auto', 'none'):
+    return None if text == 'none' else text
+  return int(text)
+
+
+def make_parser() -> argparse.ArgumentParser:
+  """The command's options."""
+  parser = Parser(
+    'gfn-restore',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  add = parser.add_argument
+  add('source', metavar='IN', help='a photo, a folder or a video')
+  add('target', metavar='OUT', help='a file, whose extension is its format, or a folder')
+  add('--weights', default='gfn', help='a .safetensors file or a name; default: %(default)s')
+  add('--output', default='hr', choices=OUTPUTS, help='hr: 4x larger (default); lr: deblurred only')
+  add('--ensemble', action='store_true', help='average over 8 turned and flipped inputs: 8x slower')
+  add('--overwrite', action='store_true', help='restore also what is there already')
+  add(
+    '--format',
+    choices=[extension[1:] for extension in EXTENSIONS],
+    help="of a folder's results; default: that of each image",
+  )
+  add('--report', metavar='FILE.html', help='write a page that shows before and after')
+  add('--target_dir', metavar='DIR', help='for --report: sharp images of the same names, 4x larger')
+  add(
+    '--protocol',
+    default='gfn',
+    choices=sorted(metrics.PROTOCOLS),
+    help='for --target_dir: how to compare; default: %(default)s',
+  )
+  add(
+    '--max_pixels',
+    type=int,
+    default=MAX_PIXELS,
+    metavar='N',
+    help='refuse larger images; default: %(default)s',
+  )
+  add(
+    '--tile',
+    type=tile,
+    default='auto',
+    metavar='N',
+    help='side of the parts that an image is divided into: pixels, auto (default), or none',
+  )
+  add(
+    '--overlap',
+    type=int,
+    default=OVERLAP,
+    metavar='N',
+    help='pixels that these parts share; default: %(default)s',
+  )
+  add('--batch_size', type=int, metavar='N', help='parts that go through the network together')
+  add('--dtype', choices=DTYPES, help="of the computation; default: the network's")
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Options to a call."""
+  args = make_parser().parse_args(argv)
+  if not os.path.exists(args.source):
+    raise UserError(f'no such file or folder: {printable(args.source)}')
+  if args.max_pixels < 1:
+    raise UserError(f'max_pixels {args.max_pixels}: pass 1 or more')
+  if args.target_dir and not args.report:
+    raise UserError('--target_dir is for the report: pass --report=FILE.html too')
+  video = os.path.isfile(args.source) and is_video(args.source)
+  if video and (args.report or args.format):
+    raise UserError('--report and --format are for images')
+  jobs = [] if video else plan_jobs(args.source, args.target, args.format and f'.{args.format}')
+  restorer = Restorer.from_pretrained(
+    args.weights,
+    tile=args.tile,
+    overlap=args.overlap,
+    ensemble=args.ensemble,
+    output=args.output,
+    batch_size=args.batch_size,
+    dtype=args.dtype,
+  )
+  if video:
+    settings = {key: getattr(args, key) for key in ('weights', 'output', 'ensemble', 'dtype')}
+    restore_video(restorer, args.source, args.target, settings=settings, overwrite=args.overwrite)
+    return
+  options = {'overwrite': args.overwrite, 'max_pixels': args.max_pixels}
+  if args.report:
+    facts = {'weights': args.weights, 'target_dir': args.target_dir, 'protocol': args.protocol}
+    outcome = restore_and_report(restorer, jobs, args.report, **facts, **options)
+  else:
+    outcome = restore_files(restorer, jobs, **options)
+  finish(outcome)
+
+
+def run() -> None:
+  """The command `gfn-restore`."""
+  with exit_on_user_error():
+    main()

@@ -1,0 +1,714 @@
+"""Photographs as people have them: files of six formats, read and written with all that they hold.
+
+Pillow reads and writes. What it cannot do, colour of 16 bits, imagecodecs does for PNG and tifffile
+for TIFF. Files come from anywhere: their size is checked before they are decoded, and whatever goes
+wrong in a decoder becomes one `UserError`.
+"""
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import logging
+import os
+import re
+import stat
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+import imagecodecs
+import numpy as np
+import tifffile
+from PIL import ExifTags, Image, ImageCms
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from gfn_jax.errors import UserError
+from gfn_jax.files import printable, write_aside
+
+MAX_PIXELS = 50_000_000
+# For images that are read without an option for it: the targets of an evaluation are 16 times as
+# large as its inputs.
+_MOST_PIXELS = 16 * MAX_PIXELS
+
+_CONVERT = 'convert it to PNG, JPEG, WebP, TIFF or BMP'
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+  """A picture and what belongs to it.
+
+  Attributes:
+    pixels: `[h, w, C]` uint8 or uint16, upright; C is 1 for grey, 2 for grey and alpha, 3 for RGB
+      and 4 for RGB and alpha.
+    exif: as of `PIL.Image.Exif.tobytes()`, without orientation and thumbnail; b'' if there is none.
+    icc_profile: the colour profile of the pixels, None for sRGB or an unknown one.
+  """
+
+  pixels: np.ndarray
+  exif: bytes = b''
+  icc_profile: bytes | None = None
+
+
+class _UnreadableError(Exception):
+  """Why a file cannot be read, without its name."""
+
+
+class _Opened(NamedTuple):
+  """A file whose header is read.
+
+  Attributes:
+    size: width and height as stored, before the picture is turned.
+    exif: its EXIF; of a TIFF, the tags of its first page.
+    decode: gives the pixels, `[h, w, C]`, and their colour profile. May turn the picture, and then
+      takes the orientation out of `exif`.
+  """
+
+  size: tuple[int, int]
+  exif: Image.Exif
+  decode: Callable[[], tuple[np.ndarray, bytes | None]]
+
+
+def read_photo(path: str | os.PathLike, max_pixels: int | None = MAX_PIXELS) -> Photo:
+  """Reads a PNG, JPEG (or MPO: its first picture), WebP, TIFF or BMP, whatever its name.
+
+  Palettes and 1-bit pictures become RGB or grey of 8 bits, with alpha if they have transparency;
+  CMYK and LAB become sRGB, through the file's profile if it has one. 16 bits stay. The picture is
+  turned as its EXIF orientation says. EXIF tags that are damaged are left out.
+
+  Args:
+    path: of the file.
+    max_pixels: a picture with more is refused before it is decoded; None for the most that this
+      library ever reads, 800 megapixels.
+
+  Raises:
+    UserError: if it cannot be read, is of another kind, animated or of several pages, holds
+      floating-point numbers, or has too many pixels.
+  """
+  with _explaining(path), _opening(path) as file:
+    opened = _open(file, max_pixels)
+    pixels, icc_profile = opened.decode()
+    turn = _TURNS.get(_orientation(opened.exif), lambda pixels: pixels)
+    exif = _kept_exif(opened.exif)
+    return Photo(np.ascontiguousarray(turn(pixels)), _to_bytes(exif), icc_profile or None)
+
+
+def size_of(path: str | os.PathLike, max_pixels: int | None = MAX_PIXELS) -> tuple[int, int]:
+  """Width and height of the picture that `read_photo` gives, from the file's header.
+
+  Raises:
+    UserError: if the header cannot be read, or says what `read_photo` refuses.
+  """
+  with _explaining(path), _opening(path) as file:
+    opened = _open(file, max_pixels)
+    width, height = opened.size
+    return (height, width) if _orientation(opened.exif) in (5, 6, 7, 8) else (width, height)
+
+
+def to_photo(image: Image.Image, name: str = 'the image') -> Photo:
+  """A Pillow image as `read_photo` gives a file.
+
+  Pillow holds colour in 8 bits: for 16 bits, read the file with `read_photo`.
+
+  Raises:
+    UserError: if it holds floating-point or 32-bit numbers, or cannot be loaded; `name` says which.
+  """
+  with _explaining(name):
+    image.load()
+    exif = _exif_of(image)
+    pixels, icc_profile = _pixels(image)
+    turn = _TURNS.get(_orientation(exif), lambda pixels: pixels)
+    exif = _kept_exif(exif)
+    return Photo(np.ascontiguousarray(turn(pixels)), _to_bytes(exif), icc_profile or None)
+
+
+# Reading.
+
+_SIGNATURES = {
+  'PNG': rb'\x89PNG\r\n\x1a\n',
+  'JPEG': rb'\xff\xd8\xff',
+  'WebP': rb'RIFF....WEBP',
+  'TIFF': rb'II[*+]\0|MM\0[*+]',
+  'BMP': rb'BM',
+}
+_OTHERS = {
+  'a GIF': rb'GIF8',
+  'HEIC': rb'....ftyp(hei|hev|mif|msf)',
+  'AVIF': rb'....ftypavi',
+  'a raw photo': rb'....ftypcrx|FUJIFILMCCD-RAW|IIRO|IIU\0',
+  'a video': rb'....ftyp|RIFF....AVI |\x1a\x45\xdf\xa3',
+  'JPEG XL': rb'\xff\x0a|\0\0\0\x0cJXL ',
+  'JPEG 2000': rb'\xff\x4f\xff\x51|\0\0\0\x0cjP',
+  'a Photoshop document': rb'8BPS',
+  'a PDF': rb'%PDF',
+  'PostScript': rb'%!PS|\xc5\xd0\xd3\xc6',
+  'an archive': rb'PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!',
+  'a web page': rb'(?i:\s*<(!doctype html|html|head|body))',
+  'XML or SVG': rb'\s*<(\?xml|svg)',
+  'text': rb'[\t\n\r\x20-\x7e]+$',
+}
+
+
+@contextlib.contextmanager
+def _explaining(path: str | os.PathLike) -> Iterator[None]:
+  """Turns whatever a decoder raises into one line, and keeps it from printing anything."""
+  try:
+    with _QUIET:
+      yield
+  except _UnreadableError as error:
+    reason, cause = str(error), error.__cause__
+  except MemoryError as error:
+    reason, cause = 'there is not enough memory for it', error
+  except OSError as error:  # the decoders' own have no number
+    reason, cause = error.strerror if error.errno else _damaged(error), error
+  except Exception as error:  # decoders raise some twenty kinds
+    reason, cause = _damaged(error), error
+  else:
+    return
+  raise UserError(f'{printable(path)} cannot be read: {printable(reason)}') from cause
+
+
+def _damaged(error: Exception) -> str:
+  detail = ' '.join(str(error).split())[:100] or type(error).__name__
+  return f'it is damaged or of an unusual kind ({detail}); save it anew with another program'
+
+
+class _Quiet:
+  """Keeps decoders from telling the user what they think of a file.
+
+  Filters of warnings are the whole process's: the first thread that comes in sets them, the last
+  one that goes out takes them back.
+  """
+
+  def __init__(self):
+    self._lock = threading.Lock()
+    self._threads = 0
+    self._undo = contextlib.ExitStack()
+
+  def __enter__(self):
+    with self._lock:
+      if not self._threads:
+        self._undo.enter_context(warnings.catch_warnings(action='ignore'))
+        for name in ('PIL', 'tifffile', 'imagecodecs'):
+          logger = logging.getLogger(name)
+          self._undo.callback(logger.setLevel, logger.level)
+          logger.setLevel(logging.CRITICAL + 1)
+      self._threads += 1
+
+  def __exit__(self, *_):
+    with self._lock:
+      self._threads -= 1
+      if not self._threads:
+        self._undo.close()
+
+
+_QUIET = _Quiet()
+
+
+@contextlib.contextmanager
+def _opening(path: str | os.PathLike) -> Iterator[BinaryIO]:
+  """Opens a regular file; a pipe would wait for ever."""
+  try:
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+      raise _UnreadableError('it is a folder, not a file')
+    if not stat.S_ISREG(mode):
+      raise _UnreadableError('it is a device or a pipe, not a file')
+    file = open(path, 'rb')  # noqa: SIM115
+  except FileNotFoundError as error:
+    if os.path.islink(path):
+      raise _UnreadableError('it is a link to a file that does not exist') from error
+    raise
+  except ValueError as error:
+    raise _UnreadableError(f'no file has such a name ({error})') from error
+  with file:
+    yield file
+
+
+def _open(file: BinaryIO, max_pixels: int | None) -> _Opened:
+  head = file.read(64)
+  file.seek(0)
+  kind = _kind(_SIGNATURES, head)
+  if not kind:
+    other = _kind(_OTHERS, head)
+    raise _UnreadableError(
+      'it is empty'
+      if not head
+      else f'it is {other}; {_CONVERT}'
+      if other
+      else f'it is no image, or of an unknown kind; {_CONVERT}'
+    )
+  opened = _open_tiff(file) if kind == 'TIFF' else _open_pillow(file, kind)
+  width, height = opened.size
+  if not width or not height:
+    raise _UnreadableError('it has no pixels')
+  limit, allow = max_pixels, f', or allow it with --max_pixels={width * height}'
+  if max_pixels is None:
+    limit, allow = _MOST_PIXELS, ''
+  if width * height > limit:
+    raise _UnreadableError(
+      f'it is {width}x{height}, more than {limit:,} pixels; make it smaller{allow}'
+    )
+  return opened
+
+
+def _kind(signatures: Mapping[str, bytes], head: bytes) -> str | None:
+  matches = (kind for kind, pattern in signatures.items() if re.match(b'(?s)' + pattern, head))
+  return next(matches, None)
+
+
+def _open_pillow(file: BinaryIO, kind: str) -> _Opened:
+  # The plugins themselves: Image.open has a limit of pixels that is the whole process's.
+  plugins = {'PNG': PngImageFile, 'JPEG': JpegImageFile, 'WebP': WebPImageFile, 'BMP': BmpImageFile}
+  image = plugins[kind](file)
+  if getattr(image, 'n_frames', 1) > 1:
+    raise _UnreadableError('it is animated; save the frame that you want as an image of its own')
+  if kind == 'PNG':
+    image.info.setdefault('exif', _png_exif(file))
+
+  def decode() -> tuple[np.ndarray, bytes | None]:
+    if kind == 'PNG':
+      file.seek(0)
+      PngImageFile(file).verify()  # checksums and the end, which the decoder passes over
+      # 16 bits become 8 in Pillow, and it takes the transparent grey of 2 and 4 bits for one of 8.
+      if image.tile[0][3].endswith((';16B', 'L;2', 'L;4')):
+        file.seek(0)
+        return _with_channels(imagecodecs.png_decode(file.read())), image.info.get('icc_profile')
+    image.load()
+    return _pixels(image)
+
+  return _Opened(image.size, _exif_of(image), decode)
+
+
+def _png_exif(file: BinaryIO) -> bytes | None:
+  """The EXIF of a PNG, which may stand behind the pixels: Pillow decodes these to find it."""
+  file.seek(8)
+  while len(head := file.read(8)) == 8:
+    length, kind = struct.unpack('>I4s', head)
+    if kind == b'eXIf':
+      return file.read(length)
+    file.seek(length + 4, os.SEEK_CUR)
+  return None
+
+
+def _open_tiff(file: BinaryIO) -> _Opened:
+  tiff = tifffile.TiffFile(file)
+  page = tiff.pages.first
+  if page.is_reduced or 'DNGVersion' in page.tags:
+    raise _UnreadableError('it is a raw photo or a preview; develop it to a TIFF or JPEG first')
+  if any(not other.is_reduced for other in itertools.islice(tiff.pages, 1, None)):
+    raise _UnreadableError('it has several pages; save the page that you want as an image')
+  if page.sampleformat not in (1, 4):  # whole numbers without sign, or undefined
+    raise _UnreadableError('it holds floating-point or signed numbers; convert it to 8 or 16 bits')
+  if page.bitspersample not in (1, 2, 4, 8, 16):
+    raise _UnreadableError(f'it has {page.bitspersample} bits; convert it to 8 or 16 bits')
+  size = (page.imagewidth, page.imagelength)
+  if page.bitspersample == 16 and page.photometric in _DEEP_COLOURS:
+    exif = Image.Exif()
+    exif.endian, exif.bigtiff = tiff.byteorder, tiff.is_bigtiff
+    exif.load_from_fp(file, page.offset)
+    return _Opened(size, exif, lambda: (_deep_pixels(page), exif.get(_ICC_PROFILE)))
+  file.seek(0)
+  image = TiffImageFile(file)
+
+  def decode() -> tuple[np.ndarray, bytes | None]:
+    # In advance, as Pillow's own way has a limit of pixels that is the whole process's.
+    image.im = Image.new(image.mode, size).im
+    image.load()  # upright, without the orientation
+    return _pixels(image)
+
+  return _Opened(size, _exif_of(image), decode)
+
+
+_DEEP_COLOURS = {
+  tifffile.PHOTOMETRIC.MINISWHITE: 1,
+  tifffile.PHOTOMETRIC.MINISBLACK: 1,
+  tifffile.PHOTOMETRIC.RGB: 3,
+}
+_DEEP_COMPRESSIONS = (
+  tifffile.COMPRESSION.NONE,
+  tifffile.COMPRESSION.LZW,
+  tifffile.COMPRESSION.ADOBE_DEFLATE,
+  tifffile.COMPRESSION.DEFLATE,
+  tifffile.COMPRESSION.PACKBITS,
+  tifffile.COMPRESSION.LZMA,
+  tifffile.COMPRESSION.ZSTD,
+)
+
+
+def _deep_pixels(page: tifffile.TiffPage) -> np.ndarray:
+  """Decodes a TIFF of 16-bit grey or RGB, with or without alpha."""
+  colours, samples = _DEEP_COLOURS[page.photometric], page.samplesperpixel
+  if not colours <= samples <= colours + 4:
+    raise _UnreadableError(f'it has {samples} channels; {_CONVERT}')
+  if page.compression not in _DEEP_COMPRESSIONS:
+    raise _UnreadableError('it is compressed in an unusual way; save it without compression')
+  end = page.parent.filehandle.size
+  parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+  if not parts or any(not offset or offset + count > end for offset, count in parts):
+    raise _UnreadableError('its end is missing; copy it anew')
+  pixels = page.asarray(maxworkers=1)
+  height, width = page.imagelength, page.imagewidth
+  if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+    pixels = np.moveaxis(pixels.reshape(samples, height, width), 0, -1)
+  pixels = pixels.reshape(height, width, samples).astype(np.uint16, copy=False)
+  if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+    pixels = np.concatenate([65535 - pixels[..., :1], pixels[..., 1:]], axis=-1)
+  extra = page.extrasamples[0] if page.extrasamples else 0
+  if samples == colours or extra == tifffile.EXTRASAMPLE.UNSPECIFIED:
+    return pixels[..., :colours]
+  pixels = pixels[..., : colours + 1]
+  if extra == tifffile.EXTRASAMPLE.ASSOCALPHA:
+    alpha = pixels[..., -1:].astype(np.uint32)
+    colour = (pixels[..., :-1] * np.uint32(65535) + alpha // 2) // np.maximum(alpha, 1)
+    pixels = np.concatenate([np.minimum(colour, 65535), alpha], axis=-1).astype(np.uint16)
+  return pixels
+
+
+def _pixels(image: Image.Image) -> tuple[np.ndarray, bytes | None]:
+  """A loaded image's pixels, `[h, w, C]`, not turned, and their colour profile."""
+  icc_profile = image.info.get('icc_profile')
+  if image.mode in ('I', 'F'):
+    raise _UnreadableError('it holds floating-point or 32-bit numbers; convert it to 8 or 16 bits')
+  if image.mode.startswith('I;16'):
+    return _with_channels(np.asarray(image).astype(np.uint16)), icc_profile
+  if image.mode in ('CMYK', 'LAB'):
+    return np.asarray(_to_srgb(image, icc_profile)), None
+  grey, alpha = image.mode in ('1', 'L', 'LA', 'La'), image.has_transparency_data
+  mode = ('LA' if alpha else 'L') if grey else ('RGBA' if alpha else 'RGB')
+  return _with_channels(np.asarray(image.convert(mode))), icc_profile
+
+
+def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
+  srgb = ImageCms.createProfile('sRGB')
+  if image.mode == 'LAB':  # says itself what its numbers mean
+    return ImageCms.profileToProfile(image, ImageCms.createProfile('LAB'), srgb, outputMode='RGB')
+  try:
+    source = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile or b''))
+    return ImageCms.profileToProfile(image, source, srgb, outputMode='RGB')
+  except (ImageCms.PyCMSError, OSError):  # no profile, or not one of CMYK
+    return image.convert('RGB')
+
+
+def _with_channels(pixels: np.ndarray) -> np.ndarray:
+  return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+_TURNS = {
+  2: lambda pixels: pixels[:, ::-1],
+  3: lambda pixels: pixels[::-1, ::-1],
+  4: lambda pixels: pixels[::-1],
+  5: lambda pixels: pixels.swapaxes(0, 1),
+  6: lambda pixels: np.rot90(pixels, -1),
+  7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+  8: lambda pixels: np.rot90(pixels),
+}
+
+
+# EXIF.
+
+_ICC_PROFILE = 34675
+_MAKER_NOTE = 37500
+# Pairs of width and height.
+_SIZES = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength)
+_EXIF_SIZES = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+_POINTERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+# What is no EXIF in a TIFF's tags: how its pixels are stored, and other kinds of metadata.
+_NOT_KEPT = {
+  ExifTags.Base.Orientation,
+  *(254, 255, *range(258, 267), 273, *range(277, 282), 284, *range(288, 294), 301, 317),
+  *(*range(320, 352), *range(512, 522), 529, 530, 532, 700, 33723, 34377, _ICC_PROFILE, 37724),
+  *_POINTERS,
+}
+
+
+def _exif_of(image: Image.Image) -> Image.Exif:
+  """An image's EXIF, empty if it is damaged."""
+  with contextlib.suppress(Exception):
+    return Image.Image.getexif(image)  # not PngImageFile's: it decodes the image
+  return Image.Exif()
+
+
+def _orientation(exif: Image.Exif) -> int:
+  with contextlib.suppress(Exception):
+    return int(exif.get(ExifTags.Base.Orientation, 1))
+  return 1
+
+
+def _kept_exif(exif: Image.Exif, size: tuple[int, int] | None = None) -> Image.Exif:
+  """What of an EXIF a written file has: not what describes the file that it comes from.
+
+  Args:
+    exif: as read.
+    size: width and height to put into the tags that have them.
+  """
+  kept = Image.Exif()
+  kept.endian = '<'
+  for tag, value in _writable(exif).items():
+    if tag not in _NOT_KEPT:
+      kept[tag] = value
+  for pointer in _POINTERS:
+    with contextlib.suppress(Exception):
+      tags = dict(exif.get_ifd(pointer))
+      if ExifTags.IFD.Interop in tags:
+        tags[ExifTags.IFD.Interop] = exif.get_ifd(ExifTags.IFD.Interop)
+      if tags := _writable(tags, pointer):
+        kept[pointer] = tags
+  if size:
+    details = kept.get(ExifTags.IFD.Exif, {})
+    for tags, names in ((kept, _SIZES), (details, _EXIF_SIZES)):
+      tags.update({name: pixels for name, pixels in zip(names, size, strict=True) if name in tags})
+  return kept
+
+
+def _writable(tags: Mapping[int, Any], group: int | None = None) -> dict[int, Any]:
+  """The tags that Pillow can write: cameras write some that are not as the standard says."""
+  writable = {}
+  for tag in tags:
+    with contextlib.suppress(Exception):
+      value = tags[tag]
+      if isinstance(value, str) and not value.isascii():
+        value = value.encode('latin-1')  # the bytes as read; as text, they would become '?'
+      ifd = ImageFileDirectory_v2(group=group)
+      ifd[tag] = value
+      ifd.tobytes()
+      writable[tag] = value
+  return writable
+
+
+def _to_bytes(exif: Image.Exif) -> bytes:
+  return exif.tobytes() if len(exif) else b''
+
+
+# Writing.
+
+
+def check_target(path: str | os.PathLike, size: tuple[int, int], dtype: Any, channels: int) -> None:
+  """Refuses what the format of a path cannot hold, before any work is done for it.
+
+  Args:
+    path: of a file to write; its extension says the format.
+    size: width and height.
+    dtype: uint8 or uint16.
+    channels: 1 for grey, 2 for grey and alpha, 3 for RGB, 4 for RGB and alpha.
+
+  Raises:
+    UserError: for an unknown extension, too many pixels, 16 bits or alpha.
+  """
+  extension = os.path.splitext(path)[1].lower()
+  if extension not in _FORMATS:
+    raise UserError(
+      f'{printable(path)}: its extension names no known format; choose one of '
+      f'{", ".join(EXTENSIONS)}'
+    )
+  form, deep, alpha = _FORMATS[extension], np.dtype(dtype) == np.uint16, channels in (2, 4)
+  if deep and not form.deep:
+    raise UserError(f'{printable(path)}: {form.name} has no 16 bits; choose .png or .tif')
+  if alpha and not form.alpha:
+    raise UserError(f'{printable(path)}: {form.name} has no transparency; choose .png or .tif')
+  width, height = size
+  if max(size) > form.max_side:
+    raise UserError(
+      f'{printable(path)}: {form.name} has at most {form.max_side} pixels a side, and the picture '
+      f'is {width}x{height}; {form.else_choose}'
+    )
+  # BMP stores grey and alpha as RGBA, and fills rows up to 4 bytes.
+  stored = 4 if alpha and form.name == 'BMP' else channels
+  if (width * stored * (1 + deep) + 3) * height > form.max_bytes:
+    raise UserError(
+      f'{printable(path)}: {form.name} holds at most {form.max_bytes / 2**30:.1f} GiB, less than '
+      f'a picture of {width}x{height} needs; {form.else_choose}'
+    )
+
+
+def write_photo(path: str | os.PathLike, photo: Photo) -> None:
+  """Writes a photo in the format that the extension of `path` says: aside first, then renamed.
+
+  PNG, TIFF, WebP and BMP are lossless; JPEG has quality 95 and full colour resolution. WebP is
+  lossless because lossy WebP halves the resolution of colour and fails above some 40 megapixels.
+  EXIF, with the size of the picture in its tags, and the colour profile are written too, but not
+  to BMP, which has no place for them. WebP stores grey as RGB; WebP and BMP store grey and alpha as
+  RGBA. Into a JPEG go at most 64 KiB of EXIF: without the maker's notes or not at all, if it is
+  more.
+
+  Raises:
+    UserError: as `check_target`.
+    OSError: if the file cannot be written, with a message that names it.
+    ValueError: for pixels of another shape.
+    TypeError: for pixels of another type.
+  """
+  pixels = photo.pixels
+  if pixels.ndim != 3 or not 1 <= pixels.shape[-1] <= 4 or 0 in pixels.shape:
+    raise ValueError(f'pixels are [h, w, C] with C from 1 to 4, not {pixels.shape}')
+  if pixels.dtype not in (np.uint8, np.uint16):
+    raise TypeError(f'pixels are uint8 or uint16, not {pixels.dtype}')
+  height, width, channels = pixels.shape
+  check_target(path, (width, height), pixels.dtype, channels)
+  exif = Image.Exif()
+  exif.load(photo.exif)
+  exif = _kept_exif(exif, (width, height))
+  write = _FORMATS[os.path.splitext(path)[1].lower()].write
+  try:
+    with write_aside(path) as temporary, open(temporary, 'w+b') as file:
+      write(file, np.ascontiguousarray(pixels), exif, photo.icc_profile)
+  except OSError as error:  # names the temporary file, or none
+    reason = error.strerror or error
+    raise OSError(f'{printable(path)} cannot be written: {reason}') from error
+
+
+def _write_png(
+  file: BinaryIO, pixels: np.ndarray, exif: Image.Exif, icc_profile: bytes | None
+) -> None:
+  # Level 1: higher ones take up to 6 times as long, for files that are 5 % smaller.
+  png = memoryview(imagecodecs.png_encode(_without_one_channel(pixels), level=1))
+  file.write(png[:33])  # the signature and IHDR
+  if icc_profile:
+    _write_chunk(file, b'iCCP', b'ICC Profile\0\0' + zlib.compress(icc_profile))
+  if len(exif):
+    _write_chunk(file, b'eXIf', exif.tobytes().removeprefix(b'Exif\0\0'))
+  file.write(png[33:])
+
+
+def _write_chunk(file: BinaryIO, kind: bytes, content: bytes) -> None:
+  checksum = zlib.crc32(kind + content)
+  file.write(struct.pack('>I', len(content)) + kind + content + struct.pack('>I', checksum))
+
+
+def _write_jpeg(
+  file: BinaryIO, pixels: np.ndarray, exif: Image.Exif, icc_profile: bytes | None
+) -> None:
+  if len(_to_bytes(exif)) > 65533:  # a segment's
+    exif.get(ExifTags.IFD.Exif, {}).pop(_MAKER_NOTE, None)
+  exif = exif if len(_to_bytes(exif)) <= 65533 else Image.Exif()
+  options = {'quality': 95, 'subsampling': '4:4:4', 'exif': _to_bytes(exif)}
+  _to_pillow(pixels).save(file, 'JPEG', icc_profile=icc_profile, **options)
+
+
+def _write_webp(
+  file: BinaryIO, pixels: np.ndarray, exif: Image.Exif, icc_profile: bytes | None
+) -> None:
+  # The least effort: more makes it 5 times slower for a tenth of the size. Exact: colours stay
+  # where the picture is transparent, too.
+  options = {'lossless': True, 'quality': 0, 'method': 0, 'exact': True, 'exif': _to_bytes(exif)}
+  image = _to_pillow(pixels)
+  image = image.convert('RGBA') if image.mode == 'LA' else image
+  image.save(file, 'WEBP', icc_profile=icc_profile, **options)
+
+
+def _write_bmp(file: BinaryIO, pixels: np.ndarray, *_) -> None:
+  image = _to_pillow(pixels)
+  if image.mode in ('L', 'RGB'):
+    image.save(file, 'BMP')
+    return
+  # Pillow's BMP has alpha, but does not say so: readers ignore it. This is a header of version 4.
+  width, height = image.size
+  masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+  start, count = 14 + 108, 4 * width * height
+  file.write(struct.pack('<2sIII', b'BM', start + count, 0, start))
+  file.write(struct.pack('<IiiHHIIiiII', 108, width, height, 1, 32, 3, count, 2835, 2835, 0, 0))
+  file.write(struct.pack('<4I4s48x', *masks, b'BGRs'))  # sRGB, read from its end
+  file.write(image.convert('RGBA').tobytes('raw', 'BGRA', 0, -1))
+
+
+def _to_pillow(pixels: np.ndarray) -> Image.Image:
+  return Image.fromarray(_without_one_channel(pixels))
+
+
+def _without_one_channel(pixels: np.ndarray) -> np.ndarray:
+  return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+
+def _write_tiff(
+  file: BinaryIO, pixels: np.ndarray, exif: Image.Exif, icc_profile: bytes | None
+) -> None:
+  channels = pixels.shape[-1]
+  tifffile.imwrite(
+    file,
+    _without_one_channel(pixels),
+    byteorder='<',
+    photometric='rgb' if channels > 2 else 'minisblack',
+    planarconfig=None if channels == 1 else 'contig',
+    extrasamples=['unassalpha'] if channels in (2, 4) else None,
+    compression='zlib',
+    compressionargs={'level': 1},
+    predictor=True,
+    iccprofile=icc_profile,
+    metadata=None,
+    software=False,
+  )
+  for tag in _SIZES:
+    if tag in exif:
+      del exif[tag]
+  if len(exif):
+    _add_to_tiff(file, exif)
+
+
+def _add_to_tiff(file: BinaryIO, exif: Image.Exif) -> None:
+  """Gives a TIFF, of one page and little-endian, EXIF tags.
+
+  The EXIF goes to the end of the file as a directory of its own, and then a directory that has the
+  entries of this one and of the page, which takes the place of the page's.
+  """
+  file.seek(4)
+  (start,) = struct.unpack('<I', file.read(4))
+  entries = _tiff_entries(file, start)
+  start = _even_end(file)
+  file.write(exif.tobytes(offset=start)[14:])  # behind 'Exif\0\0' and a TIFF's header
+  entries |= _tiff_entries(file, start)
+  start = _even_end(file)
+  file.write(struct.pack('<H', len(entries)))
+  file.write(b''.join(entry for _, entry in sorted(entries.items())) + bytes(4))
+  file.seek(4)
+  file.write(struct.pack('<I', start))
+
+
+def _tiff_entries(file: BinaryIO, start: int) -> dict[int, bytes]:
+  file.seek(start)
+  (count,) = struct.unpack('<H', file.read(2))
+  entries = (file.read(12) for _ in range(count))
+  return {struct.unpack('<H', entry[:2])[0]: entry for entry in entries}
+
+
+def _even_end(file: BinaryIO) -> int:
+  """Where a directory can begin: at the end of the file, which is made even."""
+  end = file.seek(0, os.SEEK_END)
+  return end + file.write(bytes(end % 2))
+
+
+class _Format(NamedTuple):
+  """What a format can hold, in pixels a side and in bytes of pixels."""
+
+  name: str
+  write: Callable[[BinaryIO, np.ndarray, Image.Exif, bytes | None], None]
+  max_side: int
+  max_bytes: float
+  alpha: bool
+  deep: bool
+  else_choose: str
+
+
+_ELSE_PNG = 'choose .png'
+# The sides of PNG and JPEG are limited by libpng and libjpeg, below what the formats can say.
+_PNG = _Format('PNG', _write_png, 10**6, np.inf, True, True, 'make it smaller')
+_JPEG = _Format('JPEG', _write_jpeg, 65500, np.inf, False, False, 'choose .png or .tif')
+_WEBP = _Format('WebP', _write_webp, 16383, np.inf, True, False, 'choose .png or .tif')
+_BMP = _Format('BMP', _write_bmp, 2**31 - 1, 2**32 - 2**11, True, False, _ELSE_PNG)
+# Below 4 GiB, to leave room for tags.
+_TIFF = _Format('TIFF', _write_tiff, 2**31 - 1, 2**32 - 2**25, True, True, _ELSE_PNG)
+_FORMATS = {
+  '.png': _PNG,
+  '.jpg': _JPEG,
+  '.jpeg': _JPEG,
+  '.webp': _WEBP,
+  '.bmp': _BMP,
+  '.tif': _TIFF,
+  '.tiff': _TIFF,
+}
+EXTENSIONS = tuple(_FORMATS)

@@ -1,0 +1,77 @@
+"""Headless Chromium for tests of pages, as Debian's `chromium` and `chromium-driver` install it."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ARGUMENTS = (
+  '--headless=new',
+  '--no-sandbox',  # it runs as root in containers
+  '--disable-dev-shm-usage',
+  '--disable-gpu',
+  '--force-color-profile=srgb',
+)
+
+
+@contextlib.contextmanager
+def open_browser():
+  """Gives a selenium driver; skips the test without Chromium, unless the environment forbids it."""
+  programs = [shutil.which('chromium'), shutil.which('chromedriver')]
+  try:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+  except ImportError:
+    programs = [None]
+  if None in programs:
+    reason = 'selenium, chromium or chromedriver is missing'
+    if os.environ.get('GFN_JAX_REQUIRE_BROWSER') == '1':
+      pytest.fail(reason)
+    pytest.skip(reason)
+  options = webdriver.ChromeOptions()
+  options.binary_location = programs[0]
+  for argument in ARGUMENTS:
+    options.add_argument(argument)
+  options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
+  # Selenium shall download no driver and send no statistics.
+  environment = os.environ | {'SE_OFFLINE': 'true', 'SE_AVOID_STATS': 'true'}
+  driver = webdriver.Chrome(options, Service(programs[1], env=environment))
+  try:
+    yield driver
+  finally:
+    driver.quit()
+
+
+def resize(driver, width, height, scheme='light'):
+  """Sets the size of the page, in CSS pixels, and its colour scheme."""
+  size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
+  driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
+  features = [{'name': 'prefers-color-scheme', 'value': scheme}]
+  driver.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': features})
+
+
+def pixels(element):
+  """What an element looks like: `[h, w, 3]` uint8."""
+  return np.asarray(Image.open(io.BytesIO(element.screenshot_as_png)).convert('RGB'))
+
+
+def requests(driver):
+  """The addresses that pages asked for since the last call, those of data: and blob: apart."""
+  messages = [json.loads(entry['message'])['message'] for entry in driver.get_log('performance')]
+  urls = [
+    message['params']['request']['url']
+    for message in messages
+    if message['method'] == 'Network.requestWillBeSent'
+  ]
+  return [url for url in urls if not url.startswith(('data:', 'blob:'))]
+
+
+def console(driver):
+  """What pages wrote to the console since the last call, warnings and errors."""
+  entries = driver.get_log('browser')
+  return [entry['message'] for entry in entries if entry['level'] in ('WARNING', 'SEVERE')]
