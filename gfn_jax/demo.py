@@ -3,7 +3,6 @@
 gfn-demo                        # pip install 'gfn_jax[demo]'
 """
 
-import argparse
 import html
 import os
 import signal
@@ -16,9 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gfn_jax import report
-from gfn_jax.commands.restore import Parser
 from gfn_jax.data import folders, images
-from gfn_jax.errors import UserError, exit_on_user_error
+from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
 from gfn_jax.files import printable
 from gfn_jax.restore import Restorer
 
@@ -34,8 +32,8 @@ PREVIEW_SIDE = 4096
 KEEP_SECONDS = 3600
 """Age at which uploads and results are removed; when the command ends, all are."""
 
-UPLOAD_BYTES_PER_PIXEL = 16
-"""An upload has at most so many bytes: twice those of 16-bit RGBA without compression."""
+MAX_UPLOAD_BYTES = 100_000_000
+"""Of a file, which may be larger than its pixels; what is too large is refused when it is read."""
 
 INTRODUCTION = """
 # Sharper and 4 times larger
@@ -46,12 +44,7 @@ For photos that are blurred by motion, of up to {max_pixels:,} pixels. They stay
 
 def main(argv: Sequence[str] | None = None) -> None:
   """The command `gfn-demo`: serves the page until Ctrl-C."""
-  parser = Parser(
-    'gfn-demo',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = ArgumentParser('gfn-demo', __doc__)
   add = parser.add_argument
   add('--weights', default='gfn', help='a .safetensors file or a name; default: %(default)s')
   add('--port', type=int, default=7860, metavar='N', help='of the page; default: %(default)s')
@@ -96,12 +89,13 @@ def build_page(restorer: Restorer, max_pixels: int) -> 'gradio.Blocks':
         progress=lambda done, total: progress((done, total), desc='Restoring', unit='tiles'),
       )
       progress(1, desc='Writing')
-      target = os.path.join(tempfile.mkdtemp(dir=slider.GRADIO_CACHE), _name_of_result(path))
+      folder = tempfile.mkdtemp(dir=slider.GRADIO_CACHE)
+      target = os.path.join(folder, folders.stem(path) + '_restored.png')
       images.write_photo(target, images.Photo(restored, photo.exif, photo.icc_profile))
     except UserError as error:
       message = str(error).replace(printable(path), printable(os.path.basename(path)))
       raise gr.Error(html.escape(message), duration=None, print_exception=False) from None
-    previews = _write_previews(os.path.dirname(target), photo.pixels, restored)
+    previews = _write_previews(folder, photo.pixels, restored)
     facts = _facts(path, photo.pixels, restored, time.perf_counter() - start)
     return previews, facts, gr.DownloadButton(value=target, interactive=True)
 
@@ -159,7 +153,7 @@ def launch(page: 'gradio.Blocks', port: int, max_pixels: int) -> None:
       run_history=False,
       enable_monitoring=False,
       footer_links=[],
-      max_file_size=UPLOAD_BYTES_PER_PIXEL * max_pixels,
+      max_file_size=max(MAX_UPLOAD_BYTES, 16 * max_pixels),  # twice those of 16-bit RGBA
       theme=gr.themes.Default(
         primary_hue='blue',
         font=('system-ui', 'sans-serif'),
@@ -176,10 +170,6 @@ def _import_gradio() -> ModuleType:
   except ImportError as error:
     raise UserError("the demo needs Gradio: pip install 'gfn_jax[demo]'") from error
   return gradio
-
-
-def _name_of_result(path: str) -> str:
-  return folders.stem(path) + '_restored.png'
 
 
 def _write_previews(folder: str, lr_blur: np.ndarray, restored: np.ndarray) -> tuple[str, str]:

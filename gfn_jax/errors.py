@@ -1,8 +1,10 @@
 """The one exception for mistakes that a user can correct, and how commands print it."""
 
+import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -25,6 +27,28 @@ def exit_on_user_error() -> Iterator[None]:
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     sys.exit(130)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+  """An argument parser for a command without a config; a mistake is a `UserError`, of one line."""
+
+  def __init__(self, name: str, description: str):
+    """Makes the parser of a command, without options yet.
+
+    Args:
+      name: of the command.
+      description: shown by `--help` as it stands.
+    """
+    super().__init__(
+      name,
+      description=description,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False,
+    )
+
+  def error(self, message: str) -> NoReturn:
+    """Raises `UserError`."""
+    raise UserError(f'{message} (--help lists the options)')
 
 
 def run_command(main: Callable[[list[str]], None]) -> None:

@@ -148,7 +148,7 @@ def evaluate_and_report(
   with contextlib.ExitStack() as stack:
     on_result = None
     if page is not None:
-      title = f'{type(restorer.model).__name__} on {test_set.count} images'
+      title = f'{type(restorer.model).__name__}: before and after'
       report = open_report(page, title, weights=os.fspath(weights), protocol=protocol)
       on_result = stack.enter_context(report).add
     rows = evaluate(

@@ -140,7 +140,8 @@ class Report:
       pictures = {self._before: lr_blur, 'Restored': restored}
       if target is not None:
         pictures['Target'] = target
-      self._write_article(anchor, name, pictures, scores)
+      # At once: an image that fails leaves no half of it.
+      self._articles.write(self._article(anchor, name, pictures, scores))
     self._rows.append(_Row(name, w, h, scores, anchor))
 
   def write(self, page: TextIO) -> None:
@@ -162,13 +163,13 @@ class Report:
     shutil.copyfileobj(self._articles, page)
     page.write(bottom)
 
-  def _write_article(
+  def _article(
     self,
     anchor: str,
     name: str,
     arrays: Mapping[str, np.ndarray],
     scores: Mapping[str, float] | None,
-  ) -> None:
+  ) -> str:
     pictures = {label: to_picture(array) for label, array in arrays.items()}
     full_size = pictures['Restored'].size
     shown_size = fit(full_size, MAX_SIDE)
@@ -178,11 +179,10 @@ class Report:
       facts = _size(full_size)
     if shown_size != full_size:
       facts += f', shown as {_size(shown_size)}'
-    write = self._articles.write
-    write(f'<article id="{anchor}">\n<header><h2>{_escape(name)}</h2><p>{facts}</p></header>\n')
+    text = f'<article id="{anchor}">\n<header><h2>{_escape(name)}</h2><p>{facts}</p></header>\n'
     if scores is not None:
-      write(f'<p class="scores">{_scores_in_words(scores, self._before)}</p>\n')
-    write(_stage(shown, name))
+      text += f'<p class="scores">{_scores_in_words(scores, self._before)}</p>\n'
+    text += _stage(shown, name)
     if max(full_size) > COLUMN:
       box = _detail_box(shown[self._before], shown['Restored'], full_size)
       size = box[2] - box[0], box[3] - box[1]
@@ -190,12 +190,11 @@ class Report:
       for label, picture in pictures.items():
         ratio = picture.width / full_size[0]
         detail[label] = resize(picture, size, [ratio * side for side in box])
-      write(_stage(detail, f'detail of {name}'))
-      write(
+      text += _stage(detail, f'detail of {name}') + (
         f'<p class="where">Detail at full size, where {self._before.lower()} and restored differ '
         f'most: {_size(size)} pixels, {box[0]} from the left and {box[1]} from the top</p>\n'
       )
-    write('</article>\n')
+    return text + '</article>\n'
 
   def _facts(self, size: int) -> str:
     count = len(self._rows)

@@ -184,7 +184,7 @@ def restore_and_report(
     UserError: as `restore_files`; or naming an image without a target.
   """
   targets = {job.name: _find_target(target_dir, job.name) for job in jobs} if target_dir else {}
-  title = f'{type(restorer.model).__name__} on {len(jobs)} images'
+  title = f'{type(restorer.model).__name__}: before and after'
   with open_report(page, title, weights=weights, protocol=protocol if targets else None) as report:
 
     def add(job: Job, before: np.ndarray, restored: np.ndarray) -> None:

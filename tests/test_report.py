@@ -275,6 +275,21 @@ def test_an_error_leaves_nothing_behind(tmp_path):
   assert [file.name for file in tmp_path.iterdir()] == ['report.html']
 
 
+def test_an_image_that_fails_leaves_no_part_of_it(tmp_path, monkeypatch):
+  def no_memory(*_):
+    raise MemoryError
+
+  large = flat(GREEN, 40, 1600)
+  with open_report(tmp_path / 'report.html', 'T', weights='w') as page:
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+      patch.setattr(report, '_detail_box', no_memory)
+      page.add('bad', large, large)
+    page.add('good', large, large)
+  text = (tmp_path / 'report.html').read_text('utf-8')
+  assert text.count('<article') == 1
+  assert 'bad' not in text
+
+
 def test_a_folder_is_no_page(tmp_path):
   with pytest.raises(UserError, match='is a folder; pass a file such as report.html'):
     page_of(tmp_path, [])

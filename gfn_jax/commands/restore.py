@@ -6,26 +6,16 @@ gfn-restore photos restored --report report.html
 gfn-restore video.mp4 sharp.mp4                    # pip install 'gfn_jax[video]'
 """
 
-import argparse
 import os
 from collections.abc import Sequence
-from typing import NoReturn
 
 from gfn_jax import metrics
 from gfn_jax.data.images import EXTENSIONS, MAX_PIXELS
-from gfn_jax.errors import UserError, exit_on_user_error
+from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
 from gfn_jax.files import printable
 from gfn_jax.restore import DTYPES, OUTPUTS, OVERLAP, Restorer
 from gfn_jax.restore_files import finish, plan_jobs, restore_and_report, restore_files
 from gfn_jax.video import is_video, restore_video
-
-
-class Parser(argparse.ArgumentParser):
-  """An argument parser whose errors are one line."""
-
-  def error(self, message: str) -> NoReturn:
-    """Raises `UserError`."""
-    raise UserError(f'{message} (--help lists the options)')
 
 
 def tile(text: str) -> int | str | None:
@@ -35,14 +25,9 @@ def tile(text: str) -> int | str | None:
   return int(text)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> ArgumentParser:
   """The command's options."""
-  parser = Parser(
-    'gfn-restore',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = ArgumentParser('gfn-restore', __doc__)
   add = parser.add_argument
   add('source', metavar='IN', help='a photo, a folder or a video')
   add('target', metavar='OUT', help='a file, whose extension is its format, or a folder')
