@@ -14,6 +14,8 @@ from PIL import Image
 
 from tests import small
 
+pytestmark = pytest.mark.end_to_end
+
 TRAIN = (
   'run_train.py',
   '--config=configs/gfn_small.py',

@@ -19,7 +19,7 @@ from PIL import Image
 from gfn_jax import UserError, demo, evaluate
 from tests.browser import open_browser, requests
 
-SECONDS = 20
+SECONDS = 60
 MAX_PIXELS = 40_000
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
-HEAVY = ['tensorflow', 'tensorflow_datasets', 'torch', 'matplotlib']
+HEAVY = ['tensorflow', 'tensorflow_datasets', 'torch', 'matplotlib', 'gradio', 'av', 'skimage']
 
 
 def imported_by(statement):
@@ -43,3 +43,9 @@ def test_training_and_evaluation_can_be_imported_without_tensorflow():
   result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   assert result.returncode == 0, result.stderr
   assert "pip install 'gfn_jax[train]'" in result.stdout
+
+
+def test_the_command_imports_what_it_needs_and_no_more():
+  modules = imported_by('import gfn_jax.commands.restore, gfn_jax.demo')
+  assert 'gfn_jax.video' in modules
+  assert not modules.intersection(HEAVY)

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from gfn_jax import metrics
 from gfn_jax.data.images import EXTENSIONS, MAX_PIXELS
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
-from gfn_jax.files import printable
+from gfn_jax.files import file_sha256, printable
+from gfn_jax.pretrained import weights_path
 from gfn_jax.restore import DTYPES, OUTPUTS, OVERLAP, Restorer
 from gfn_jax.restore_files import finish, plan_jobs, restore_and_report, restore_files
 from gfn_jax.video import is_video, restore_video
@@ -97,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     dtype=args.dtype,
   )
   if video:
-    settings = {key: getattr(args, key) for key in ('weights', 'output', 'ensemble', 'dtype')}
+    settings = {key: getattr(args, key) for key in ('output', 'ensemble', 'dtype')}
+    settings['weights'] = file_sha256(weights_path(args.weights))
     restore_video(restorer, args.source, args.target, settings=settings, overwrite=args.overwrite)
     return
   options = {'overwrite': args.overwrite, 'max_pixels': args.max_pixels}
