@@ -28,9 +28,8 @@ _FORMATS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska'}
 VIDEO_EXTENSIONS = tuple(_FORMATS)
 """Extensions of the videos that can be written."""
 
-# Numbers of ITU-T H.273 and of FFmpeg.
-_LIMITED, _FULL = 1, 2
-_RESERVED, _UNSPECIFIED = (0, 3), 2
+# Numbers of FFmpeg and of ITU-T H.273.
+_LIMITED = 1
 _BT709, _BT601 = 1, 5
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # those that FFmpeg converts, and its names there
 _HDR = {16: 'PQ', 18: 'HLG'}
@@ -54,6 +53,8 @@ def is_video(path: str | os.PathLike) -> bool:
     return True
   if kind.startswith('image/') and kind != 'image/gif':
     return False
+  if not os.path.isfile(path):
+    return False
   try:
     with _open(path) as container, _reading(path):
       if container.format.name.endswith('_pipe'):  # FFmpeg's demuxers of images
@@ -74,12 +75,12 @@ def restore_video(
   segment_frames: int = 24,
   crf: int = 18,
 ) -> None:
-  """Restores a video frame by frame, as H.264. Memory is bounded, whatever its length.
+  """Restores a video frame by frame, as H.264, in memory that does not grow with its length.
 
   Every frame keeps its time stamp (Matroska rounds to milliseconds; what starts late, as broadcasts
   do, starts at 0) and all audio streams are copied as they are. Frames are turned upright. Colours
-  keep their matrix, primaries and transfer function, in 8 bits of limited range. Subtitles,
-  chapters and alpha are left out.
+  keep their matrix, primaries and transfer function, in 8 bits of limited range; chroma has half
+  the resolution, unless a side is odd. Subtitles, chapters and alpha are left out.
 
   The restored frames are kept in the folder `TARGET.segments` until the video is whole. After an
   interruption, the same call goes on behind the last segment that was finished, if the source,
@@ -90,7 +91,8 @@ def restore_video(
       is its attribute `scale`.
     source: any video that FFmpeg reads.
     target: its extension is one of `VIDEO_EXTENSIONS`.
-    settings: what the restored frames depend on, in types of JSON: the weights' SHA-256, options.
+    settings: what the restored frames depend on, in types of JSON: the weights' SHA-256, options of
+      the restorer. They guard against frames of two networks in one video.
     overwrite: whether `target` may exist.
     segment_frames: frames in a segment: what an interruption costs at most, and the distance of key
       frames, to which players jump.
@@ -113,9 +115,17 @@ def restore_video(
     if transfer := _HDR.get(video.stream.color_trc):
       _say(f'{printable(source)} is HDR ({transfer}), which is reduced to 8 bits')
     manifest = {'source': file_sha256(source), 'settings': dict(settings), 'crf': crf}
-    manifest |= {'segment_frames': segment_frames, 'pyav': _av().__version__}
+    manifest |= {'segment_frames': segment_frames, 'scale': restorer.scale}
+    manifest['pyav'] = _av().__version__  # segments of two x264 may not fit together
     segments = _Segments(f'{os.fspath(target)}.segments', manifest)
-    _restore_frames(restorer, video, segments, segment_frames, crf)
+    try:
+      _restore_frames(restorer, video, segments, segment_frames, crf)
+    except BaseException as error:
+      if not segments.paths:
+        segments.remove()
+      elif isinstance(error, KeyboardInterrupt):
+        _say(f'what is finished is in {printable(segments.folder)}; the same command goes on')
+      raise
     with _writing(target), write_aside(target) as temporary:
       _join(video, segments, temporary)
   segments.remove()
@@ -139,7 +149,9 @@ def _restore_frames(
 
     def restored(group: Iterable[Any]) -> Iterator[tuple[int, np.ndarray]]:
       for frame in group:
-        yield frame.pts, restorer(_to_rgb(frame))
+        with _reading(video.path):
+          image = _to_rgb(frame)
+        yield frame.pts, restorer(image)
         bar.update()
 
     frames = video.frames()
@@ -174,6 +186,8 @@ class _Source:
     self.path = path
     self.container = container
     self.stream = _video_stream(container, path)
+    # PyAV asks FFmpeg to make up what is missing, which takes no account of the frames' order.
+    container.flags &= ~_av().container.core.Flags.gen_pts.value
     self.time_base = self.stream.time_base
     self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
     self.count = 0
@@ -197,10 +211,16 @@ class _Source:
     """
     second = 1 / self.time_base
     step = max(1, round(second / self.rate))
+    delay = 0
     last = size = None
     for frame in self._decode():
-      if frame.pts is None:
+      pts = frame.dts if frame.pts is None else frame.pts
+      if pts is None:
         frame.pts = 0 if last is None else last + step
+      else:
+        if last is None and frame.pts is None:  # AVI has times of decoding, which is earlier
+          delay = pts - (self.stream.start_time or 0)
+        frame.pts = pts - delay
       if last is None:
         self.first = frame.pts
         self.look = self._look(frame)
@@ -230,27 +250,25 @@ class _Source:
         try:
           yield from packet.decode()
         except _av().FFmpegError as error:
-          # Broadcasts begin with frames that need earlier ones.
-          if self.count and not self.damage:
-            self.damage = f'{error.strerror} {self._where()}'
+          self._note_damage(error.strerror)
 
   def _look(self, frame: Any) -> dict[str, Any]:
     look = {'colorspace': _matrix(frame), 'color_range': _LIMITED}
-    for name in ('color_primaries', 'color_trc'):
-      value = getattr(frame, name)
-      look[name] = _UNSPECIFIED if value in _RESERVED else value
+    look |= {'color_primaries': frame.color_primaries, 'color_trc': frame.color_trc}
     if aspect := self.stream.sample_aspect_ratio:
       look['sample_aspect_ratio'] = 1 / aspect if _is_transposed(frame) else aspect
     return look
 
   def _check_end(self) -> None:
     """Notes a file that was cut off, if its header says so."""
-    if not self.stream.duration or self.damage:
-      return
-    promised = (self.stream.start_time or 0) + self.stream.duration
+    promised = (self.stream.start_time or 0) + (self.stream.duration or 0)
     if (promised - self.end) * self.time_base > 1:
-      seconds = float(promised * self.time_base)
-      self.damage = f'it ends {self._where()}, but should at {seconds:.1f} s'
+      seconds = float((promised - self.first) * self.time_base)
+      self._note_damage(f'it should last {seconds:.1f} s, but ends')
+
+  def _note_damage(self, what: str) -> None:
+    """Keeps the first."""
+    self.damage = self.damage or f'{what} {self._where()}'
 
   def _where(self) -> str:
     seconds = float((self.end - self.first) * self.time_base)
@@ -276,8 +294,7 @@ class _Segments:
         if self._clear():
           _say(f'{printable(folder)} is of another source or other settings, and made anew')
         write_json(manifest_path, manifest)
-    # A crash of the machine can leave an empty file.
-    while os.path.exists(self._next()) and os.path.getsize(self._next()):
+    while os.path.exists(self._next()):
       self.paths.append(self._next())
 
   def _next(self) -> str:
@@ -289,8 +306,8 @@ class _Segments:
     path = self._next()
     with _writing(path), write_aside(path) as temporary:
       yield temporary
-      with open(temporary, 'rb') as file:
-        os.fsync(file.fileno())
+      with open(temporary, 'r+b') as file:
+        os.fsync(file.fileno())  # a crash of the machine must not leave it empty
     self.paths.append(path)
 
   def _clear(self) -> bool:
@@ -351,7 +368,7 @@ def _matrix(frame: Any) -> int:
 def _to_rgb(frame: Any) -> np.ndarray:
   """A frame as `[h, w, 3]` uint8, upright."""
   matrix = _MATRICES[_matrix(frame)]
-  image = _convert(frame, 'rgb24', src_colorspace=matrix, dst_color_range=_FULL).to_ndarray()
+  image = _convert(frame, 'rgb24', src_colorspace=matrix).to_ndarray()
   a, b, c, d = _display_matrix(frame)
   if _is_transposed(frame):
     image = image.swapaxes(0, 1)
@@ -362,7 +379,7 @@ def _to_rgb(frame: Any) -> np.ndarray:
 def _from_rgb(image: np.ndarray, pix_fmt: str, matrix: int) -> Any:
   """`[h, w, 3]` uint8 as a frame of limited range."""
   frame = _av().VideoFrame.from_ndarray(image)
-  return _convert(frame, pix_fmt, dst_colorspace=_MATRICES[matrix], dst_color_range=_LIMITED)
+  return _convert(frame, pix_fmt, dst_colorspace=_MATRICES[matrix])
 
 
 def _convert(frame: Any, pix_fmt: str, **colours: int) -> Any:
@@ -412,8 +429,6 @@ def _join(video: _Source, segments: _Segments, path: str) -> None:
     stream = output.add_stream_from_template(first.streams.video[0])
     stream.time_base = video.time_base
     stream.framerate = video.rate
-    for name, value in video.look.items():
-      setattr(stream, name, value)
     stream.metadata.update(_metadata(video.stream))
     copies = _copy_audio(source, output)
     start = Fraction(max(0, source.start_time or 0), 10**6)  # in seconds, of all streams
@@ -461,7 +476,7 @@ def _segment_packets(paths: list[str], time_base: Fraction, shift: int) -> Itera
   for path in paths:
     with _open(path) as container, _reading(path):
       for packet in container.demux(video=0):
-        if packet.size and not packet.is_corrupt:
+        if packet.size:
           # NUT has a multiple of the time base.
           packet.pts = packet.dts = round(packet.pts * packet.time_base / time_base) + shift
           packet.time_base = time_base
@@ -554,6 +569,8 @@ def _can_hold_audio(extension: str, video: _Source) -> bool:
       packets = _audio_packets(video.path, source, copies, Fraction(0), trim=False)
       for packet in itertools.islice(packets, 100):
         output.mux(packet)
+  except UserError:  # of the source
+    raise
   except (ValueError, av.FFmpegError):
     return False
   return True
