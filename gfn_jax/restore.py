@@ -348,4 +348,3 @@ def _transform_back(x: Any, turns: int, flip: bool) -> Any:
   if flip:
     x = jnp.flip(x, axis=2)
   return jnp.rot90(x, -turns, axes=(1, 2))
-

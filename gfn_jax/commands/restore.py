@@ -101,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = {key: getattr(args, key) for key in ('output', 'ensemble', 'dtype')}
     settings['weights'] = file_sha256(weights_path(args.weights))
     restore_video(restorer, args.source, args.target, settings=settings, overwrite=args.overwrite)
+    print('1 restored')
     return
   options = {'overwrite': args.overwrite, 'max_pixels': args.max_pixels}
   if args.report:

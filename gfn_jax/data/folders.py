@@ -1,57 +1,52 @@
-"""Images in folders, read with Pillow."""
+"""Images in folders, for training and evaluation: RGB of 8 bits."""
 
-import contextlib
-import io
 import os
-from collections.abc import Iterator
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
 
+from gfn_jax.data import images
+from gfn_jax.data.images import EXTENSIONS, Photo
 from gfn_jax.errors import UserError
-from gfn_jax.files import write_file
-
-EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
+from gfn_jax.files import printable
 
 
 def list_images(path: str | os.PathLike, recursive: bool = False) -> list[str]:
   """Paths of the images in a folder, sorted by name; of a file, the file itself.
+
+  Hidden files and folders, whose names begin with a dot, are left out, as are devices. A link to a
+  file that does not exist is listed: reading it says so.
 
   Args:
     path: of a folder or a file.
     recursive: with the images in all folders below it.
 
   Raises:
-    UserError: if there is no such folder or file, or the folder holds no image.
+    UserError: if there is no such folder or file, the folder holds no image, or one below it cannot
+      be read.
   """
-  if os.path.isfile(path):
-    return [os.fspath(path)]
   if not os.path.isdir(path):
-    raise UserError(f'no such file or folder: {os.fspath(path)}')
-  tree = os.walk(path) if recursive else [(path, [], os.listdir(path))]
-  images = [
-    os.path.join(folder, name)
-    for folder, _, names in tree
-    for name in names
-    if name.lower().endswith(EXTENSIONS)
-  ]
-  if not images:
-    raise UserError(f'no image in {os.fspath(path)}; known are {", ".join(EXTENSIONS)}')
-  return sorted(images)
+    if os.path.lexists(path):
+      return [os.fspath(path)]
+    raise UserError(f'no such file or folder: {printable(path)}')
+  tree = os.walk(path, onerror=_refuse) if recursive else [(path, [], os.listdir(path))]
+  found = []
+  for folder, folders, names in tree:
+    folders[:] = [name for name in folders if not name.startswith('.')]  # not walked through
+    names = [n for n in names if n.lower().endswith(EXTENSIONS) and not n.startswith('.')]
+    paths = [os.path.join(folder, name) for name in names]
+    found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]
+  if not found:
+    raise UserError(f'no image in {printable(path)}; known are {", ".join(EXTENSIONS)}')
+  return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+  raise UserError(f'{printable(error.filename)}: {error.strerror}') from error
 
 
 def stem(path: str) -> str:
   """The file's name without folder and extension."""
   return os.path.splitext(os.path.basename(path))[0]
-
-
-@contextlib.contextmanager
-def _open(path: str | os.PathLike) -> Iterator[Image.Image]:
-  try:
-    with Image.open(path) as image:
-      yield image
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-    raise UserError(f'{os.fspath(path)} cannot be read: {error}') from error
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
@@ -60,39 +55,34 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
   Raises:
     UserError: if it cannot be read.
   """
-  with _open(path) as image:
-    width, height = image.size
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-  return (height, width) if turned else (width, height)
+  return images.size_of(path, max_pixels=None)
 
 
 def read_rgb(path: str | os.PathLike) -> np.ndarray:
   """Reads an image as `[H, W, 3]` uint8, turned as its EXIF orientation says.
 
-  Raises:
-    UserError: if it cannot be read, or is not 8-bit grey or RGB.
-  """
-  with _open(path) as image:
-    image.load()
-  return to_rgb(image, os.fspath(path))
-
-
-def to_rgb(image: Image.Image, name: str = 'the image') -> np.ndarray:
-  """A PIL image as `[H, W, 3]` uint8, turned as its EXIF orientation says.
+  Grey, palettes and CMYK become RGB, and 16 bits become 8, rounded.
 
   Raises:
-    UserError: if it is not 8-bit grey or RGB; `name` says which.
+    UserError: if `images.read_photo` refuses it, or a part of it is transparent.
   """
-  if image.mode not in ('RGB', 'L'):
-    raise UserError(f'{name} is {image.mode}; convert it to 8-bit RGB first')
-  return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
+  pixels = images.read_photo(path, max_pixels=None).pixels
+  if pixels.dtype == np.uint16:
+    pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+  if pixels.shape[-1] in (2, 4):
+    if (pixels[..., -1] < 255).any():
+      raise UserError(f'{printable(path)} has transparency; put it on a background first')
+    pixels = pixels[..., :-1]
+  return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
-  """Writes `[H, W, 3]` uint8 as a PNG: aside first, then renamed."""
-  buffer = io.BytesIO()
-  Image.fromarray(image).save(buffer, format='PNG')
-  write_file(path, buffer.getvalue())
+  """Writes `[H, W, 3]` uint8 as a PNG: aside first, then renamed.
+
+  Raises:
+    OSError: as `images.write_photo`.
+  """
+  images.write_photo(path, Photo(image))
 
 
 def pair_images(
@@ -111,7 +101,8 @@ def pair_images(
   alone = [path for name, path in inputs.items() if name not in targets]
   alone += [path for name, path in targets.items() if name not in inputs]
   if alone:
-    raise UserError(f'files without a partner of the same name: {", ".join(sorted(alone))}')
+    names = ', '.join(printable(path) for path in sorted(alone))
+    raise UserError(f'files without a partner of the same name: {names}')
   return [(name, inputs[name], targets[name]) for name in sorted(inputs)]
 
 
@@ -134,7 +125,7 @@ def sharp_and_blurred(path: str | os.PathLike, blur_name: str) -> list[tuple[str
       pairs += pair_images(os.path.join(folder, 'sharp'), os.path.join(folder, blur_name))
   if not pairs:
     raise UserError(
-      f'no folders named sharp and {blur_name} beside each other in {os.fspath(path)}'
+      f'no folders named sharp and {blur_name} beside each other in {printable(path)}'
     )
   return pairs
 
@@ -143,6 +134,7 @@ def _by_stem(folder: str | os.PathLike) -> dict[str, str]:
   paths = {}
   for path in list_images(folder):
     if stem(path) in paths:
-      raise UserError(f'two images of one name: {paths[stem(path)]} and {path}')
+      first, second = printable(paths[stem(path)]), printable(path)
+      raise UserError(f'two images of one name: {first} and {second}')
     paths[stem(path)] = path
   return paths

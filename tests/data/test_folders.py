@@ -1,3 +1,4 @@
+import errno
 import os
 import zlib
 
@@ -7,6 +8,7 @@ from PIL import ExifTags, Image
 from skimage import data
 
 from gfn_jax.data import folders
+from gfn_jax.data.images import Photo, write_photo
 from gfn_jax.errors import UserError
 
 
@@ -28,6 +30,19 @@ def test_images_are_listed_by_name_whatever_their_extension(tmp_path):
   assert folders.list_images(str(tmp_path)) == folders.list_images(tmp_path)
 
 
+def test_only_files_that_are_not_hidden_are_listed(tmp_path):
+  touch(tmp_path, 'a.png', '.a.tmp.png', '._a.jpg')
+  touch(tmp_path / 'folder.png', 'b.png')
+  touch(tmp_path / '.trash', 'c.png')
+  (tmp_path / 'broken.png').symlink_to(tmp_path / 'none')
+  os.mkfifo(tmp_path / 'fifo.png')
+  (tmp_path / 'link.png').symlink_to(tmp_path / 'a.png')
+  names = [os.path.relpath(path, tmp_path) for path in folders.list_images(tmp_path)]
+  assert names == ['a.png', 'broken.png', 'link.png']
+  names = [os.path.relpath(path, tmp_path) for path in folders.list_images(tmp_path, True)]
+  assert names == ['a.png', 'broken.png', 'folder.png/b.png', 'link.png']
+
+
 def test_images_below_a_folder_are_listed_too(tmp_path):
   touch(tmp_path, 'b.png')
   touch(tmp_path / 'a', 'z.jpg', 'notes.txt')
@@ -37,24 +52,36 @@ def test_images_below_a_folder_are_listed_too(tmp_path):
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_the_size_in_the_header_is_that_of_the_image(tmp_path, orientation):
+@pytest.mark.parametrize('extension', ['jpg', 'png', 'webp', 'tif'])
+def test_the_size_in_the_header_is_that_of_the_image(tmp_path, orientation, extension):
+  path = tmp_path / f'a.{extension}'
   exif = Image.Exif()
   exif[ExifTags.Base.Orientation] = orientation
-  Image.fromarray(photograph()).save(tmp_path / 'a.jpg', exif=exif)
-  height, width, _ = folders.read_rgb(tmp_path / 'a.jpg').shape
-  assert folders.image_size(tmp_path / 'a.jpg') == (width, height)
+  Image.fromarray(photograph()).save(path, exif=exif)
+  height, width, _ = folders.read_rgb(path).shape
+  assert folders.image_size(path) == (width, height)
   assert (height == 30) == (orientation >= 5)
 
 
 def test_the_size_of_no_image(tmp_path):
   (tmp_path / 'a.png').write_bytes(b'text')
-  with pytest.raises(UserError, match='a.png cannot be read'):
+  with pytest.raises(UserError, match='a.png cannot be read: it is text'):
     folders.image_size(tmp_path / 'a.png')
+
+
+def test_the_size_is_read_without_decoding(tmp_path, monkeypatch):
+  for name in ('a.png', 'a.jpg', 'a.tif'):
+    Image.fromarray(photograph()).save(tmp_path / name)
+  monkeypatch.setattr(Image.Image, 'load', None)
+  for name in ('a.png', 'a.jpg', 'a.tif'):
+    assert folders.image_size(tmp_path / name) == (30, 20)
 
 
 def test_a_file_stands_for_itself(tmp_path):
   touch(tmp_path, 'photo')
-  assert folders.list_images(tmp_path / 'photo') == [str(tmp_path / 'photo')]
+  os.mkfifo(tmp_path / 'fifo')
+  for name in ('photo', 'fifo'):  # reading it says what is wrong
+    assert folders.list_images(tmp_path / name) == [str(tmp_path / name)]
 
 
 def test_nothing_to_list(tmp_path):
@@ -121,15 +148,37 @@ def test_jpeg_is_read(tmp_path):
   assert np.abs(read.astype(int) - photograph()).mean() < 3
 
 
-@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'P', '1', 'I;16'])
-def test_other_modes_are_refused(tmp_path, mode):
-  if mode == 'I;16':
-    image = Image.fromarray(photograph()[..., 0].astype(np.uint16) * 257)
+@pytest.mark.parametrize('mode', ['1', 'P', 'CMYK', 'RGBA', 'LA'])
+def test_other_modes_become_rgb(tmp_path, mode):
+  image = Image.fromarray(photograph()).convert(mode)
+  image.save(tmp_path / 'x.tif')
+  expected = np.asarray(image.convert('RGB'))
+  np.testing.assert_array_equal(folders.read_rgb(tmp_path / 'x.tif'), expected, strict=True)
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'P'])
+def test_transparency_is_refused_by_name(tmp_path, mode):
+  image = Image.fromarray(photograph()).convert(mode)
+  if mode == 'P':
+    image.info['transparency'] = image.getpixel((3, 4))
   else:
-    image = Image.fromarray(photograph()).convert(mode)
+    image.putpixel((3, 4), (*image.getpixel((3, 4))[:-1], 254))
   image.save(tmp_path / 'x.png')
-  with pytest.raises(UserError, match=f'x.png is {mode}; convert it to 8-bit RGB first'):
+  with pytest.raises(
+    UserError, match=f'^{tmp_path}/x.png has transparency; put it on a background'
+  ):
     folders.read_rgb(tmp_path / 'x.png')
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('extension', ['png', 'tif'])
+def test_16_bits_become_8(tmp_path, channels, extension):
+  values = np.arange(2**16, dtype=np.uint16).reshape(256, 256, 1).repeat(channels, -1)
+  write_photo(tmp_path / f'x.{extension}', Photo(values))
+  expected = np.round(values / 257).astype(np.uint8)
+  expected = np.broadcast_to(expected, (256, 256, 3))
+  read = folders.read_rgb(tmp_path / f'x.{extension}')
+  np.testing.assert_array_equal(read, expected, strict=True)
 
 
 @pytest.mark.parametrize('extension', ['png', 'jpg', 'bmp', 'webp', 'tif'])
@@ -145,7 +194,8 @@ def test_truncated_files(tmp_path, extension):
 
 def test_files_that_are_no_images(tmp_path):
   (tmp_path / 'x.png').write_text('hello')
-  for path in (tmp_path / 'x.png', tmp_path / 'none.png', tmp_path):
+  os.mkfifo(tmp_path / 'fifo.png')
+  for path in [*(tmp_path / name for name in ('x.png', 'none.png', 'fifo.png')), tmp_path]:
     with pytest.raises(UserError, match=f'{path} cannot be read: .+'):
       folders.read_rgb(path)
 
@@ -154,7 +204,7 @@ def test_a_png_whose_header_is_too_short(tmp_path):
   chunk = b'IHDR' + bytes(5)
   header = b'\x89PNG\r\n\x1a\n' + (5).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4)
   (tmp_path / 'x.png').write_bytes(header)
-  with pytest.raises(UserError, match='x.png cannot be read: Truncated IHDR chunk'):
+  with pytest.raises(UserError, match='x.png cannot be read: .*Truncated IHDR chunk'):
     folders.read_rgb(tmp_path / 'x.png')
 
 
@@ -195,3 +245,19 @@ def test_pairs_in_the_layout_of_gopro(tmp_path):
   touch(tmp_path / 'train' / 's1' / 'blur', '3.png')
   with pytest.raises(UserError, match='without a partner .*s1/blur/3.png'):
     folders.sharp_and_blurred(tmp_path, 'blur')
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+  (tmp_path / 'closed').mkdir()
+  Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / 'a.png')
+  scandir = os.scandir
+
+  def refuse(path):
+    if os.path.basename(path) == 'closed':
+      raise PermissionError(errno.EACCES, 'Permission denied', path)
+    return scandir(path)
+
+  monkeypatch.setattr(os, 'scandir', refuse)
+  assert len(folders.list_images(tmp_path)) == 1
+  with pytest.raises(UserError, match='closed: Permission denied'):
+    folders.list_images(tmp_path, recursive=True)

@@ -1,0 +1,155 @@
+"""The EXIF of photos: what is kept of it when another file is made of one."""
+
+import contextlib
+import os
+import struct
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import tifffile
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+_MAKER_NOTE = 37500
+_STRIPS, _TILES = 273, 324
+# Width and height. In the tags of a TIFF's page, the first are those of its pixels.
+_SIZES = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength)
+_DETAILED_SIZES = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+_RESOLUTION = (
+  ExifTags.Base.XResolution,
+  ExifTags.Base.YResolution,
+  ExifTags.Base.ResolutionUnit,
+)
+_POINTERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+# What is no EXIF in a TIFF's tags: how its pixels are stored, and metadata of other kinds.
+_STORAGE = (
+  [254, 255, 273, 284, 301, 317, 529, 530, 532, 700, 33723, 34377, 34675, 37724]
+  + [*range(258, 267), *range(277, 282), *range(288, 294), *range(320, 352), *range(512, 522)]
+)  # fmt: skip
+_NOT_KEPT = frozenset([ExifTags.Base.Orientation, *_POINTERS, *_STORAGE])
+
+
+def of_image(image: Image.Image) -> Image.Exif:
+  """An image's EXIF, empty if it is damaged; of a TIFF, the tags of its page."""
+  with contextlib.suppress(Exception):
+    return Image.Image.getexif(image)  # not PngImageFile's: it decodes the image
+  return Image.Exif()
+
+
+def of_tiff(page: tifffile.TiffPage) -> Image.Exif:
+  """The tags of a TIFF's page, empty if they are damaged."""
+  exif = Image.Exif()
+  exif.endian, exif.bigtiff = page.parent.byteorder, page.parent.is_bigtiff
+  with contextlib.suppress(Exception):
+    exif.load_from_fp(page.parent.filehandle, page.offset)
+    return exif
+  return Image.Exif()
+
+
+def in_png(file: BinaryIO) -> bytes | None:
+  """The EXIF of a PNG. It may stand behind the pixels: Pillow decodes these to find it."""
+  file.seek(8)
+  while len(head := file.read(8)) == 8:
+    length, kind = struct.unpack('>I4s', head)
+    if kind == b'eXIf':
+      return file.read(length)
+    file.seek(length + 4, os.SEEK_CUR)
+  return None
+
+
+def orientation(exif: Image.Exif) -> int:
+  """From 1, upright, to 8, as in the EXIF; 1 if it says nothing."""
+  with contextlib.suppress(Exception):
+    return int(exif.get(ExifTags.Base.Orientation, 1))
+  return 1
+
+
+def kept(exif: Image.Exif, size: tuple[int, int] | None = None) -> Image.Exif:
+  """A copy without orientation and thumbnail, what is said of a TIFF's pixels, and damaged tags.
+
+  Args:
+    exif: as read.
+    size: width and height to put into the tags that have them.
+  """
+  copy = Image.Exif()
+  copy.endian = '<'
+  dropped = _NOT_KEPT.union(_SIZES) if _STRIPS in exif or _TILES in exif else _NOT_KEPT
+  copy.update({tag: x for tag, x in _writable(exif).items() if tag not in dropped})
+  if copy.get(ExifTags.Base.ResolutionUnit) == 1:  # none: the numbers say nothing
+    for tag in _RESOLUTION:
+      copy.pop(tag, None)
+  for pointer in _POINTERS:
+    with contextlib.suppress(Exception):
+      tags = dict(exif.get_ifd(pointer))
+      if ExifTags.IFD.Interop in tags:
+        tags[ExifTags.IFD.Interop] = exif.get_ifd(ExifTags.IFD.Interop)
+      if tags := _writable(tags, pointer):
+        copy[pointer] = tags
+  if size:
+    details = copy.get(ExifTags.IFD.Exif, {})
+    for tags, names in ((copy, _SIZES), (details, _DETAILED_SIZES)):
+      tags.update({name: x for name, x in zip(names, size, strict=True) if name in tags})
+  return copy
+
+
+def _writable(tags: Mapping[int, Any], group: int | None = None) -> dict[int, Any]:
+  """The tags that Pillow can write: cameras write some that are not as the standard says."""
+  writable = {}
+  for tag in tags:
+    with contextlib.suppress(Exception):
+      value = tags[tag]
+      if isinstance(value, str) and not value.isascii():
+        value = value.encode('latin-1')  # the bytes as read; as text, they would become '?'
+      directory = ImageFileDirectory_v2(group=group)
+      directory[tag] = value
+      directory.tobytes()
+      writable[tag] = value
+  return writable
+
+
+def to_bytes(exif: Image.Exif, limit: float = float('inf')) -> bytes:
+  """As of `PIL.Image.Exif.tobytes()`, but b'' if it is empty.
+
+  Args:
+    exif: of `kept`.
+    limit: if it is longer, it goes without the maker's notes, and if it still is, b''.
+  """
+  content = exif.tobytes() if len(exif) else b''
+  if len(content) > limit:
+    exif.get(ExifTags.IFD.Exif, {}).pop(_MAKER_NOTE, None)
+    content = exif.tobytes()
+  return content if len(content) <= limit else b''
+
+
+def add_to_tiff(file: BinaryIO, exif: Image.Exif) -> None:
+  """Gives EXIF tags to a TIFF of one page, little-endian and smaller than 4 GiB.
+
+  The EXIF goes to the end of the file as a directory of its own, and then a directory that has the
+  entries of this one and of the page, which takes the place of the page's.
+  """
+  file.seek(4)
+  (start,) = struct.unpack('<I', file.read(4))
+  page = _entries(file, start)
+  if ExifTags.Base.XResolution in exif:
+    page = {tag: entry for tag, entry in page.items() if tag not in _RESOLUTION}
+  start = _even_end(file)
+  file.write(exif.tobytes(offset=start)[14:])  # behind 'Exif\0\0' and a TIFF's header
+  entries = page | _entries(file, start) | {tag: page[tag] for tag in _SIZES}
+  start = _even_end(file)
+  file.write(struct.pack('<H', len(entries)))
+  file.write(b''.join(entry for _, entry in sorted(entries.items())) + bytes(4))
+  file.seek(4)
+  file.write(struct.pack('<I', start))
+
+
+def _entries(file: BinaryIO, start: int) -> dict[int, bytes]:
+  file.seek(start)
+  (count,) = struct.unpack('<H', file.read(2))
+  entries = (file.read(12) for _ in range(count))
+  return {struct.unpack('<H', entry[:2])[0]: entry for entry in entries}
+
+
+def _even_end(file: BinaryIO) -> int:
+  """Where a directory can begin: at the end of the file, which is made even."""
+  end = file.seek(0, os.SEEK_END)
+  return end + file.write(bytes(end % 2))
