@@ -3,8 +3,8 @@
     python -m benchmarks.restore --output=benchmarks/results/restore_cpu.json
 
 Times one image whole, in tiles of several sizes, in batches of tiles, and with the self-ensemble.
-Then a process of its own restores a large image from a PNG to a PNG, as `gfn-restore` does, and says
-its peak memory.
+Then a process of its own restores a large image from a PNG to a PNG, as `gfn-restore` does, and
+says its peak memory.
 """
 
 import json

@@ -56,7 +56,7 @@ def _read_stat(folder: str, key: str) -> int:
 
 
 def peak_bytes(function: Callable[..., Any], *args: Any) -> int:
-  """An estimate of the memory that `function(*args)` takes beside its arguments, without running it.
+  """Estimates what memory `function(*args)` takes beside its arguments, without running it.
 
   Twice the largest sum of one operation's inputs and outputs: compilers fuse some operations, and
   keep some arrays for later.

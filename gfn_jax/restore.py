@@ -21,8 +21,8 @@ from gfn_jax.models.gfn import SCALE
 from gfn_jax.pretrained import load_pretrained
 
 OVERLAP = 64
-"""Pixels that tiles share. At a cut, 32 pixels of context are left; with 24 the released weights give
-what they give for the whole image, to 1 of 255, and with 16 they do not (GOPRO and other photos)."""
+"""Pixels that tiles share. At a cut, 32 pixels of context are left; with 24 the released weights
+give what they give for the whole image, to 1 of 255, and with 16 they do not (GOPRO and others)."""
 
 MAX_TILE = 512
 """Side of the largest automatic tile: larger ones are hardly faster."""
