@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gfn_jax import report
-from gfn_jax.data import folders, images
+from gfn_jax.data import folders, image_writers, images
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
 from gfn_jax.files import printable
 from gfn_jax.restore import Restorer
@@ -91,7 +91,7 @@ def build_page(restorer: Restorer, max_pixels: int) -> 'gradio.Blocks':
       progress(1, desc='Writing')
       folder = tempfile.mkdtemp(dir=slider.GRADIO_CACHE)
       target = os.path.join(folder, folders.stem(path) + '_restored.png')
-      images.write_photo(target, images.Photo(restored, photo.exif, photo.icc_profile))
+      image_writers.write_photo(target, images.Photo(restored, photo.exif, photo.icc_profile))
     except UserError as error:
       message = str(error).replace(printable(path), printable(os.path.basename(path)))
       raise gr.Error(html.escape(message), duration=None, print_exception=False) from None
@@ -104,7 +104,7 @@ def build_page(restorer: Restorer, max_pixels: int) -> 'gradio.Blocks':
   ) as page:
     gr.Markdown(INTRODUCTION.format(max_pixels=max_pixels))
     # A File, because an Image would have Gradio decode it before its size is checked.
-    upload = gr.File(label='Photo', file_types=list(images.EXTENSIONS), height=140)
+    upload = gr.File(label='Photo', file_types=list(image_writers.EXTENSIONS), height=140)
     slider = gr.ImageSlider(
       label='Left: bicubic, right: restored',
       interactive=False,

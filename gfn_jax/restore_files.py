@@ -12,14 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from gfn_jax.data import folders
-from gfn_jax.data.images import (
-  EXTENSIONS,
-  MAX_PIXELS,
-  Photo,
-  check_target,
-  read_photo,
-  write_photo,
-)
+from gfn_jax.data.image_writers import EXTENSIONS, check_target, write_photo
+from gfn_jax.data.images import MAX_PIXELS, Photo, read_photo
 from gfn_jax.errors import UserError
 from gfn_jax.evaluate import score
 from gfn_jax.files import printable

@@ -10,7 +10,8 @@ import os
 from collections.abc import Sequence
 
 from gfn_jax import metrics
-from gfn_jax.data.images import EXTENSIONS, MAX_PIXELS
+from gfn_jax.data.image_writers import EXTENSIONS
+from gfn_jax.data.images import MAX_PIXELS
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
 from gfn_jax.files import file_sha256, printable
 from gfn_jax.pretrained import weights_path

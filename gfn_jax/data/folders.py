@@ -5,7 +5,8 @@ import os
 import numpy as np
 
 from gfn_jax.data import images
-from gfn_jax.data.images import EXTENSIONS, Photo
+from gfn_jax.data.image_writers import EXTENSIONS, write_photo
+from gfn_jax.data.images import Photo
 from gfn_jax.errors import UserError
 from gfn_jax.files import printable
 
@@ -80,9 +81,9 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
   """Writes `[H, W, 3]` uint8 as a PNG: aside first, then renamed.
 
   Raises:
-    OSError: as `images.write_photo`.
+    OSError: as `write_photo`.
   """
-  images.write_photo(path, Photo(image))
+  write_photo(path, Photo(image))
 
 
 def pair_images(

@@ -8,7 +8,8 @@ from PIL import ExifTags, Image
 from skimage import data
 
 from gfn_jax.data import folders
-from gfn_jax.data.images import Photo, write_photo
+from gfn_jax.data.image_writers import write_photo
+from gfn_jax.data.images import Photo
 from gfn_jax.errors import UserError
 
 
