@@ -53,7 +53,7 @@ def from_float(image: jax.Array, dtype: Any) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _predict(model: nn.Module, output: str, params: Any, x: jax.Array, inside: jax.Array | None):
+def _forward(model: nn.Module, output: str, params: Any, x: jax.Array, inside: jax.Array | None):
   """Images `[B, h, w, 3]`, of which only `inside` `[1, h, w, 1]` counts, to float32."""
   x = to_float(x)
   if inside is None:
@@ -263,13 +263,13 @@ class Restorer:
 
   def _predict(self, x: np.ndarray, inside: np.ndarray | None) -> jax.Array:
     """float32 `[B, s * h, s * w, 3]` of images `[B, h, w, 3]`: one pass, or eight averaged."""
-    predict = functools.partial(_predict, self.model, self.output, self.params)
+    forward = functools.partial(_forward, self.model, self.output, self.params)
     total = 0.0
     for turns, flip in SYMMETRIES if self.ensemble else SYMMETRIES[:1]:
       turned = _transform(x, turns, flip)
       mask = None if inside is None else _transform(inside, turns, flip)
       _say_compiling(self.model, *turned.shape[1:3], len(x), self.output, mask is None, x.dtype)
-      y = predict(jax.device_put(turned, self.device), mask)
+      y = forward(jax.device_put(turned, self.device), mask)
       total += _transform_back(y, turns, flip)
     return total / len(SYMMETRIES) if self.ensemble else total
 
@@ -277,27 +277,28 @@ class Restorer:
     """What the network would return for one image of a size, as `ShapeDtypeStruct` or None."""
     x = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
     return jax.eval_shape(
-      functools.partial(_predict, self.model, self.output), self.params, x, None
+      functools.partial(_forward, self.model, self.output), self.params, x, None
     )
 
   def _largest_tile(self) -> int:
     """The largest tile for which the memory should suffice."""
     x = jax.ShapeDtypeStruct((self.batch_size, 64, 64, 3), jnp.float32)
-    predict = functools.partial(_predict, self.model, self.output)
-    per_pixel = memory.peak_bytes(predict, self.params, x, None) / 64**2
+    forward = functools.partial(_forward, self.model, self.output)
+    per_pixel = memory.peak_bytes(forward, self.params, x, None) / 64**2
     budget = memory.available_bytes(self.device) / 2
     side = int((budget / per_pixel) ** 0.5) // tiling.STEP * tiling.STEP
     smallest = (self.overlap // tiling.STEP + 1) * tiling.STEP
     return max(smallest, min(side, MAX_TILE))
 
 
-def check_image(image: np.ndarray) -> np.ndarray:
-  """An array as the restorer takes it; floats become float32.
+def check_image(image: Any) -> np.ndarray:
+  """An image as the restorer takes it: an array; floats become float32.
 
   Raises:
     ValueError: for another shape, or floats that are not finite or far from [0, 1].
     TypeError: for another type.
   """
+  image = np.asarray(image)
   if image.ndim not in (2, 3) or 0 in image.shape or (image.ndim == 3 and image.shape[-1] > 4):
     raise ValueError(f'an image is [h, w] or [h, w, C] with C from 1 to 4, not {image.shape}')
   if image.dtype in (np.uint8, np.uint16):
@@ -325,10 +326,13 @@ def resize_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
 
 def _mean(image: np.ndarray) -> np.ndarray:
   """The mean of three channels as one, `[h, w, 1]`, rounded half up."""
-  if image.dtype == np.float32:
-    return image.mean(axis=-1, keepdims=True)
-  total = image.sum(axis=-1, keepdims=True, dtype=np.uint32)
-  return ((2 * total + 3) // 6).astype(image.dtype)
+  mean = np.empty((*image.shape[:2], 1), image.dtype)
+  for row, out in zip(image, mean, strict=True):  # so that the sums take little memory
+    if image.dtype == np.float32:
+      out[...] = row.mean(axis=-1, keepdims=True)
+    else:
+      out[...] = (2 * row.sum(axis=-1, keepdims=True, dtype=np.uint32) + 3) // 6
+  return mean
 
 
 def _fill_batch(x: np.ndarray, batch_size: int) -> np.ndarray:
@@ -337,14 +341,12 @@ def _fill_batch(x: np.ndarray, batch_size: int) -> np.ndarray:
   return np.concatenate([x, np.repeat(x[-1:], size - len(x), axis=0)])
 
 
-def _transform(x: Any, turns: int, flip: bool) -> Any:
+def _transform(x: np.ndarray, turns: int, flip: bool) -> np.ndarray:
   """Turns `[B, h, w, C]` by quarters, then flips it."""
-  xnp = jnp if isinstance(x, jax.Array) else np
-  x = xnp.rot90(x, turns, axes=(1, 2))
-  return xnp.flip(x, axis=2) if flip else x
+  x = np.rot90(x, turns, axes=(1, 2))
+  return np.flip(x, axis=2) if flip else x
 
 
-def _transform_back(x: Any, turns: int, flip: bool) -> Any:
-  if flip:
-    x = jnp.flip(x, axis=2)
+def _transform_back(x: jax.Array, turns: int, flip: bool) -> jax.Array:
+  x = jnp.flip(x, axis=2) if flip else x
   return jnp.rot90(x, -turns, axes=(1, 2))

@@ -232,6 +232,7 @@ def test_automatic_tiles_fit_into_memory(network, photo, monkeypatch):
     (np.zeros(4, np.uint8), ValueError, r'\[h, w\] or \[h, w, C\] with C from 1 to 4, not \(4,\)'),
     (np.zeros((0, 4, 3), np.uint8), ValueError, r'not \(0, 4, 3\)'),
     (np.zeros((4, 4, 3), np.int32), TypeError, 'not int32'),
+    ([[0, 1], [2, 3]], TypeError, 'not int64'),
     (np.full((4, 4, 3), np.nan), ValueError, 'not from nan to nan'),
     (np.full((4, 4, 3), 255.0), ValueError, 'not from 255.0 to 255.0'),
     (Image.new('F', (4, 4)), UserError, 'the image cannot be read: it holds floating'),
