@@ -22,7 +22,6 @@ from gfn_jax.evaluate import bicubic
 from gfn_jax.files import file_sha256, write_json
 from gfn_jax.imresize import imresize
 from gfn_jax.pretrained import param_count, weights_path
-from gfn_jax.restore import to_float, to_uint8
 
 PAIRS = flags.DEFINE_string(
   'pairs', None, 'Folder with, at any depth, sharp/ and BLUR_NAME/ side by side.', required=True
@@ -62,13 +61,8 @@ def make_methods() -> tuple[dict[str, Method], dict[str, int]]:
     parameters['sr_branch'] = param_count(methods['sr_branch'].params)
   restorer = Restorer.from_pretrained(WEIGHTS.value)
   name = type(restorer.model).__name__.lower()
-
-  @jax.jit
-  def deblur(lr_blur: jax.Array) -> jax.Array:
-    output = restorer.model.apply({'params': restorer.params}, to_float(lr_blur)[None])
-    return to_uint8(output.lr[0])
-
-  methods['deblurred, bicubic'] = lambda lr_blur: bicubic(np.asarray(deblur(lr_blur)))
+  deblur = Restorer(restorer.model, restorer.params, output='lr')
+  methods['deblurred, bicubic'] = lambda lr_blur: bicubic(deblur(lr_blur))
   parameters['deblurred, bicubic'] = param_count(restorer.params['deblur'])
   methods[name], parameters[name] = restorer, param_count(restorer.params)
   return methods, parameters
