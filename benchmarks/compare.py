@@ -6,21 +6,19 @@ The blurred photos are reduced to 1/4 as in LR-GOPRO. Rows: bicubic, super-resol
 of the model sr_branch, if given), the network's deblurred image enlarged bicubically, the network.
 """
 
-import os
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from benchmarks.gopro_pairs import load_pairs
 from gfn_jax import Restorer, metrics
-from gfn_jax.data import folders
 from gfn_jax.errors import run_command
 from gfn_jax.evaluate import bicubic
 from gfn_jax.files import file_sha256, write_json
-from gfn_jax.imresize import imresize
 from gfn_jax.pretrained import param_count, weights_path
 
 PAIRS = flags.DEFINE_string(
@@ -39,11 +37,11 @@ def main(_):
   """Evaluates, prints a table a scene and one of all, and writes them."""
   methods, parameters = make_methods()
   rows = []
-  pairs = folders.sharp_and_blurred(PAIRS.value, BLUR_NAME.value)
-  for scene, name, lr_blur, hr in tqdm(load(pairs), total=len(pairs), unit='pair'):
+  count, pairs = load_pairs(PAIRS.value, BLUR_NAME.value)
+  for pair in tqdm(pairs, total=count, unit='pair'):
     for method, restore in methods.items():
-      scores = metrics.evaluate_pair(restore(lr_blur), hr, PROTOCOL.value)
-      rows.append({'scene': scene, 'name': name, 'method': method, **scores})
+      scores = metrics.evaluate_pair(restore(pair['lr_blur']), pair['hr'], PROTOCOL.value)
+      rows.append({'scene': pair['scene'], 'name': pair['name'], 'method': method, **scores})
   scenes = sorted({row['scene'] for row in rows})
   tables = {scene: table(rows, [scene]) for scene in scenes}
   tables['all'] = table(rows, scenes)
@@ -66,13 +64,6 @@ def make_methods() -> tuple[dict[str, Method], dict[str, int]]:
   parameters['deblurred, bicubic'] = param_count(restorer.params['deblur'])
   methods[name], parameters[name] = restorer, param_count(restorer.params)
   return methods, parameters
-
-
-def load(pairs: list) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
-  """Scene (the folder's name), name, `lr_blur` and `hr` of each pair."""
-  for name, sharp, blur in pairs:
-    scene = os.path.basename(os.path.dirname(os.path.dirname(sharp)))
-    yield scene, name, imresize(folders.read_rgb(blur), 0.25), folders.read_rgb(sharp)
 
 
 def table(rows: list[dict], scenes: list[str]) -> dict[str, dict]:

@@ -49,7 +49,7 @@ def get_config(variant=''):
       reconstruction_blocks=8,
       gate_recursions=1,
       initialization='scaled',
-      global_skip=False,
+      global_skip='none',
       dtype='float32',
     )
   )

@@ -83,7 +83,7 @@ def get_config(variant=''):
 
   if variant.startswith('small'):
     config.model.update(features=24, deblur_blocks=4, sr_blocks=3, reconstruction_blocks=3)
-    config.model.update(global_skip=True, dtype='float32')
+    config.model.update(global_skip='deblurred', dtype='float32')
     config.batch_size = 8
     config.crop_size = 32
     config.optimizer.name = 'muon'
@@ -91,7 +91,7 @@ def get_config(variant=''):
     config.phases.phase_2 = phase(5, 3e-3, warmup_steps=200)
     config.eval_every = 1000
   if variant == 'small_sr':
-    config.model.name = 'sr_branch'
+    config.model.update(name='sr_branch', global_skip='input')
     del config.model.deblur_blocks, config.model.gate_recursions
     del config.phases.phase_1
     config.phases.phase_2.model = ConfigDict()

@@ -21,7 +21,7 @@ from flax import traverse_util
 
 from gfn_jax.errors import UserError
 from gfn_jax.files import file_sha256, write_file, write_json
-from gfn_jax.models import create_model
+from gfn_jax.models import create_model, param_count, param_shapes
 
 RELEASED_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'weights')
 """The folder of the released weights."""
@@ -31,17 +31,6 @@ DTYPES = {'float32': 'F32', 'bfloat16': 'BF16', 'float16': 'F16'}
 
 MAX_OPTION = 1024
 """Largest number among the options in a header: a million blocks would take for ever to build."""
-
-
-def param_count(params: Any) -> int:
-  """Number of values in a pytree of arrays or shapes."""
-  return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def param_shapes(model: nn.Module) -> Any:
-  """A network's parameters, as a pytree of `jax.ShapeDtypeStruct`; nothing is computed."""
-  lr_blur = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
-  return jax.eval_shape(model.init, jax.random.key(0), lr_blur)['params']
 
 
 def save_weights(

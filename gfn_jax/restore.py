@@ -17,6 +17,7 @@ from tqdm import tqdm
 from gfn_jax import memory, tiling
 from gfn_jax.data.images import read_photo, to_photo
 from gfn_jax.errors import UserError
+from gfn_jax.models import as_variables
 from gfn_jax.models.borders import apply_within
 from gfn_jax.models.gfn import SCALE
 from gfn_jax.pretrained import load_pretrained
@@ -59,7 +60,7 @@ def _forward(model: nn.Module, output: str, params: Any, x: jax.Array, inside: j
   """Images `[B, h, w, 3]`, of which only `inside` `[1, h, w, 1]` counts, to float32."""
   x = to_float(x)
   if inside is None:
-    return getattr(model.apply({'params': params}, x), output)
+    return getattr(model.apply(as_variables(params), x), output)
   return getattr(apply_within(model, params, x, inside), output)
 
 
@@ -84,7 +85,8 @@ class Restorer:
     params: its parameters.
     tile: largest side of a tile, in pixels of the input, a multiple of 32; None restores an image
       whole, and compiles for each size of image; 'auto' (at first) takes what fits into memory, and
-      half of it when that runs out.
+      half of it when that runs out. For a network that is not local, such as one with instance
+      normalisation, 'auto' is None.
     overlap: pixels that neighbouring tiles share, a multiple of 16.
     ensemble: whether to average over the eight symmetries of a square (Timofte et al., CVPR 2016),
       before rounding: better by a little, eight times slower.
@@ -128,6 +130,13 @@ class Restorer:
     if tile not in ('auto', None) and not isinstance(tile, int):
       raise UserError(f"tile {tile!r}: pass a number, None or 'auto'")
     tiling.check_tile(tile if isinstance(tile, int) else MAX_TILE, overlap)
+    if not model.local and tile is not None:
+      if tile != 'auto':
+        raise UserError(
+          f'{type(model).__name__} takes statistics from the whole image, and tiles would change '
+          'them: leave tile out'
+        )
+      tile = None
     self.device = jax.local_devices()[0]
     if batch_size is None:
       batch_size = 1 if self.device.platform == 'cpu' else 4

@@ -22,8 +22,9 @@ from gfn_jax.checkpoint import Checkpointer
 from gfn_jax.errors import UserError
 from gfn_jax.files import write_json
 from gfn_jax.metric_writer import MetricWriter
-from gfn_jax.models import create_model, init_params
-from gfn_jax.pretrained import init_params_from, param_count, param_shapes, save_weights
+from gfn_jax.models import as_variables, create_model, init_params, param_count, param_shapes
+from gfn_jax.models.variables import from_variables
+from gfn_jax.pretrained import init_params_from, save_weights
 from gfn_jax.restore import Restorer, to_float
 from gfn_jax.train_state import TrainState
 
@@ -76,10 +77,12 @@ def train_step(
   batch = {key: to_float(image) for key, image in batch.items()}
 
   def loss_fn(params):
-    output = model.apply({'params': params}, batch['lr_blur'])
-    return loss(output, batch)
+    variables = {'params': params, 'batch_stats': state.batch_stats}
+    output, changed = model.apply(variables, batch['lr_blur'], mutable=['batch_stats'])
+    value, terms = loss(output, batch)
+    return value, (terms, changed.get('batch_stats', {}))
 
-  (value, terms), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+  (value, (terms, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
   value, terms, grads = jax.lax.pmean((value, terms, grads), parallel.AXIS)
 
   rate = learning_rate(state.step)
@@ -88,7 +91,7 @@ def train_step(
 
   norms = {f'grad_norm/{module}': optax.tree.norm(grad) for module, grad in grads.items()}
   scalars = {'loss': value, **terms, 'learning_rate': rate, 'grad_norm': optax.tree.norm(grads)}
-  return TrainState(state.step + 1, params, opt_state), scalars | norms
+  return TrainState(state.step + 1, params, opt_state, batch_stats), scalars | norms
 
 
 def make_optimizer(
@@ -133,8 +136,14 @@ def create_train_state(
   model: nn.Module, optimizer: optax.GradientTransformation, seed: int
 ) -> TrainState:
   """The state before the first step, a function of the seed."""
-  params = init_params(model, seed)
-  return TrainState(jnp.zeros((), jnp.int32), params, jax.jit(optimizer.init)(params))
+  params, batch_stats = as_variables(init_params(model, seed)).values()
+  opt_state = jax.jit(optimizer.init)(params)
+  return TrainState(jnp.zeros((), jnp.int32), params, opt_state, batch_stats)
+
+
+def all_params(state: TrainState) -> dict[str, Any]:
+  """A state's parameters, and its `batch_stats` under that key if it has any."""
+  return from_variables({'params': state.params, 'batch_stats': state.batch_stats})
 
 
 def check_finite(scalars: Mapping[str, np.ndarray], step: int) -> None:
@@ -223,7 +232,8 @@ class _Run:
     if not (weights := self.config['init_from']):
       return state
     exceptions = self.config['init_except']
-    return state.replace(params=init_params_from(weights, self.model, state.params, exceptions))
+    params = init_params_from(weights, self.model, all_params(state), exceptions)
+    return state.replace(**as_variables(params))
 
   def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
     buffer = {key: self.config[key] for key in ('shuffle_buffer',) if key in self.config}
@@ -318,7 +328,7 @@ class _Run:
       _say('the dataset has no test images: not evaluating')
       return
     images = list(self.dataset.images('test', limit))
-    restorer = Restorer(self.phase_model(number), state.params)
+    restorer = Restorer(self.phase_model(number), all_params(state))
     bicubic, network = evaluate.summarize(
       evaluate.evaluate(restorer, images, protocol, total=len(images)), restorer
     )
@@ -339,7 +349,7 @@ class _Run:
     card['scores'] = self.scores
     model_config = self.config['model'] | self.phases[number]['model']
     used = param_shapes(create_model(**model_config))  # not the gate, before it is switched on
-    params = jax.device_get({module: state.params[module] for module in used})
+    params = jax.device_get({module: all_params(state)[module] for module in used})
     save_weights(os.path.join(self.workdir, WEIGHTS_FILE), params, model_config, card)
 
 

@@ -14,8 +14,10 @@ class TrainState:
     step: number of steps taken, int32 scalar.
     params: the network's parameters, float32.
     opt_state: optax's state.
+    batch_stats: running statistics of batch normalisations; empty for most networks.
   """
 
   step: jax.Array
   params: Any
   opt_state: Any
+  batch_stats: Any

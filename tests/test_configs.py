@@ -5,12 +5,28 @@ import pathlib
 import ml_collections
 import pytest
 
+from configs import gfn_ablation
 from gfn_jax import UserError, create_model, schedules
 from gfn_jax.data.motion_blur import MotionBlur
-from gfn_jax.pretrained import param_count, param_shapes
+from gfn_jax.models import param_count, param_shapes
 
 PARAMETERS = {
   'gfn': 12_210_438,
+  'gfn_ablation': 12_210_438,
+  'gfn_ablation:gfn': 12_210_438,
+  'gfn_ablation:model_1': 12_130_758,
+  'gfn_ablation:model_2': 12_130_758,
+  'gfn_ablation:model_3': 13_057_481,
+  'gfn_ablation:model_4': 12_130_758,
+  'gfn_ablation:model_5': 12_130_758,
+  'gfn_ablation:srresnet': 1_546_752,
+  'gfn_ablation:gfn,small': 334_982,
+  'gfn_ablation:model_1,small': 329_654,
+  'gfn_ablation:model_2,small': 329_654,
+  'gfn_ablation:model_3,small': 365_337,
+  'gfn_ablation:model_4,small': 329_654,
+  'gfn_ablation:model_5,small': 329_654,
+  'gfn_ablation:srresnet,small': 56_576,
   'gfn:literal': 12_210_438,
   'gfn_paper': 12_210_438,
   'gfn_photos': 12_210_438,
@@ -30,6 +46,8 @@ def load(name):
 def test_every_config_is_in_the_table():
   files = {path.stem for path in pathlib.Path(__file__).parents[1].glob('configs/*.py')}
   assert files == {name.partition(':')[0] for name in PARAMETERS}
+  rows = {f'gfn_ablation:{row}{size}' for row in gfn_ablation.MODELS for size in ('', ',small')}
+  assert rows <= PARAMETERS.keys()
 
 
 @pytest.mark.parametrize('name', PARAMETERS)
@@ -70,7 +88,22 @@ def test_the_literal_variant_differs_in_two_places():
   assert literal['optimizer'].clip_norm == 0
 
 
-@pytest.mark.parametrize('name', ['gfn', 'gfn_photos'])
+def test_the_ablation_differs_in_the_network_and_in_what_the_paper_says():
+  gfn, paper = load('gfn_ablation:gfn'), load('gfn_paper')
+  assert gfn.to_dict() == paper.to_dict()
+  for name, weight in (('model_1', 0.5), ('model_4', 0.0), ('model_5', 0.5), ('srresnet', 0.5)):
+    row = load(f'gfn_ablation:{name}')
+    assert {phase.lr_weight for phase in row.phases.values()} == {weight}
+    assert all(not phase.model for phase in row.phases.values())
+    for config in (row, gfn):
+      del config.model
+      for phase in config.phases.values():
+        del phase.model, phase.lr_weight
+    assert row.to_dict() == gfn.to_dict()
+    gfn = load('gfn_ablation:gfn')
+
+
+@pytest.mark.parametrize('name', ['gfn', 'gfn_ablation', 'gfn_photos'])
 def test_unknown_variants_are_refused(name):
   with pytest.raises(UserError, match="not 'fast'"):
     load(f'{name}:fast')

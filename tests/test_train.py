@@ -24,8 +24,11 @@ def batch():
   return {'lr_blur': np.roll(lr, 1, axis=2), 'lr': lr, 'hr': hr}
 
 
-def make_step(model, lr_weight=0.5, rate=1e-3, hr_weight=1.0):
-  optimizer = train.make_optimizer(0.9, 0.999, 1e-8, 1.0)
+def make_step(model, lr_weight=0.5, rate=1e-3, hr_weight=1.0, optimizer='adam'):
+  if optimizer == 'sgd':  # Adam makes large steps of gradients that should be zero
+    optimizer = optax.identity()
+  else:
+    optimizer = train.make_optimizer(0.9, 0.999, 1e-8, 1.0)
   state = train.create_train_state(model, optimizer, seed=0)
   step = functools.partial(
     train.train_step,
@@ -98,15 +101,44 @@ def test_without_the_hr_loss_only_the_deblurring_module_is_trained(batch):
   np.testing.assert_allclose(scalars['loss'], 0.5 * scalars['loss_lr'], rtol=1e-6)
 
 
-def test_the_sr_branch_is_trained_too(batch):
-  options = {key: value for key, value in small.MODEL.items() if key != 'deblur_blocks'}
-  state, step = make_step(create_model(**(options | {'name': 'sr_branch'})))
+SIZE = {key: value for key, value in small.MODEL.items() if key != 'name'}
+SR_SIZE = {key: value for key, value in SIZE.items() if key != 'deblur_blocks'}
+
+
+@pytest.mark.parametrize(
+  ('name', 'options'),
+  [
+    ('sr_branch', SR_SIZE),
+    ('gfn_ablation', SIZE | {'variant': 'deblur_first'}),
+    ('gfn_ablation', SIZE | {'variant': 'sr_first'}),
+    ('gfn_ablation', SIZE | {'variant': 'dual_branch'}),
+    ('srresnet', {'features': 4, 'blocks': 1, 'preset': 'srresnet_gfn'}),
+    ('srresnet', {'features': 4, 'blocks': 1, 'preset': 'srresnet_paper'}),
+    ('srresnet', {'features': 4, 'blocks': 1, 'preset': 'msrresnet'}),
+  ],
+)
+def test_a_step_changes_every_parameter_of_the_other_networks(batch, name, options):
+  state, step = make_step(create_model(name, **options))
   after, scalars = parallel.parallel_step(step)(
     jax.tree.map(jnp.copy, state), parallel.shard(batch)
   )
   moved, kept = changed_modules(state.params, after.params)
-  assert (moved, kept) == ({'reconstruction', 'sr_feature'}, set())
-  assert float(scalars['loss']) == float(scalars['loss_hr'])
+  assert (moved, kept) == (set(state.params), set())
+  moved, kept = changed_modules(state.batch_stats, after.batch_stats)
+  assert (moved, kept) == (set(state.batch_stats), set())
+  assert bool(moved) == (options.get('preset') == 'srresnet_paper')
+  has_lr = options.get('variant') in ('deblur_first', 'dual_branch')
+  assert ('loss_lr' in scalars) == has_lr
+
+
+def test_batch_statistics_are_those_of_the_whole_batch_on_any_number_of_devices(batch):
+  model = create_model('srresnet', preset='srresnet_paper', features=4, blocks=1)
+  state, step = make_step(model, optimizer='sgd')
+  eight, _ = all_replicas(step, 8)(state, parallel.shard(batch))
+  one, _ = all_replicas(step, 1)(state, {key: x[None] for key, x in batch.items()})
+  for a, b in zip(jax.tree.leaves(eight), jax.tree.leaves(one), strict=True):
+    np.testing.assert_allclose(a[0], b[0], rtol=1e-3, atol=1e-6)
+    np.testing.assert_array_equal(a[0], a[-1])
 
 
 def test_eight_devices_give_the_step_of_one_and_replicas_agree(batch):

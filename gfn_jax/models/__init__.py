@@ -1,22 +1,34 @@
 """The networks: one file for each paper's system, `blocks.py` for what they share."""
 
 import dataclasses
-from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 
 from gfn_jax.errors import UserError
 from gfn_jax.models.blocks import RestorationOutput
 from gfn_jax.models.gfn import GFN, SRBranch
+from gfn_jax.models.gfn_ablation import GFNAblation
+from gfn_jax.models.srresnet import SRResNet
+from gfn_jax.models.variables import as_variables, init_params, param_count, param_shapes
 
-MODELS = {'gfn': GFN, 'sr_branch': SRBranch}
+MODELS = {'gfn': GFN, 'gfn_ablation': GFNAblation, 'sr_branch': SRBranch, 'srresnet': SRResNet}
 
-__all__ = ['GFN', 'MODELS', 'RestorationOutput', 'SRBranch', 'create_model', 'init_params']
+__all__ = [
+  'GFN',
+  'MODELS',
+  'GFNAblation',
+  'RestorationOutput',
+  'SRBranch',
+  'SRResNet',
+  'as_variables',
+  'create_model',
+  'init_params',
+  'param_count',
+  'param_shapes',
+]
 
 
-def create_model(name: str, **options) -> nn.Module:
+def create_model(name: str, preset: str | None = None, **options) -> nn.Module:
   """Makes a network by its name.
 
   Every network maps `lr_blur`, `[B, h, w, 3]` float in [0, 1], to a `RestorationOutput`:
@@ -27,13 +39,15 @@ def create_model(name: str, **options) -> nn.Module:
 
   Args:
     name: a key of `MODELS`.
-    **options: fields of the network's class, such as `features` or `dtype`.
+    preset: a key of the class's `presets`, where it has any: a set of options.
+    **options: fields of the network's class, such as `features` or `dtype`; they take precedence
+      over the preset's.
 
   Returns:
     The Flax module.
 
   Raises:
-    UserError: for an unknown name or option, or a value that the network refuses.
+    UserError: for an unknown name, preset or option, or a value that the network refuses.
   """
   if name not in MODELS:
     raise UserError(f'unknown model {name!r}; there are {", ".join(sorted(MODELS))}')
@@ -42,16 +56,12 @@ def create_model(name: str, **options) -> nn.Module:
     raise UserError(
       f'model {name!r} has no option {unknown[0]!r}; it has {", ".join(sorted(fields))}'
     )
+  presets = getattr(MODELS[name], 'presets', {})
+  if preset is not None and preset not in presets:
+    raise UserError(
+      f'model {name!r} has no preset {preset!r}; it has {", ".join(presets) or "none"}'
+    )
   try:
-    return MODELS[name](**options)
+    return MODELS[name](**presets.get(preset, {}) | options)
   except (TypeError, ValueError) as error:
     raise UserError(f'model {name!r}: {error}') from error
-
-
-def init_params(model: nn.Module, seed: int) -> Any:
-  """Initial parameters of a network, float32, a function of the seed."""
-  # XLA's CPU backend takes 20 s to optimise the random numbers that are drawn here only once.
-  on_cpu = jax.default_backend() == 'cpu'
-  options = {'xla_backend_optimization_level': 0} if on_cpu else None
-  init = jax.jit(model.init, compiler_options=options)
-  return init(jax.random.key(seed), jnp.zeros((1, 16, 16, 3)))['params']

@@ -2,12 +2,17 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+
+from gfn_jax.models.cpu_conv import conv_general_dilated
+
+INITIALIZATIONS = ('scaled', 'authors')
+"""How the networks' weights are drawn; `models.gfn.GFN` tells."""
 
 ModuleDef = Callable[..., nn.Module]
 """A module class, or a `functools.partial` of one that fixes its dtype and initialisers."""
@@ -30,41 +35,93 @@ class RestorationOutput:
 
 
 class ResBlock(nn.Module):
-  """conv 3x3, activation, conv 3x3, plus the input. No normalisation, no activation after the sum.
+  """conv 3x3, activation, conv 3x3, plus the input. No activation after the sum.
 
   Attributes:
     features: channels of the input and of the output.
     act: the activation between the two convolutions.
     conv: makes a convolution.
     last_init: kernel initialiser of the second convolution, which scales the whole branch.
+    norm: makes a normalisation, one after each convolution; None for none.
   """
 
   features: int
   act: Callable[[jax.Array], jax.Array]
   conv: ModuleDef = nn.Conv
   last_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+  norm: ModuleDef | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
-    y = self.act(self.conv(self.features, (3, 3), padding=1, name='conv1')(x))
+    y = self.conv(self.features, (3, 3), padding=1, name='conv1')(x)
+    y = self.act(self.norm(name='norm1')(y) if self.norm else y)
     y = self.conv(self.features, (3, 3), padding=1, kernel_init=self.last_init, name='conv2')(y)
-    return x + y
+    return x + (self.norm(name='norm2')(y) if self.norm else y)
+
+
+class Layers(NamedTuple):
+  """What a network is made of: each makes a module, with the network's dtype and initialisers.
+
+  Attributes:
+    conv: a convolution.
+    deconv: the transposed convolution that doubles the size: 4x4, stride 2.
+    gate_conv: the last convolution of a gate.
+    image_conv: the last convolution before an image.
+    res_block: a residual block.
+  """
+
+  conv: ModuleDef
+  deconv: ModuleDef
+  gate_conv: ModuleDef
+  image_conv: ModuleDef
+  res_block: ModuleDef
+
+
+def make_layers(model: nn.Module) -> Layers:
+  """The layers of a network with fields `initialization`, `global_skip`, `dtype`, `precision`."""
+  layer = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
+  zeros, ones = nn.initializers.zeros, nn.initializers.ones
+  scaled = model.initialization == 'scaled'
+  # The three residual groups double what they get, which makes up for the ReLUs: 1, not He's 2.
+  conv_init = scaled_normal(1.0, 'fan_in') if scaled else scaled_normal(2.0, 'fan_out')
+  last_init = scaled_normal(0.01, 'fan_in') if scaled else conv_init
+  conv = functools.partial(
+    nn.Conv, kernel_init=conv_init, conv_general_dilated=conv_general_dilated, **layer
+  )
+  gate_init = dict(kernel_init=last_init, bias_init=ones if scaled else zeros)
+  gate_conv = functools.partial(nn.Conv, **gate_init, **layer)
+  # With the skip, the network's own part of an image starts small.
+  small_images = model.global_skip != 'none'
+  image_conv = functools.partial(conv, kernel_init=last_init) if small_images else conv
+  res_block = functools.partial(ResBlock, conv=conv, last_init=last_init)
+
+  def deconv(features: int, name: str) -> nn.Module:
+    # An output pixel sees a quarter of a 4x4 kernel of stride 2: four times the variance.
+    kernel_init = scaled_normal(4.0, 'fan_in') if scaled else torch_uniform_init(16 * features)
+    bias_init = zeros if scaled else kernel_init
+    size = dict(kernel_size=(4, 4), strides=(2, 2), padding='SAME')
+    inits = dict(kernel_init=kernel_init, bias_init=bias_init)
+    return nn.ConvTranspose(features, **size, **inits, **layer, name=name)
+
+  return Layers(conv, deconv, gate_conv, image_conv, res_block)
 
 
 class Enlarge(nn.Module):
-  """Bicubic enlargement (Keys, a = -0.5); the weights of the pixels that exist sum to 1.
+  """Enlargement by interpolation; the weights of the pixels that exist sum to 1.
 
   Attributes:
     scale: factor.
+    method: 'cubic' (Keys, a = -0.5) or 'linear', as `jax.image.resize` has them.
   """
 
   scale: int
+  method: str = 'cubic'
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[B, h, w, C]` to `[B, scale * h, scale * w, C]`."""
     b, h, w, c = x.shape
-    return jax.image.resize(x, (b, self.scale * h, self.scale * w, c), 'cubic')
+    return jax.image.resize(x, (b, self.scale * h, self.scale * w, c), self.method)
 
 
 def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
@@ -116,3 +173,15 @@ def torch_uniform_init(fan_in: int) -> nn.initializers.Initializer:
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
   return init
+
+
+def check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
+  """Raises a ValueError for a value that is not allowed for a network's field."""
+  if value not in allowed:
+    raise ValueError(f'{field} must be one of {allowed}, not {value!r}')
+
+
+def check_positive(field: str, value: int) -> None:
+  """Raises a ValueError for a number below 1."""
+  if value < 1:
+    raise ValueError(f'{field} must be at least 1, not {value!r}')

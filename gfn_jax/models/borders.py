@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gfn_jax.models.blocks import Enlarge, RestorationOutput
+from gfn_jax.models.variables import as_variables
 
 LAYERS = (nn.Conv, nn.ConvTranspose, Enlarge)
 """The layers that see beyond a pixel."""
@@ -41,7 +42,7 @@ def apply_within(model: nn.Module, params: Any, x: jax.Array, inside: jax.Array)
     return y
 
   with nn.intercept_methods(cut):
-    output: RestorationOutput = model.apply({'params': params}, x)
+    output: RestorationOutput = model.apply(as_variables(params), x)
   return output
 
 

@@ -12,7 +12,6 @@ first convolutions and the decoder's last, ReLU in the deblurring and reconstruc
 without a sigmoid, per pixel and channel.
 """
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -20,23 +19,23 @@ import jax
 import jax.numpy as jnp
 
 from gfn_jax.models.blocks import (
+  INITIALIZATIONS,
   Enlarge,
-  ModuleDef,
-  ResBlock,
+  Layers,
   RestorationOutput,
+  check_choice,
+  check_positive,
   leaky_relu,
+  make_layers,
   pad_to_multiple,
   pixel_shuffle,
   resize_bilinear,
-  scaled_normal,
-  torch_uniform_init,
 )
-from gfn_jax.models.cpu_conv import conv_general_dilated
 
 SCALE = 4  # two pixel shuffles of 2
 STRIDE = 4  # two strided convolutions: the sizes that need no padding are multiples of it
 SIZE_MODES = ('pad', 'resize')
-INITIALIZATIONS = ('scaled', 'authors')
+GLOBAL_SKIPS = ('none', 'input', 'deblurred')
 
 
 class DeblurModule(nn.Module):
@@ -45,47 +44,37 @@ class DeblurModule(nn.Module):
   Attributes:
     features: channels at full size; twice at 1/2, four times at 1/4.
     blocks: residual blocks at each of the three sizes.
-    conv: makes a convolution.
-    deconv: makes a transposed convolution.
-    image_conv: makes the last convolution, which gives the image.
-    res_block: makes a residual block.
+    layers: makes the layers.
   """
 
   features: int
   blocks: int
-  conv: ModuleDef
-  deconv: ModuleDef
-  image_conv: ModuleDef
-  res_block: ModuleDef
+  layers: Layers
 
   def _residual_group(self, x: jax.Array, features: int, name: str) -> jax.Array:
     y = x
     for i in range(self.blocks):
-      y = self.res_block(features, nn.relu, name=f'{name}_{i}')(y)
+      y = self.layers.res_block(features, nn.relu, name=f'{name}_{i}')(y)
     return y + x
 
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Maps `[B, h, w, 3]`, sides multiples of 4, to features `[B, h, w, F]` and `lr`."""
-    f = self.features
+    f, conv, deconv = self.features, self.layers.conv, self.layers.deconv
     # Encoder.
-    c1 = leaky_relu(self.conv(f, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
+    c1 = leaky_relu(conv(f, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
     y = self._residual_group(c1, f, 'resblock1')
-    y = nn.relu(
-      self.conv(2 * f, (3, 3), strides=2, padding=1, name='conv2')(y)
-    )  # [B, h/2, w/2, 2F]
+    y = nn.relu(conv(2 * f, (3, 3), strides=2, padding=1, name='conv2')(y))  # [B, h/2, w/2, 2F]
     y = self._residual_group(y, 2 * f, 'resblock2')
-    y = nn.relu(
-      self.conv(4 * f, (3, 3), strides=2, padding=1, name='conv3')(y)
-    )  # [B, h/4, w/4, 4F]
+    y = nn.relu(conv(4 * f, (3, 3), strides=2, padding=1, name='conv3')(y))  # [B, h/4, w/4, 4F]
     y = self._residual_group(y, 4 * f, 'resblock3')
     # Decoder.
-    y = nn.relu(self.deconv(2 * f, name='deconv1')(y))  # [B, h/2, w/2, 2F]
-    y = nn.relu(self.deconv(f, name='deconv2')(y))  # [B, h, w, F]
-    f_deblur = self.conv(f, (7, 7), padding=3, name='conv4')(y)
+    y = nn.relu(deconv(2 * f, name='deconv1')(y))  # [B, h/2, w/2, 2F]
+    y = nn.relu(deconv(f, name='deconv2')(y))  # [B, h, w, F]
+    f_deblur = conv(f, (7, 7), padding=3, name='conv4')(y)
     # The image, from the features and the only skip between the encoder and the decoder.
-    y = nn.relu(self.conv(f, (3, 3), padding=1, name='conv5')(f_deblur + c1))
-    lr = self.image_conv(3, (3, 3), padding=1, name='conv6')(y)  # [B, h, w, 3]
+    y = nn.relu(conv(f, (3, 3), padding=1, name='conv5')(f_deblur + c1))
+    lr = self.layers.image_conv(3, (3, 3), padding=1, name='conv6')(y)  # [B, h, w, 3]
     return f_deblur, lr
 
 
@@ -95,23 +84,22 @@ class SRFeatureModule(nn.Module):
   Attributes:
     features: channels.
     blocks: residual blocks.
-    conv: makes a convolution.
-    res_block: makes a residual block.
+    layers: makes the layers.
   """
 
   features: int
   blocks: int
-  conv: ModuleDef
-  res_block: ModuleDef
+  layers: Layers
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[B, h, w, 3]` to `[B, h, w, F]`."""
-    s1 = leaky_relu(self.conv(self.features, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
+    f, conv = self.features, self.layers.conv
+    s1 = leaky_relu(conv(f, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
     y = s1
     for i in range(self.blocks):
-      y = self.res_block(self.features, leaky_relu, name=f'resblock_{i}')(y)
-    return self.conv(self.features, (3, 3), padding=1, name='conv2')(y) + s1
+      y = self.layers.res_block(f, leaky_relu, name=f'resblock_{i}')(y)
+    return conv(f, (3, 3), padding=1, name='conv2')(y) + s1
 
 
 class Gate(nn.Module):
@@ -119,20 +107,18 @@ class Gate(nn.Module):
 
   Attributes:
     features: channels.
-    conv: makes a convolution.
-    last_conv: makes the 1x1 convolution that gives the scores.
+    layers: makes the layers.
   """
 
   features: int
-  conv: ModuleDef
-  last_conv: ModuleDef
+  layers: Layers
 
   @nn.compact
   def __call__(self, f_deblur: jax.Array, x: jax.Array, f_sr: jax.Array) -> jax.Array:
     """Maps features, input image and features, all `[B, h, w, .]`, to `[B, h, w, F]`."""
     y = jnp.concatenate([f_deblur, x.astype(f_deblur.dtype), f_sr], axis=-1)  # [B, h, w, 2F + 3]
-    y = leaky_relu(self.conv(self.features, (3, 3), padding=1, name='conv1')(y))  # [B, h, w, F]
-    return self.last_conv(self.features, (1, 1), name='conv2')(y)
+    y = self.layers.conv(self.features, (3, 3), padding=1, name='conv1')(y)  # [B, h, w, F]
+    return self.layers.gate_conv(self.features, (1, 1), name='conv2')(leaky_relu(y))
 
 
 class ReconstructionModule(nn.Module):
@@ -141,30 +127,26 @@ class ReconstructionModule(nn.Module):
   Attributes:
     features: channels.
     blocks: residual blocks.
-    conv: makes a convolution.
-    image_conv: makes the last one, which gives the image.
-    res_block: makes a residual block.
+    layers: makes the layers.
   """
 
   features: int
   blocks: int
-  conv: ModuleDef
-  image_conv: ModuleDef
-  res_block: ModuleDef
+  layers: Layers
 
   @nn.compact
   def __call__(self, y: jax.Array) -> jax.Array:
     """Maps `[B, h, w, F]` to `[B, 4h, 4w, 3]`."""
-    f = self.features
+    f, conv = self.features, self.layers.conv
     for i in range(self.blocks):
-      y = self.res_block(f, nn.relu, name=f'resblock_{i}')(y)
+      y = self.layers.res_block(f, nn.relu, name=f'resblock_{i}')(y)
     # The activations stand before the shuffles, where they fuse with the convolutions.
-    y = nn.leaky_relu(self.conv(4 * f, (3, 3), padding=1, name='conv1')(y), negative_slope=0.1)
+    y = nn.leaky_relu(conv(4 * f, (3, 3), padding=1, name='conv1')(y), negative_slope=0.1)
     y = pixel_shuffle(y, 2)  # [B, 2h, 2w, F]
-    y = leaky_relu(self.conv(4 * f, (3, 3), padding=1, name='conv2')(y))
+    y = leaky_relu(conv(4 * f, (3, 3), padding=1, name='conv2')(y))
     y = pixel_shuffle(y, 2)  # [B, 4h, 4w, F]
-    y = leaky_relu(self.conv(f, (3, 3), padding=1, name='conv3')(y))
-    return self.image_conv(3, (3, 3), padding=1, name='conv4')(y)  # [B, 4h, 4w, 3]
+    y = leaky_relu(conv(f, (3, 3), padding=1, name='conv3')(y))
+    return self.layers.image_conv(3, (3, 3), padding=1, name='conv4')(y)  # [B, 4h, 4w, 3]
 
 
 class GFN(nn.Module):
@@ -185,11 +167,13 @@ class GFN(nn.Module):
       transposed convolutions; its outputs start at about 1e7. 'scaled' is LeCun's (variance
       1 / fan-in), with the residual branches and the gate's last convolution scaled by 0.1: outputs
       start near the range of an image, and the gate near 1, where the ungated phase ends.
-    global_skip: True adds the input to `lr`, and this, enlarged bicubically, to `hr`: the network
-      learns only the differences. Not in the paper; it makes short trainings better.
+    global_skip: 'deblurred' adds the input to `lr`, and this, enlarged bicubically, to `hr`: the
+      network learns only the differences. 'input' adds the enlarged input to `hr` instead. 'none'
+      is the paper's; the others make short trainings better.
     dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
     precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
     stride: sides that need no padding are multiples of it. Not an option.
+    local: whether a result depends on what is near it only. Not an option.
   """
 
   features: int = 64
@@ -200,28 +184,30 @@ class GFN(nn.Module):
   gate_recursions: int = 1
   size_mode: str = 'pad'
   initialization: str = 'scaled'
-  global_skip: bool = False
+  global_skip: str = 'none'
   dtype: Any = jnp.float32
   precision: Any = None
 
   stride = STRIDE
+  local = True
 
   def __post_init__(self):
-    _check_choice('size_mode', self.size_mode, SIZE_MODES)
-    _check_choice('initialization', self.initialization, INITIALIZATIONS)
-    _check_positive('features', self.features)
+    check_choice('size_mode', self.size_mode, SIZE_MODES)
+    check_choice('global_skip', self.global_skip, GLOBAL_SKIPS)
+    check_choice('initialization', self.initialization, INITIALIZATIONS)
+    check_positive('features', self.features)
     super().__post_init__()
 
   @nn.compact
   def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
     """Restores `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]` and `lr`."""
     f = self.features
-    conv, deconv, gate_conv, image_conv, res_block = _layers(self)
-    deblur = DeblurModule(f, self.deblur_blocks, conv, deconv, image_conv, res_block, name='deblur')
-    sr_feature = SRFeatureModule(f, self.sr_blocks, conv, res_block, name='sr_feature')
-    gate = Gate(f, conv, gate_conv, name='gate')
+    layers = make_layers(self)
+    deblur = DeblurModule(f, self.deblur_blocks, layers, name='deblur')
+    sr_feature = SRFeatureModule(f, self.sr_blocks, layers, name='sr_feature')
+    gate = Gate(f, layers, name='gate')
     reconstruction = ReconstructionModule(
-      f, self.reconstruction_blocks, conv, image_conv, res_block, name='reconstruction'
+      f, self.reconstruction_blocks, layers, name='reconstruction'
     )
     _, h, w, _ = lr_blur.shape
     if self.size_mode == 'resize':
@@ -240,9 +226,9 @@ class GFN(nn.Module):
     hr = reconstruction(f_fusion)  # [B, 4h, 4w, 3]
 
     hr, lr = hr.astype(jnp.float32), lr.astype(jnp.float32)
-    if self.global_skip:
+    if self.global_skip != 'none':
       lr = lr + x
-      hr = hr + Enlarge(SCALE)(lr)
+      hr = hr + Enlarge(SCALE)(lr if self.global_skip == 'deblurred' else x)
     if self.size_mode == 'resize':
       return RestorationOutput(hr=resize_bilinear(hr, SCALE * h, SCALE * w), lr=lr)
     return RestorationOutput(hr=hr[:, : SCALE * h, : SCALE * w], lr=lr[:, :h, :w])
@@ -259,73 +245,38 @@ class SRBranch(nn.Module):
     sr_blocks: residual blocks of the SR feature module.
     reconstruction_blocks: residual blocks of the reconstruction module.
     initialization: as GFN's.
-    global_skip: True adds the input, enlarged bicubically, to `hr`.
+    global_skip: 'input' adds the input, enlarged bicubically, to `hr`; or 'none'.
     dtype: as GFN's.
     precision: as GFN's.
     stride: any size will do. Not an option.
+    local: as GFN's. Not an option.
   """
 
   features: int = 64
   sr_blocks: int = 8
   reconstruction_blocks: int = 8
   initialization: str = 'scaled'
-  global_skip: bool = False
+  global_skip: str = 'none'
   dtype: Any = jnp.float32
   precision: Any = None
 
   stride = 1
+  local = True
 
   def __post_init__(self):
-    _check_choice('initialization', self.initialization, INITIALIZATIONS)
-    _check_positive('features', self.features)
+    check_choice('global_skip', self.global_skip, GLOBAL_SKIPS[:2])
+    check_choice('initialization', self.initialization, INITIALIZATIONS)
+    check_positive('features', self.features)
     super().__post_init__()
 
   @nn.compact
   def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
     """Enlarges `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]`."""
     f = self.features
-    conv, _, _, image_conv, res_block = _layers(self)
-    f_sr = SRFeatureModule(f, self.sr_blocks, conv, res_block, name='sr_feature')(lr_blur)
-    hr = ReconstructionModule(
-      f, self.reconstruction_blocks, conv, image_conv, res_block, name='reconstruction'
-    )(f_sr)  # [B, 4h, 4w, 3]
-    hr = hr.astype(jnp.float32)
-    return RestorationOutput(hr=hr + Enlarge(SCALE)(lr_blur) if self.global_skip else hr)
-
-
-def _check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
-  if value not in allowed:
-    raise ValueError(f'{field} must be one of {allowed}, not {value!r}')
-
-
-def _check_positive(field: str, value: int) -> None:
-  if value < 1:
-    raise ValueError(f'{field} must be at least 1, not {value!r}')
-
-
-def _layers(model: GFN | SRBranch) -> tuple[ModuleDef, ...]:
-  """Makers of convolutions, transposed ones, the gate's and the images' last, residual blocks."""
-  layer = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
-  zeros, ones = nn.initializers.zeros, nn.initializers.ones
-  scaled = model.initialization == 'scaled'
-  # The three residual groups double what they get, which makes up for the ReLUs: 1, not He's 2.
-  conv_init = scaled_normal(1.0, 'fan_in') if scaled else scaled_normal(2.0, 'fan_out')
-  last_init = scaled_normal(0.01, 'fan_in') if scaled else conv_init
-  conv = functools.partial(
-    nn.Conv, kernel_init=conv_init, conv_general_dilated=conv_general_dilated, **layer
-  )
-  gate_init = dict(kernel_init=last_init, bias_init=ones if scaled else zeros)
-  gate_conv = functools.partial(nn.Conv, **gate_init, **layer)
-  # With the skip, the network's own part of an image starts small.
-  image_conv = functools.partial(conv, kernel_init=last_init) if model.global_skip else conv
-  res_block = functools.partial(ResBlock, conv=conv, last_init=last_init)
-
-  def deconv(features: int, name: str) -> nn.Module:
-    # An output pixel sees a quarter of a 4x4 kernel of stride 2: four times the variance.
-    kernel_init = scaled_normal(4.0, 'fan_in') if scaled else torch_uniform_init(16 * features)
-    bias_init = zeros if scaled else kernel_init
-    size = dict(kernel_size=(4, 4), strides=(2, 2), padding='SAME')
-    inits = dict(kernel_init=kernel_init, bias_init=bias_init)
-    return nn.ConvTranspose(features, **size, **inits, **layer, name=name)
-
-  return conv, deconv, gate_conv, image_conv, res_block
+    layers = make_layers(self)
+    f_sr = SRFeatureModule(f, self.sr_blocks, layers, name='sr_feature')(lr_blur)
+    hr = ReconstructionModule(f, self.reconstruction_blocks, layers, name='reconstruction')(f_sr)
+    hr = hr.astype(jnp.float32)  # [B, 4h, 4w, 3]
+    if self.global_skip == 'input':
+      hr = hr + Enlarge(SCALE)(lr_blur)
+    return RestorationOutput(hr=hr)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from gfn_jax.models import create_model, init_params
+from gfn_jax.models import as_variables, create_model, init_params
 from gfn_jax.models.borders import apply_within
 from tests import small
 
@@ -11,17 +11,30 @@ OPTIONS = {key: value for key, value in small.MODEL.items() if key != 'name'}
 SR_OPTIONS = {key: OPTIONS[key] for key in ('features', 'sr_blocks', 'reconstruction_blocks')}
 
 
-@pytest.mark.parametrize('global_skip', [False, True])
-@pytest.mark.parametrize(('name', 'options'), [('gfn', OPTIONS), ('sr_branch', SR_OPTIONS)])
-def test_a_network_sees_an_image_that_ends_before_its_array_does(name, options, global_skip):
-  model = create_model(name, **options, global_skip=global_skip)
+SRRESNET = {'features': 4, 'blocks': 1}
+NETWORKS = [
+  ('gfn', OPTIONS),
+  ('gfn', OPTIONS | {'global_skip': 'deblurred'}),
+  ('sr_branch', SR_OPTIONS),
+  ('sr_branch', SR_OPTIONS | {'global_skip': 'input'}),
+  ('gfn_ablation', OPTIONS | {'variant': 'deblur_first', 'global_skip': 'input'}),
+  ('gfn_ablation', OPTIONS | {'variant': 'sr_first', 'global_skip': 'input'}),
+  ('gfn_ablation', OPTIONS | {'variant': 'dual_branch'}),
+  ('srresnet', SRRESNET | {'preset': 'srresnet_paper'}),
+  ('srresnet', SRRESNET | {'preset': 'msrresnet'}),
+]
+
+
+@pytest.mark.parametrize(('name', 'options'), NETWORKS)
+def test_a_network_sees_an_image_that_ends_before_its_array_does(name, options):
+  model = create_model(name, **options)
   params = init_params(model, seed=0)
   # Biases are zero at first: what lies beyond the image would stay zero without a mask.
   leaves, tree = jax.tree.flatten(params)
   rng = np.random.default_rng(0)
   params = jax.tree.unflatten(tree, [x + rng.normal(0, 0.05, x.shape) for x in leaves])
   x = skimage.data.astronaut()[None, 60:84, 200:236].astype(np.float32) / 255  # 24x36
-  whole = model.apply({'params': params}, x)
+  whole = model.apply(as_variables(params), x)
 
   for rows, columns in (((0, 8), (0, 28)), ((8, 0), (28, 0)), ((4, 4), (0, 28))):
     padding = ((0, 0), rows, columns, (0, 0))
@@ -36,6 +49,6 @@ def test_a_network_sees_an_image_that_ends_before_its_array_does(name, options, 
       result = getattr(within, field)[:, top : top + 24 * scale, left : left + 36 * scale]
       np.testing.assert_allclose(result, expected, atol=2e-5)
       # And it does matter: without the mask, the border is another.
-      naive = getattr(model.apply({'params': params}, padded), field)
+      naive = getattr(model.apply(as_variables(params), padded), field)
       naive = naive[:, top : top + 24 * scale, left : left + 36 * scale]
       assert np.abs(naive - expected).max() > 1e-3

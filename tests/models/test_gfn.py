@@ -61,7 +61,7 @@ def assert_close(actual, expected):
 
 @pytest.fixture(scope='module')
 def original():
-  return original_weights.original_params(param_shapes(GFN()))
+  return original_weights.original_params()
 
 
 def load(name):
@@ -279,17 +279,23 @@ def test_authors_initialization():
 
 
 @pytest.mark.parametrize('size_mode', ['pad', 'resize'])
-def test_the_global_skip_adds_the_input_to_lr_and_lr_to_hr(size_mode):
+def test_the_global_skip_adds_the_input_to_lr_and_either_to_hr(size_mode):
   x, params = photograph(6, 9), some_params()
-  plain, skip = (
-    apply(small_gfn(size_mode=size_mode, global_skip=on), params, x) for on in (False, True)
+  plain, skip, from_input = (
+    apply(small_gfn(size_mode=size_mode, global_skip=skip), params, x)
+    for skip in ('none', 'deblurred', 'input')
   )
+  np.testing.assert_array_equal(from_input.lr, skip.lr)
   if size_mode == 'pad':
     np.testing.assert_allclose(skip.lr - plain.lr, x, atol=1e-5)
     # Away from the padding, it is MATLAB's bicubic.
     expected = imresize(np.asarray(skip.lr[0], np.float64), 4)
     np.testing.assert_allclose(
       (skip.hr - plain.hr)[0, 8:-16, 8:-16], expected[8:-16, 8:-16], atol=1e-4
+    )
+    expected = imresize(np.asarray(x[0], np.float64), 4)
+    np.testing.assert_allclose(
+      (from_input.hr - plain.hr)[0, 8:-16, 8:-16], expected[8:-16, 8:-16], atol=1e-4
     )
   else:
     np.testing.assert_allclose(skip.lr - plain.lr, resize_bilinear(x, 8, 12), atol=1e-5)
@@ -298,7 +304,7 @@ def test_the_global_skip_adds_the_input_to_lr_and_lr_to_hr(size_mode):
 
 
 def test_with_the_global_skip_the_network_starts_near_bicubic():
-  model, x = small_gfn(features=24, global_skip=True), photograph(16, 16)
+  model, x = small_gfn(features=24, global_skip='deblurred'), photograph(16, 16)
   for seed in range(4):
     out = model.apply({'params': jit_init(model)(seed)}, x)
     assert np.mean((out.hr - Enlarge(4)(out.lr)) ** 2) < 0.01
@@ -317,7 +323,7 @@ def test_the_sr_branch_is_gfn_without_deblurring():
   out = branch.apply({'params': mine}, x)
   assert out.lr is None
   np.testing.assert_allclose(out.hr, gfn.hr, rtol=1e-4, atol=1e-4)
-  skip = SRBranch(**options, global_skip=True).apply({'params': mine}, x)
+  skip = SRBranch(**options, global_skip='input').apply({'params': mine}, x)
   np.testing.assert_allclose(skip.hr, out.hr + Enlarge(4)(x), atol=1e-5)
 
 
@@ -325,6 +331,10 @@ def test_the_sr_branch_is_gfn_without_deblurring():
   ('options', 'message'),
   [
     ({'features': 0}, 'features must be at least 1, not 0'),
+    (
+      {'global_skip': True},
+      r"global_skip must be one of \('none', 'input', 'deblurred'\), not True",
+    ),
     ({'size_mode': 'crop'}, r"size_mode must be one of \('pad', 'resize'\), not 'crop'"),
     (
       {'initialization': 'he'},
@@ -337,7 +347,7 @@ def test_wrong_options(options, message):
     GFN(**options)
   with pytest.raises(UserError, match=f"^model 'gfn': {message}"):
     create_model('gfn', **options)
-  if 'initialization' in options:
+  if 'initialization' in options:  # every network has it
     with pytest.raises(UserError, match=f"^model 'sr_branch': {message}"):
       create_model('sr_branch', **options)
 
@@ -345,7 +355,9 @@ def test_wrong_options(options, message):
 def test_create_model():
   options = {'features': 8, 'gated': False, 'size_mode': 'resize', 'dtype': 'bfloat16'}
   assert create_model('gfn', **options) == GFN(**options)
-  with pytest.raises(UserError, match="^unknown model 'GFN'; there are gfn, sr_branch$"):
+  with pytest.raises(
+    UserError, match="^unknown model 'GFN'; there are gfn, gfn_ablation, sr_branch, srresnet$"
+  ):
     create_model('GFN')
   with pytest.raises(UserError, match="^model 'gfn' has no option 'feature'; it has .*features"):
     create_model('gfn', feature=3, features=3)

@@ -1,0 +1,76 @@
+"""How fast are exported files? JAX, StableHLO and ONNX Runtime in turns, medians.
+
+    .venv-onnx/bin/python -m benchmarks.exported --output=benchmarks/results/exported_cpu.json
+
+Runs in the environment of `make onnx`. The network goes over a whole image, without tiles.
+"""
+
+import json
+import os
+import statistics
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+from absl import flags
+from tqdm import tqdm
+
+from gfn_jax.errors import run_command
+from gfn_jax.files import write_json
+from gfn_jax.interop import export
+from gfn_jax.pretrained import load_card, load_pretrained
+
+WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'A .safetensors file or a name.')
+SIZE = flags.DEFINE_list('size', ['320', '180'], 'Width and height of the image.')
+ROUNDS = flags.DEFINE_integer('rounds', 7, 'How often each is timed.', lower_bound=1)
+OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
+
+
+def main(_):
+  """Measures, prints and writes the figures."""
+  width, height = map(int, SIZE.value)
+  lr_blur = np.random.default_rng(0).random((1, height, width, 3), np.float32)
+  programs = load_programs()
+  seconds = {name: [] for name in programs}
+  for number in tqdm(range(1 + ROUNDS.value)):
+    for name, restore in programs.items():
+      start = time.perf_counter()
+      jax.block_until_ready(restore(lr_blur))
+      if number:  # the first compiles
+        seconds[name].append(time.perf_counter() - start)
+  figures = {
+    'weights': WEIGHTS.value,
+    'sha256': load_card(WEIGHTS.value)['sha256'],
+    'size': 'x'.join(SIZE.value),
+    'seconds': {name: round(statistics.median(times), 3) for name, times in seconds.items()},
+    'rounds': ROUNDS.value,
+    'device': f'{os.cpu_count()} x {jax.devices()[0].device_kind}',
+    'jax': jax.__version__,
+    'onnxruntime': onnxruntime.__version__,
+  }
+  print(json.dumps(figures, indent=2))
+  if OUTPUT.value:
+    write_json(OUTPUT.value, figures)
+
+
+def load_programs():
+  """The same network three times, as functions of `lr_blur`."""
+  model, params = load_pretrained(WEIGHTS.value)
+  device_params = jax.tree.map(jnp.asarray, params)
+  forward = jax.jit(lambda params, lr_blur: export.restore_images(model, params, lr_blur))
+  with tempfile.TemporaryDirectory() as folder:
+    stablehlo, onnx = (os.path.join(folder, name) for name in ('a.stablehlo', 'a.onnx'))
+    export.write_stablehlo(model, params, stablehlo)
+    export.write_onnx(model, params, onnx, {})
+    return {
+      'jax': lambda lr_blur: forward(device_params, lr_blur),
+      'stablehlo': export.load_stablehlo(stablehlo),
+      'onnx': export.load_onnx(onnx),
+    }
+
+
+if __name__ == '__main__':
+  run_command(main)

@@ -1,0 +1,160 @@
+"""SRResNet (Ledig et al., CVPR 2017), the baseline of the GFN paper's Tables 1 and 2.
+
+    lr_blur --> conv --+--> residual blocks --> conv --(+)--> 2 x (conv, pixel shuffle) --> hr
+                       |                                |
+                       +--------------------------------+
+
+It has no public code of its authors; `SRResNet.presets` has the three versions that matter.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gfn_jax.models.blocks import (
+  INITIALIZATIONS,
+  Enlarge,
+  ModuleDef,
+  RestorationOutput,
+  check_choice,
+  check_positive,
+  make_layers,
+  pixel_shuffle,
+)
+from gfn_jax.parallel import AXIS
+
+SCALE = 4
+NORMS = ('none', 'batch', 'instance')
+ACTIVATIONS = ('relu', 'leaky_relu', 'prelu')
+GLOBAL_SKIPS = ('none', 'input', 'input_bilinear')
+
+
+class SRResNet(nn.Module):
+  """Residual blocks at the input's size, a long skip around them, two pixel shuffles.
+
+  It deblurs only as far as its enlargement does: its output has no `lr`. The GFN paper does not say
+  which version it retrained; its training script descends from the code of `srresnet_gfn`.
+
+  Attributes:
+    features: channels.
+    blocks: residual blocks.
+    norm: 'instance', 'batch' or 'none', after each convolution of the blocks and the one behind
+      them. 'instance' takes its statistics from the whole image: tiles would change them. The
+      running statistics of 'batch' are the collection `batch_stats`; those of the batch are taken
+      while that is mutable.
+    act: activation outside the blocks: 'relu', 'leaky_relu' or 'prelu' with one parameter.
+    block_act: activation inside the blocks.
+    slope: of 'leaky_relu'.
+    use_bias: whether the convolutions have biases.
+    kernel_size: of the first and the last convolution.
+    long_skip: whether a convolution, a normalisation and a skip follow the blocks.
+    hr_conv: whether there is one more 3x3 convolution at the size of the result.
+    initialization: 'authors' is He's, fan-out, in all convolutions; 'scaled' as GFN's.
+    global_skip: 'input' adds the input, enlarged bicubically, to `hr`; 'input_bilinear' does so
+      bilinearly; 'none' adds nothing.
+    dtype: of the computation.
+    precision: of the matrix products.
+    stride: any size will do. Not an option.
+    local: whether a result depends on what is near it only. Not an option.
+    presets: the options of the versions. Not an option. `srresnet_gfn`, the default, is
+      the twtygqyy/pytorch-SRResNet that GFN's code builds on, 1,546,752 parameters;
+      `srresnet_paper` has the batch normalisation and the PReLUs of the paper, 1,549,462;
+      `msrresnet` is BasicSR's, without normalisation, 1,517,571.
+  """
+
+  features: int = 64
+  blocks: int = 16
+  norm: str = 'instance'
+  act: str = 'leaky_relu'
+  block_act: str = 'leaky_relu'
+  slope: float = 0.2
+  use_bias: bool = False
+  kernel_size: int = 9
+  long_skip: bool = True
+  hr_conv: bool = False
+  initialization: str = 'scaled'
+  global_skip: str = 'none'
+  dtype: Any = jnp.float32
+  precision: Any = None
+
+  stride = 1
+  presets = {  # noqa: RUF012
+    'srresnet_gfn': {},
+    'srresnet_paper': dict(norm='batch', act='prelu', block_act='prelu', use_bias=True),
+    'msrresnet': dict(
+      norm='none',
+      block_act='relu',
+      slope=0.1,
+      use_bias=True,
+      kernel_size=3,
+      long_skip=False,
+      hr_conv=True,
+      global_skip='input_bilinear',
+    ),
+  }
+
+  @property
+  def local(self) -> bool:
+    """False with instance normalisation."""
+    return self.norm != 'instance'
+
+  def __post_init__(self):
+    check_choice('norm', self.norm, NORMS)
+    check_choice('act', self.act, ACTIVATIONS)
+    check_choice('block_act', self.block_act, ACTIVATIONS)
+    check_choice('initialization', self.initialization, INITIALIZATIONS)
+    check_choice('global_skip', self.global_skip, GLOBAL_SKIPS)
+    check_positive('features', self.features)
+    if self.kernel_size % 2 == 0:
+      raise ValueError(f'kernel_size must be odd, not {self.kernel_size}')
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
+    """Enlarges `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]`."""
+    f, k, layers, norm = self.features, self.kernel_size, make_layers(self), self._norm()
+    conv = functools.partial(layers.conv, use_bias=self.use_bias)
+    res_block = functools.partial(layers.res_block, conv=conv, norm=norm)
+    act = functools.partial(_activate, self.act, self.slope)
+    block_act = functools.partial(_activate, self.block_act, self.slope, name='prelu')
+
+    first = act(conv(f, (k, k), padding=k // 2, name='conv_first')(lr_blur), name='prelu_first')
+    y = first  # [B, h, w, F]
+    for i in range(self.blocks):
+      y = res_block(f, block_act, name=f'resblock_{i}')(y)
+    if self.long_skip:
+      y = conv(f, (3, 3), padding=1, name='conv_mid')(y)
+      y = first + (norm(name='norm_mid')(y) if norm else y)
+    for i in (1, 2):
+      y = pixel_shuffle(conv(4 * f, (3, 3), padding=1, name=f'upconv{i}')(y), 2)
+      y = act(y, name=f'prelu_up{i}')  # [B, 2h, 2w, F], then [B, 4h, 4w, F]
+    if self.hr_conv:
+      y = act(conv(f, (3, 3), padding=1, name='conv_hr')(y), name='prelu_hr')
+    image_conv = functools.partial(layers.image_conv, use_bias=self.use_bias)
+    hr = image_conv(3, (k, k), padding=k // 2, name='conv_last')(y)  # [B, 4h, 4w, 3]
+    hr = hr.astype(jnp.float32)
+    if self.global_skip != 'none':
+      method = 'linear' if self.global_skip == 'input_bilinear' else 'cubic'
+      hr = hr + Enlarge(SCALE, method)(lr_blur)
+    return RestorationOutput(hr=hr)
+
+  def _norm(self) -> ModuleDef | None:
+    options = dict(epsilon=1e-5, use_fast_variance=False, dtype=jnp.dtype(self.dtype))
+    if self.norm == 'instance':
+      return functools.partial(nn.InstanceNorm, **options)
+    if self.norm == 'batch':
+      training = self.is_mutable_collection('batch_stats')
+      axis = None if self.is_initializing() else AXIS
+      return functools.partial(
+        nn.BatchNorm, use_running_average=not training, momentum=0.9, axis_name=axis, **options
+      )
+    return None
+
+
+def _activate(act: str, slope: float, x: jax.Array, name: str) -> jax.Array:
+  if act == 'prelu':  # a part of the module that calls
+    return nn.PReLU(negative_slope_init=0.25, name=name)(x)
+  return nn.relu(x) if act == 'relu' else nn.leaky_relu(x, slope)

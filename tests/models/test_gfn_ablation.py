@@ -1,0 +1,93 @@
+import jax
+import numpy as np
+import pytest
+import skimage.data
+
+from gfn_jax import UserError, create_model
+from gfn_jax.models import GFNAblation, init_params, param_count, param_shapes
+from gfn_jax.models.blocks import Enlarge, leaky_relu, make_layers
+from gfn_jax.models.gfn import DeblurModule, ReconstructionModule, SRFeatureModule
+
+OPTIONS = {'features': 8, 'deblur_blocks': 1, 'sr_blocks': 1, 'reconstruction_blocks': 1}
+
+
+@pytest.fixture(scope='module')
+def params():
+  """Of the variant that has all modules; biases, which start at zero, are drawn too."""
+  params = init_params(GFNAblation('dual_branch', **OPTIONS), seed=0)
+  rng = np.random.default_rng(0)
+  return jax.tree.map(lambda x: x + rng.normal(0, 0.05, x.shape).astype(np.float32), params)
+
+
+def photograph(h, w):
+  return skimage.data.astronaut()[None, 50 : 50 + h, 200 : 200 + w].astype(np.float32) / 255
+
+
+def parts(params, skip):
+  """The deblurring and the SR part by hand, each with its input added if `skip`."""
+  layers = make_layers(GFNAblation(**OPTIONS, global_skip='input' if skip else 'none'))
+  reconstruction = ReconstructionModule(8, 1, layers)
+
+  def deblur(x):
+    _, image = DeblurModule(8, 1, layers).apply({'params': params['deblur']}, x)
+    return image + skip * x
+
+  def super_resolve(x):
+    f_sr = SRFeatureModule(8, 1, layers).apply({'params': params['sr_feature']}, x)
+    image = reconstruction.apply({'params': params['reconstruction']}, f_sr)
+    return image + skip * Enlarge(4)(x)
+
+  def enlarge_deblurred(x):
+    feature = params['lr_feature']
+    conv = layers.conv(8, (3, 3), padding=1).apply({'params': feature}, x)
+    return reconstruction.apply({'params': params['lr_reconstruction']}, leaky_relu(conv))
+
+  return deblur, super_resolve, enlarge_deblurred
+
+
+@pytest.mark.parametrize('skip', [False, True])
+def test_the_modules_are_joined_as_the_docstring_says(params, skip):
+  x = photograph(12, 16)
+  deblur, super_resolve, enlarge_deblurred = parts(params, skip)
+  lr = deblur(x)
+  expected = {
+    'deblur_first': (super_resolve(lr), lr),
+    'sr_first': (deblur(super_resolve(x)), None),
+    'dual_branch': (super_resolve(x) + enlarge_deblurred(lr), lr),
+  }
+  for variant, (hr, lr) in expected.items():
+    model = GFNAblation(variant, **OPTIONS, global_skip='input' if skip else 'none')
+    mine = {key: params[key] for key in param_shapes(model)}
+    out = model.apply({'params': mine}, x)
+    np.testing.assert_allclose(out.hr, hr, rtol=1e-4, atol=1e-4)
+    assert (out.lr is None) == (lr is None)
+    if lr is not None:
+      np.testing.assert_allclose(out.lr, lr, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('variant', ['deblur_first', 'sr_first', 'dual_branch'])
+def test_any_size_and_the_paper_s_number_of_parameters(params, variant):
+  model = create_model('gfn_ablation', variant=variant, **OPTIONS)
+  mine = {key: params[key] for key in param_shapes(model)}
+  out = jax.jit(model.apply)({'params': mine}, photograph(6, 9))
+  assert out.hr.shape == (1, 24, 36, 3)
+  assert out.lr is None or out.lr.shape == (1, 6, 9, 3)
+  deblur, sr_feature, reconstruction = 10_568_579, 637_248, 924_931  # of the authors' networks
+  count = deblur + sr_feature + reconstruction
+  if variant == 'dual_branch':
+    count += reconstruction + 9 * 3 * 64 + 64
+  assert param_count(param_shapes(GFNAblation(variant))) == count
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'variant': 'model_1'}, "variant must be one of .*, not 'model_1'"),
+    ({'global_skip': 'deblurred'}, 'global_skip must be one of'),
+    ({'initialization': 'he'}, 'initialization must be one of'),
+    ({'features': 0}, 'features must be at least 1'),
+  ],
+)
+def test_wrong_options(options, message):
+  with pytest.raises(UserError, match=f"^model 'gfn_ablation': {message}"):
+    create_model('gfn_ablation', **options)
