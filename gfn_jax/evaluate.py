@@ -8,7 +8,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,9 +21,10 @@ from gfn_jax.data.photos import PhotoDataset
 from gfn_jax.errors import UserError
 from gfn_jax.files import file_sha256, write_file, write_json
 from gfn_jax.imresize import imresize
+from gfn_jax.lpips import LPIPS
 from gfn_jax.models.gfn import SCALE
 from gfn_jax.pretrained import param_count, weights_path
-from gfn_jax.report import open_report
+from gfn_jax.report import DIGITS, open_report
 from gfn_jax.restore import Restorer
 
 
@@ -126,6 +127,7 @@ def evaluate_and_report(
   protocol: str,
   output_dir: str | os.PathLike,
   page: str | os.PathLike | None = None,
+  lpips_weights: Sequence[str | os.PathLike] = (),
   **options: Any,
 ) -> None:
   """Evaluates weights, writes the images, `images.csv` and `summary.json`, and prints the table.
@@ -136,11 +138,13 @@ def evaluate_and_report(
     protocol: a key of `metrics.PROTOCOLS`.
     output_dir: made if needed.
     page: where to write a page that shows the images, or None.
+    lpips_weights: files for `LPIPS.from_files`, which add LPIPS to the scores; none: without it.
     **options: of `Restorer`.
 
   Raises:
     UserError: for unreadable weights or images that do not fit each other.
   """
+  lpips = LPIPS.from_files(lpips_weights) if lpips_weights else None
   path = weights_path(weights)
   restorer = Restorer.from_pretrained(path, **options)
   image_dir = os.path.join(output_dir, 'images')
@@ -158,15 +162,23 @@ def evaluate_and_report(
       output_dir=image_dir,
       on_result=on_result,
       total=test_set.count,
+      lpips=lpips,
     )
   methods = summarize(rows, restorer)
   facts = {'protocol': protocol, 'data': dict(test_set.facts)}
   facts['options'] = {key: value for key, value in options.items() if value is not None}
-  facts['weights'] = {'path': os.path.abspath(path), 'sha256': file_sha256(path)}
+  facts['weights'] = _file_facts(path)
+  if lpips is not None:
+    facts['lpips'] = {'network': 'alex', 'version': '0.1', 'border': 0}
+    facts['lpips']['weights'] = [_file_facts(file) for file in lpips_weights]
   write_results(output_dir, rows, methods, facts)
   print(f'{len(rows)} images, protocol {protocol}, {jax.devices()[0].device_kind}\n')
   print(format_table(methods))
   print(f'\nimages, images.csv and summary.json are in {os.fspath(output_dir)}')
+
+
+def _file_facts(path: str | os.PathLike) -> dict[str, str]:
+  return {'path': os.path.abspath(path), 'sha256': file_sha256(path)}
 
 
 def evaluate(
@@ -177,6 +189,7 @@ def evaluate(
   output_dir: str | os.PathLike | None = None,
   on_result: Callable[..., None] | None = None,
   total: int | None = None,
+  lpips: LPIPS | None = None,
 ) -> list[dict[str, Any]]:
   """Restores test images and compares them, and bicubic, with their targets.
 
@@ -187,13 +200,14 @@ def evaluate(
     output_dir: where the restored images go, as `name.png`; None to write none.
     on_result: called as `on_result(name, lr_blur, restored, hr, scores)`.
     total: number of images, for the progress bar.
+    lpips: a further metric, or None.
 
   Returns:
-    For each image `name`, `psnr`, `ssim`, `bicubic_psnr`, `bicubic_ssim`, and `seconds`: the time
-    of the network's forward pass with the transfers, after compilation.
+    For each image `name`, what `score` gives, and `seconds`: the time of the network's forward pass
+    with the transfers, after compilation.
 
   Raises:
-    UserError: if a target is not 4 times as large as its input or too small for the protocol, or no
+    UserError: if a target is not 4 times as large as its input or too small for a metric, or no
       image came.
   """
   rows = []
@@ -206,7 +220,7 @@ def evaluate(
     start = time.perf_counter()
     restored = metrics.to_uint8(restorer(lr_blur))
     seconds = time.perf_counter() - start
-    scores = score(name, lr_blur, restored, hr, protocol)
+    scores = score(name, lr_blur, restored, hr, protocol, lpips)
     rows.append({'name': name, **scores, 'seconds': seconds})
     if on_result is not None:
       on_result(name, lr_blur, restored, hr, scores)
@@ -220,7 +234,12 @@ def evaluate(
 
 
 def score(
-  name: str, lr_blur: np.ndarray, restored: np.ndarray, hr: np.ndarray, protocol: str
+  name: str,
+  lr_blur: np.ndarray,
+  restored: np.ndarray,
+  hr: np.ndarray,
+  protocol: str,
+  lpips: LPIPS | None = None,
 ) -> dict[str, float]:
   """Compares an image, and the bicubic enlargement of its input, with the target.
 
@@ -230,12 +249,13 @@ def score(
     restored: `[4h, 4w, 3]`; or `[h, w, 3]`, which is compared with `lr_blur` itself.
     hr: the target, as large as `restored`.
     protocol: a key of `metrics.PROTOCOLS`.
+    lpips: a further metric, of the whole images as uint8, whatever border the protocol cuts.
 
   Returns:
-    `psnr`, `ssim`, `bicubic_psnr`, `bicubic_ssim`.
+    `psnr`, `ssim`, `bicubic_psnr`, `bicubic_ssim`; with LPIPS also `lpips` and `bicubic_lpips`.
 
   Raises:
-    UserError: if the target is not as large as the image, or too small for the protocol.
+    UserError: if the target is not as large as the image, or too small for a metric.
   """
   if hr.shape != restored.shape:
     (h, w), (height, width) = lr_blur.shape[:2], restored.shape[:2]
@@ -243,10 +263,16 @@ def score(
       f'{name}: the target is {hr.shape[1]}x{hr.shape[0]}, but the input of {w}x{h} gives '
       f'{width}x{height}'
     )
+
+  def compare(image: np.ndarray) -> dict[str, float]:
+    scores = metrics.evaluate_pair(image, hr, protocol)
+    if lpips is not None:
+      scores['lpips'] = lpips(metrics.to_uint8(image), metrics.to_uint8(hr))
+    return scores
+
   try:
-    scores = metrics.evaluate_pair(restored, hr, protocol)
-    before = lr_blur if lr_blur.shape == hr.shape else bicubic(lr_blur)
-    baseline = metrics.evaluate_pair(before, hr, protocol)
+    scores = compare(restored)
+    baseline = compare(lr_blur if lr_blur.shape == hr.shape else bicubic(lr_blur))
   except ValueError as error:
     raise UserError(f'{name}: {error}') from error
   return scores | {f'bicubic_{key}': value for key, value in baseline.items()}
@@ -256,32 +282,31 @@ def summarize(rows: list[dict[str, Any]], restorer: Restorer) -> list[dict[str, 
   """The rows of a table: bicubic, then the network.
 
   Returns:
-    For each `method`, `parameters`, the means `psnr` and `ssim` of the images' values, and the
-    median `seconds` of a forward pass (None for bicubic).
+    For each `method`, `parameters`, the means `psnr`, `ssim` and (if the rows have it) `lpips` of
+    the images' values, and the median `seconds` of a forward pass (None for bicubic).
   """
 
-  def mean(key: str) -> float:
-    return statistics.fmean(row[key] for row in rows)
+  def means(prefix: str) -> dict[str, float]:
+    keys = [key for key in DIGITS if key in rows[0]]
+    return {key: statistics.fmean(row[prefix + key] for row in rows) for key in keys}
 
   seconds = statistics.median(row['seconds'] for row in rows)
-  count = param_count(restorer.params)
+  name, count = type(restorer.model).__name__, param_count(restorer.params)
   return [
-    {'method': 'bicubic', 'parameters': 0, 'psnr': mean('bicubic_psnr')}
-    | {'ssim': mean('bicubic_ssim'), 'seconds': None},
-    {'method': type(restorer.model).__name__, 'parameters': count, 'psnr': mean('psnr')}
-    | {'ssim': mean('ssim'), 'seconds': seconds},
+    {'method': 'bicubic', 'parameters': 0, **means('bicubic_'), 'seconds': None},
+    {'method': name, 'parameters': count, **means(''), 'seconds': seconds},
   ]
 
 
 def format_table(methods: list[dict[str, Any]]) -> str:
-  """The columns of the GFN paper's Table 1, as Markdown."""
-  lines = ['| method | parameters | PSNR | SSIM | seconds |', '|---|---|---|---|---|']
+  """The columns of the GFN paper's Table 1, and LPIPS if it was computed, as Markdown."""
+  keys = [key for key in DIGITS if key in methods[0]]
+  columns = ['method', 'parameters', *(key.upper() for key in keys), 'seconds']
+  lines = [f'| {" | ".join(columns)} |', '|---' * len(columns) + '|']
   for row in methods:
+    scores = ' | '.join(f'{row[key]:.{DIGITS[key]}f}' for key in keys)
     seconds = '-' if row['seconds'] is None else f'{row["seconds"]:.3f}'
-    lines.append(
-      f'| {row["method"]} | {row["parameters"]:,} | {row["psnr"]:.2f} | {row["ssim"]:.4f} '
-      f'| {seconds} |'
-    )
+    lines.append(f'| {row["method"]} | {row["parameters"]:,} | {scores} | {seconds} |')
   return '\n'.join(lines)
 
 
@@ -297,7 +322,7 @@ def write_results(
     output_dir: must exist.
     rows: of `evaluate`.
     methods: of `summarize`.
-    facts: what the numbers depend on: `protocol`, `data`, `weights`, `options`.
+    facts: what the numbers depend on: `protocol`, `data`, `weights`, `options`, `lpips`.
   """
   table = io.StringIO(newline='')
   writer = csv.DictWriter(table, rows[0].keys())

@@ -43,6 +43,9 @@ DETAIL = (640, 480)
 MAX_BYTES = 100_000_000
 """Images that come when the page has this size are in its table only: browsers open 100 MB fast."""
 
+DIGITS = {'psnr': 2, 'ssim': 4, 'lpips': 4}
+"""The metrics, in their order, and the digits behind the point that are shown of them."""
+
 _SSIM_IN_WORDS = {
   'ssim3d': 'SSIM is what MATLAB gives for an RGB array, which it takes for a grey volume',
   'ssim2d_valid': 'SSIM is the mean over the channels and the windows that lie within the image',
@@ -121,7 +124,8 @@ class Report:
       lr_blur: the input. If it is as large as `restored`, it is shown itself, not enlarged.
       restored: the output.
       target: the true image, of the size of `restored`; if the report has a protocol.
-      scores: `psnr`, `ssim`, `bicubic_psnr` and `bicubic_ssim`; if the report has a protocol.
+      scores: `psnr`, `ssim`, `bicubic_psnr` and `bicubic_ssim`, if the report has a protocol; and
+        `lpips` and `bicubic_lpips`, for all images or none.
 
     Raises:
       ValueError: if target and scores do not fit the report, or the images each other.
@@ -129,6 +133,8 @@ class Report:
     """
     if (target is None, scores is None) != (self._protocol is None,) * 2:
       raise ValueError('a target and scores belong to a report with a protocol, and only there')
+    if scores is not None and self._rows and scores.keys() != self._rows[0].scores.keys():
+      raise ValueError(f'{name}: {sorted(scores)} are not the scores of the other images')
     if target is not None and target.shape[:2] != restored.shape[:2]:
       raise ValueError(f'{name}: target {target.shape} and restored {restored.shape}')
     if lr_blur.shape[:2] == restored.shape[:2]:
@@ -212,6 +218,8 @@ class Report:
     cut = f'{border} pixels are cut on each side' if border else 'no border is cut'
     words = f'{cut}; PSNR is taken over all pixels and channels; '
     words += _SSIM_IN_WORDS[self._protocol.ssim]
+    if 'lpips' in self._rows[0].scores:
+      words += '; LPIPS (AlexNet, version 0.1) is taken over the whole image, and less is better'
     return (
       f'<p class="scores">Mean: {_scores_in_words(self._means(), self._before)}</p>\n'
       f'<p class="note">Protocol {self._protocol.name}, 8-bit RGB: {words}.</p>'
@@ -224,8 +232,10 @@ class Report:
   def _table(self) -> str:
     headers = ['Image']
     if self._protocol is not None:
-      kinds = (self._before.lower(), 'restored', 'gain')
-      headers += [f'{metric} {kind}' for metric in ('PSNR', 'SSIM') for kind in kinds]
+      for metric in _metrics(self._rows[0].scores) if self._rows else ('psnr', 'ssim'):
+        change = 'change' if metric == 'lpips' else 'gain'  # less is better
+        kinds = (self._before.lower(), 'restored', change)
+        headers += [f'{metric.upper()} {kind}' for kind in kinds]
     headers.append('Size')
     head = ''.join(f'<th scope="col"><button>{header}</button></th>' for header in headers)
     rows = ''.join(f'<tr>{self._cells(row)}</tr>\n' for row in self._rows)
@@ -365,7 +375,7 @@ def _size(size: tuple[int, int]) -> str:
   return f'{size[0]} × {size[1]}'
 
 
-def _gain(scores: Mapping[str, float], key: str) -> float:
+def _change(scores: Mapping[str, float], key: str) -> float:
   after, before = scores[key], scores[f'bicubic_{key}']
   return 0.0 if after == before else after - before  # both may be infinite
 
@@ -375,26 +385,28 @@ def _number(value: float, digits: int, sign: str = '') -> str:
   return text.replace('-', '−').replace('inf', '∞')
 
 
-_DIGITS = {'psnr': 2, 'ssim': 4}
+def _metrics(scores: Mapping[str, float]) -> list[str]:
+  return [key for key in DIGITS if key in scores]
 
 
 def _scores_in_words(scores: Mapping[str, float], before: str) -> str:
   words = []
-  for key, digits in _DIGITS.items():
+  for key in _metrics(scores):
+    digits = DIGITS[key]
     unit = ' dB' if key == 'psnr' else ''
     words.append(
       f'{key.upper()} <b>{_number(scores[key], digits)}</b>{unit}, '
       f'{before.lower()} {_number(scores[f"bicubic_{key}"], digits)}{unit} '
-      f'({_number(_gain(scores, key), digits, "+")})'
+      f'({_number(_change(scores, key), digits, "+")})'
     )
   return '; '.join(words)
 
 
 def _score_cells(scores: Mapping[str, float]) -> str:
   cells = ''
-  for key, digits in _DIGITS.items():
-    gain = _gain(scores, key)
-    for value, sign in ((scores[f'bicubic_{key}'], ''), (scores[key], ''), (gain, '+')):
+  for key in _metrics(scores):
+    change = _change(scores, key)
+    for value, sign in ((scores[f'bicubic_{key}'], ''), (scores[key], ''), (change, '+')):
       exact = str(value).replace('inf', 'Infinity')
-      cells += f'<td data-value="{exact}">{_number(value, digits, sign)}</td>'
+      cells += f'<td data-value="{exact}">{_number(value, DIGITS[key], sign)}</td>'
   return cells

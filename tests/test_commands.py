@@ -10,9 +10,10 @@ import time
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
-from tests import small
+from tests import random_lpips, small
 
 pytestmark = pytest.mark.end_to_end
 
@@ -85,9 +86,12 @@ def test_a_killed_run_continues_with_the_same_command(workdir):
   assert 'compiling' in stderr
 
 
-def test_evaluating_a_run(workdir, dataset_dir):
+def test_evaluating_a_run(workdir, dataset_dir, tmp_path):
   workdir, _ = workdir
-  result = run('run_eval.py', f'--workdir={workdir}')
+  files = [str(tmp_path / f'{name}.safetensors') for name in ('alexnet', 'linear')]
+  for path, state in zip(files, (random_lpips.alexnet(), random_lpips.linear()), strict=True):
+    safetensors.numpy.save_file(state, path)
+  result = run('run_eval.py', f'--workdir={workdir}', f'--lpips_weights={",".join(files)}')
   assert result.returncode == 0, result.stderr
   lines = result.stdout.splitlines()
   assert lines[0].startswith('1 images, protocol mprnet')  # the config's
@@ -96,8 +100,10 @@ def test_evaluating_a_run(workdir, dataset_dir):
     '| bicubic',
     '| GFN',
   ]
+  assert '| method | parameters | PSNR | SSIM | LPIPS | seconds |' in lines
   summary = json.loads((workdir / 'eval' / 'summary.json').read_text())
   assert summary['protocol'] == 'mprnet'
+  assert [weights['path'] for weights in summary['lpips']['weights']] == files
   assert summary['data']['blur_folder'] == 'blur_gamma'
   with Image.open(workdir / 'eval' / 'images' / 'sequence' / '000001.png') as image:
     assert image.size == (192, 128)
@@ -165,7 +171,7 @@ def test_restoring_a_photo(workdir, tmp_path):
     (('run_eval.py', '--input_dir=I', '--output_dir=O'), 'no weights: pass --weights=gfn for the'),
     (
       ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I', '--limit=2'),
-      '--protocol and --limit are for evaluating',
+      '--protocol, --limit and --lpips_weights are for evaluating',
     ),
     (
       ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I'),

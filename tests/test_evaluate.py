@@ -4,15 +4,17 @@ import json
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 import skimage.data
 from PIL import Image
 
 from gfn_jax import Restorer, UserError, create_model, evaluate, metrics, pretrained
 from gfn_jax.files import file_sha256
 from gfn_jax.imresize import imresize
+from gfn_jax.lpips import LPIPS
 from gfn_jax.models import init_params
 from gfn_jax.pretrained import param_count, save_weights
-from tests import small
+from tests import random_lpips, small
 
 
 @pytest.fixture(scope='module')
@@ -109,6 +111,58 @@ def test_folders_are_evaluated_and_reported(weights, pairs, tmp_path, capsys):
   assert '| bicubic | 0 |' in printed
 
 
+def test_lpips_is_a_column_if_its_weights_are_passed(weights, pairs, tmp_path, capsys):
+  files = []
+  for name, state in (('alexnet', random_lpips.alexnet()), ('linear', random_lpips.linear())):
+    files.append(tmp_path / f'{name}.safetensors')
+    safetensors.numpy.save_file(state, files[-1])
+  page = tmp_path / 'report.html'
+  test_set = evaluate.TestSet(pairs, 2, {})
+  evaluate.evaluate_and_report(weights, test_set, 'cnlrn', tmp_path, page, files)
+
+  lpips, restorer = LPIPS.from_files(files), Restorer.from_pretrained(weights)
+  expected = {'': [], 'bicubic_': []}
+  for pair in pairs:  # whole images, though the protocol cuts a border
+    expected[''].append(lpips(restorer(pair['lr_blur']), pair['hr']))
+    expected['bicubic_'].append(lpips(evaluate.bicubic(pair['lr_blur']), pair['hr']))
+  with open(tmp_path / 'images.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  for prefix, values in expected.items():
+    assert [float(row[f'{prefix}lpips']) for row in rows] == pytest.approx(values, rel=1e-5)
+  summary = json.loads((tmp_path / 'summary.json').read_text())
+  means = [np.mean(values) for values in (expected['bicubic_'], expected[''])]
+  assert [method['lpips'] for method in summary['methods']] == pytest.approx(means, rel=1e-5)
+  assert summary['lpips'] == {
+    'network': 'alex',
+    'version': '0.1',
+    'border': 0,
+    'weights': [{'path': str(path), 'sha256': file_sha256(path)} for path in files],
+  }
+  printed = capsys.readouterr().out.splitlines()
+  assert '| method | parameters | PSNR | SSIM | LPIPS | seconds |' in printed
+  assert '|---|---|---|---|---|---|' in printed
+  assert any(line.endswith(f' | {means[0]:.4f} | - |') for line in printed)
+  assert f'LPIPS <b>{means[1]:.4f}</b>, bicubic {means[0]:.4f}' in page.read_text('utf-8')
+
+
+def test_without_its_weights_there_is_no_lpips(weights, pairs, tmp_path):
+  evaluate.evaluate_and_report(
+    weights, evaluate.TestSet(pairs, 2, {}), 'gfn', tmp_path, tmp_path / 'report.html'
+  )
+  for name in ('images.csv', 'summary.json', 'report.html'):
+    assert 'lpips' not in (tmp_path / name).read_text('utf-8').lower()
+
+
+def test_weights_of_lpips_that_are_missing_end_it_at_the_start(weights, pairs, tmp_path):
+  output = tmp_path / 'out'
+  missing = tmp_path / 'alex.safetensors'
+  with pytest.raises(UserError, match='alex.safetensors is no readable safetensors file'):
+    evaluate.evaluate_and_report(
+      weights, evaluate.TestSet(pairs, 2, {}), 'gfn', output, lpips_weights=[missing]
+    )
+  assert not output.exists()
+
+
 def test_released_weights_are_evaluated_by_name(weights, pairs, tmp_path, monkeypatch):
   monkeypatch.setattr(pretrained, 'RELEASED_DIR', str(weights.parent))
   test_set = evaluate.TestSet(pairs[:1], 1, {})
@@ -144,6 +198,14 @@ def test_an_image_too_small_for_the_protocol_is_named(weights):
   tiny[0]['hr'] = np.zeros((16, 16, 3), np.uint8)
   with pytest.raises(UserError, match='tiny: protocol gfn needs at least 23 pixels a side'):
     evaluate.evaluate(Restorer.from_pretrained(weights), tiny, 'gfn')
+
+
+def test_an_image_too_small_for_lpips_is_named(weights):
+  small_one = {'name': 'small', 'lr_blur': np.zeros((7, 9, 3), np.uint8)}
+  small_one['hr'] = np.zeros((28, 36, 3), np.uint8)
+  lpips = LPIPS(random_lpips.together())
+  with pytest.raises(UserError, match='small: LPIPS needs at least 31 pixels a side'):
+    evaluate.evaluate(Restorer.from_pretrained(weights), [small_one], 'gfn', lpips=lpips)
 
 
 def test_nothing_to_evaluate_is_an_error(weights):

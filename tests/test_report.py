@@ -255,6 +255,21 @@ def test_every_kind_of_image_is_shown_with_8_bits_on_white(image, shown):
   assert picture.getcolors() == [(6, shown)]
 
 
+def test_lpips_is_shown_if_the_scores_have_it(tmp_path):
+  scores = SCORES[0] | {'lpips': 0.25, 'bicubic_lpips': 0.375}
+  image = ('a', flat(RED, 20, 20), flat(GREEN, 80, 80), flat(BLUE, 80, 80))
+  text = page_of(tmp_path / 'a.html', [(*image, scores)], protocol='gfn')
+  headers = re.findall('<button>(.*?)</button>', text)
+  assert headers[-4:] == ['LPIPS bicubic', 'LPIPS restored', 'LPIPS change', 'Size']
+  assert '; LPIPS <b>0.2500</b>, bicubic 0.3750 (−0.1250)</p>' in text
+  assert '>0.3750</td><td data-value="0.25">0.2500</td><td data-value="-0.125">−0.1250<' in text
+  assert 'LPIPS (AlexNet, version 0.1) is taken over the whole image, and less is better' in text
+  without = page_of(tmp_path / 'b.html', [(*image, SCORES[0])], protocol='gfn')
+  assert 'LPIPS' not in without
+  with pytest.raises(ValueError, match="^a: .*'lpips'.* are not the scores of the other images"):
+    page_of(tmp_path / 'c.html', [(*image, SCORES[0]), (*image, scores)], protocol='gfn')
+
+
 def test_images_beyond_the_limit_are_in_the_table_only(tmp_path, monkeypatch):
   monkeypatch.setattr(report, 'MAX_BYTES', 1)
   images = [(name, flat(RED, 20, 20), flat(GREEN, 80, 80)) for name in 'abc']

@@ -32,6 +32,9 @@ flags.DEFINE_enum(
   "How to compare; default: the config's, or gfn.",
 )
 flags.DEFINE_integer('limit', 0, 'How many test images; 0: all.', lower_bound=0)
+flags.DEFINE_list(
+  'lpips_weights', [], "PyTorch's files of AlexNet and LPIPS: adds LPIPS; see docs/lpips.md."
+)
 flags.DEFINE_string('report', None, 'A page to write, FILE.html, that shows before and after.')
 flags.DEFINE_bool('ensemble', False, 'Average over 8 turned and flipped inputs: 8x slower.')
 flags.DEFINE_enum('dtype', None, DTYPES, "Of the computation; default: the network's.")
@@ -53,8 +56,10 @@ def main(_):
   if args.target_dir and not args.input_dir:
     raise UserError('--target_dir needs --input_dir, the blurred photos')
   if args.input_dir and not args.target_dir:
-    if args.protocol or args.limit:
-      raise UserError('--protocol and --limit are for evaluating: pass --target_dir too')
+    if args.protocol or args.limit or args.lpips_weights:
+      raise UserError(
+        '--protocol, --limit and --lpips_weights are for evaluating: pass --target_dir too'
+      )
     jobs = plan_jobs(args.input_dir, output_dir, '.png')
     restorer = Restorer.from_pretrained(weights, **options)
     if args.report:
@@ -75,7 +80,9 @@ def main(_):
   else:
     raise UserError('no test images: pass --config and --config.data_dir, or --input_dir')
   protocol = args.protocol or config['protocol']
-  evaluate.evaluate_and_report(weights, test_set, protocol, output_dir, args.report, **options)
+  evaluate.evaluate_and_report(
+    weights, test_set, protocol, output_dir, args.report, args.lpips_weights, **options
+  )
 
 
 def run() -> None:
