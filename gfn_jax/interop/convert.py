@@ -1,0 +1,307 @@
+"""Weights of the authors' PyTorch networks as parameters of ours, and back.
+
+    state = load_torch_checkpoint('GFN_epoch_55.pkl')
+    params = convert('gfn', state)
+
+Each network has a table of the names of its layers, ours and the authors'. Layouts follow from the
+tensors: a convolution's `[out, in, h, w]` is our `[h, w, in, out]`, and a transposed one's
+`[in, out, h, w]` is turned by 180 degrees too. A pixel shuffle needs nothing: ours has PyTorch's
+order.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from gfn_jax.errors import UserError
+from gfn_jax.interop.torch_pickle import show
+from gfn_jax.models import create_model
+from gfn_jax.pretrained import MAX_OPTION, param_shapes
+
+MAX_BLOCKS = 64
+"""Of a group, where their number is taken from the names in a file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+  """What the authors of a network, or of one version of it, called its layers.
+
+  Attributes:
+    layers: our names and theirs; `{i}` stands for a number, the same in both.
+    transposed: our names of the transposed convolutions.
+    features: their name of a tensor whose first axis is the option `features`.
+    blocks: options, and their name of a tensor that each such block has.
+    options: of `create_model`.
+    ignored: endings of names that serve for nothing.
+  """
+
+  layers: Mapping[str, str]
+  features: str
+  blocks: Mapping[str, str]
+  transposed: frozenset[str] = frozenset()
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  ignored: tuple[str, ...] = ()
+
+
+VERSIONS = {
+  'gfn': (
+    Version(
+      layers={
+        'deblur.conv1': 'deblurMoudle.0.conv1',
+        'deblur.resblock{i}_{j}.conv1': 'deblurMoudle.0.resBlock{i}.{j}.layers.0',
+        'deblur.resblock{i}_{j}.conv2': 'deblurMoudle.0.resBlock{i}.{j}.layers.2',
+        'deblur.conv2': 'deblurMoudle.0.conv2.0',
+        'deblur.conv3': 'deblurMoudle.0.conv3.0',
+        'deblur.deconv1': 'deblurMoudle.0.deconv1.0',
+        'deblur.deconv2': 'deblurMoudle.0.deconv2.0',
+        'deblur.conv4': 'deblurMoudle.0.deconv2.2',
+        'deblur.conv5': 'deblurMoudle.0.convout.0',
+        'deblur.conv6': 'deblurMoudle.0.convout.2',
+        'sr_feature.conv{i}': 'srMoudle.0.conv{i}',
+        'sr_feature.resblock_{i}.conv1': 'srMoudle.0.resBlock.{i}.layers.0',
+        'sr_feature.resblock_{i}.conv2': 'srMoudle.0.resBlock.{i}.layers.2',
+        'gate.conv{i}': 'geteMoudle.0.conv{i}',
+        'reconstruction.conv{i}': 'reconstructMoudle.0.conv{i}',
+        'reconstruction.resblock_{i}.conv1': 'reconstructMoudle.0.resBlock.{i}.layers.0',
+        'reconstruction.resblock_{i}.conv2': 'reconstructMoudle.0.resBlock.{i}.layers.2',
+      },
+      transposed=frozenset({'deblur.deconv1', 'deblur.deconv2'}),
+      features='deblurMoudle.0.conv1.weight',
+      blocks={
+        'deblur_blocks': 'deblurMoudle.0.resBlock1.{i}.layers.0.weight',
+        'sr_blocks': 'srMoudle.0.resBlock.{i}.layers.0.weight',
+        'reconstruction_blocks': 'reconstructMoudle.0.resBlock.{i}.layers.0.weight',
+      },
+    ),
+  ),
+  'srresnet': (
+    Version(  # twtygqyy/pytorch-SRResNet
+      options={'preset': 'srresnet_gfn'},
+      layers={
+        'conv_first': 'conv_input',
+        'resblock_{i}.conv{j}': 'residual.{i}.conv{j}',
+        'resblock_{i}.norm{j}': 'residual.{i}.in{j}',
+        'conv_mid': 'conv_mid',
+        'norm_mid': 'bn_mid',
+        'upconv1': 'upscale4x.0',
+        'upconv2': 'upscale4x.3',
+        'conv_last': 'conv_output',
+      },
+      features='conv_input.weight',
+      blocks={'blocks': 'residual.{i}.conv1.weight'},
+      # Old versions of PyTorch keep them for instance normalisation, which has no use for them.
+      ignored=('.running_mean', '.running_var', '.num_batches_tracked'),
+    ),
+    Version(  # BasicSR's MSRResNet
+      options={'preset': 'msrresnet'},
+      layers={
+        'conv_first': 'conv_first',
+        'resblock_{i}.conv{j}': 'body.{i}.conv{j}',
+        'upconv{i}': 'upconv{i}',
+        'conv_hr': 'conv_hr',
+        'conv_last': 'conv_last',
+      },
+      features='conv_first.weight',
+      blocks={'blocks': 'body.{i}.conv1.weight'},
+    ),
+  ),
+}
+"""The networks that have public weights for PyTorch."""
+
+_TENSORS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
+
+
+def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options) -> dict[str, Any]:
+  """Turns the authors' weights into parameters of our network.
+
+  Args:
+    model_name: a key of `VERSIONS`.
+    state: their tensors by their names, of `load_torch_checkpoint`; all and no others.
+    **options: of `create_model`. What `infer_options` finds in `state` need not be given.
+
+  Returns:
+    Parameters for `create_model(model_name, **infer_options(model_name, state, **options))`:
+    float32 arrays in nested dictionaries.
+
+  Raises:
+    UserError: if `state` is not of this network with these options: the message tells which tensors
+      are missing, unexpected, of another shape, no floating-point numbers, or not finite.
+  """
+  options = infer_options(model_name, state, **options)
+  version = _version(model_name, options)
+  shapes = _flat_shapes(model_name, options)
+  names = {path: _torch_name(version, path) for path in shapes}
+  wanted = {names[path]: _torch_shape(version, path, shapes[path]) for path in shapes}
+  used = {name: array for name, array in state.items() if not name.endswith(version.ignored)}
+  _check(used, wanted, f'{model_name} ({_describe(options)})')
+  flat = {path: _to_flax(version, path, state[name]) for path, name in names.items()}
+  return traverse_util.unflatten_dict(flat, sep='.')
+
+
+def to_torch(model_name: str, params: Any, /, **options) -> dict[str, np.ndarray]:
+  """Turns parameters of our network into the authors' tensors: `convert`, backwards.
+
+  Args:
+    model_name: a key of `VERSIONS`.
+    params: of `create_model(model_name, **options)`.
+    **options: of the network; its defaults need not be given.
+
+  Returns:
+    float32 arrays by the authors' names, for `save_torch_checkpoint` and their `load_state_dict`.
+    Their networks know nothing of options that add no parameters, such as `global_skip`.
+
+  Raises:
+    UserError: if the network has no version of other authors, or `params` are not this network's.
+  """
+  version = _version(model_name, options)
+  shapes = {path: leaf.shape for path, leaf in _flat_shapes(model_name, options).items()}
+  flat = traverse_util.flatten_dict(params, sep='.')
+  arrays = {path: np.asarray(value, np.float32) for path, value in flat.items()}
+  _check(arrays, shapes, f'{model_name} ({_describe(options)})')
+  return {_torch_name(version, path): _from_flax(version, path, arrays[path]) for path in shapes}
+
+
+def infer_options(model_name: str, state: Mapping[str, np.ndarray], /, **options) -> dict[str, Any]:
+  """The options of `create_model` that follow from the authors' weights, and those given.
+
+  Args:
+    model_name: a key of `VERSIONS`.
+    state: as for `convert`.
+    **options: these take precedence.
+
+  Returns:
+    `options`, with the number of features and of blocks, and the preset where the network has any.
+
+  Raises:
+    UserError: if the network has no version of other authors, or none whose weights these are.
+  """
+  versions = _versions(model_name, options)
+  fitting = [version for version in versions if np.ndim(state.get(version.features)) == 4]
+  if len(fitting) != 1:
+    firsts = ' or '.join(version.features for version in versions)
+    raise UserError(f'these are no weights for {model_name}: they have no convolution {firsts}')
+  [version] = fitting
+  inferred = dict(version.options)
+  inferred['features'] = state[version.features].shape[0]
+  for option, name in version.blocks.items():
+    pattern = _pattern(name)
+    inferred[option] = sum(pattern.fullmatch(key) is not None for key in state)
+    if inferred[option] > MAX_BLOCKS:
+      raise UserError(f'there are {inferred[option]} {option}; at most {MAX_BLOCKS} are taken')
+  return inferred | options
+
+
+def _versions(model_name: str, options: Mapping[str, Any]) -> list[Version]:
+  """Those that `options` do not rule out."""
+  if model_name not in VERSIONS:
+    raise UserError(
+      f'no PyTorch weights are known for {model_name!r}, but for {", ".join(VERSIONS)}'
+    )
+  preset = options.get('preset')
+  found = [v for v in VERSIONS[model_name] if preset is None or v.options.get('preset') == preset]
+  if not found:
+    raise UserError(f'no PyTorch weights are known for {model_name}, preset {preset!r}')
+  return found
+
+
+def _version(model_name: str, options: Mapping[str, Any]) -> Version:
+  return _versions(model_name, options)[0]
+
+
+def _flat_shapes(model_name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+  network = f'{model_name} ({_describe(options)})'
+  numbers = [value for value in options.values() if isinstance(value, int)]
+  if max(numbers, default=0) > MAX_OPTION:
+    raise UserError(f'{network}: options are at most {MAX_OPTION}')
+  try:
+    shapes = param_shapes(create_model(model_name, **options))
+  except UserError:
+    raise
+  except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
+    reason = str(error).partition('\n')[0]
+    raise UserError(f'{network} is no network: {reason}') from error
+  return traverse_util.flatten_dict(shapes, sep='.')
+
+
+def _describe(options: Mapping[str, Any]) -> str:
+  return (
+    ', '.join(f'{key}={show(str(value))}' for key, value in options.items()) or 'default options'
+  )
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+  """Of a name with `{i}` and `{j}` for numbers."""
+  return re.compile(re.sub(r'\\{(\w)\\}', r'(?P<\1>[0-9]+)', re.escape(name)))
+
+
+def _torch_name(version: Version, path: str) -> str:
+  """`'deblur.resblock1_0.conv1.kernel'` -> `'deblurMoudle.0.resBlock1.0.layers.0.weight'`."""
+  layer, _, tensor = path.rpartition('.')
+  for ours, theirs in version.layers.items():
+    if match := _pattern(ours).fullmatch(layer):
+      return f'{theirs.format(**match.groupdict())}.{_TENSORS[tensor]}'
+  raise UserError(f"the authors' network has nothing like {path}")
+
+
+def _axes(version: Version, path: str) -> tuple[int, ...]:
+  """The axes of a kernel of ours, `[h, w, in, out]`, in the authors' order."""
+  return (2, 3, 0, 1) if path.rpartition('.')[0] in version.transposed else (3, 2, 0, 1)
+
+
+def _torch_shape(version: Version, path: str, leaf: Any) -> tuple[int, ...]:
+  if len(leaf.shape) != 4:
+    return leaf.shape
+  return tuple(leaf.shape[axis] for axis in _axes(version, path))
+
+
+def _to_flax(version: Version, path: str, array: np.ndarray) -> np.ndarray:
+  array = np.array(array, np.float32)
+  if array.ndim != 4:
+    return array
+  array = array.transpose(np.argsort(_axes(version, path)))
+  return np.ascontiguousarray(_turn(version, path, array))
+
+
+def _from_flax(version: Version, path: str, array: np.ndarray) -> np.ndarray:
+  if array.ndim != 4:
+    return array.copy()
+  return np.ascontiguousarray(_turn(version, path, array).transpose(_axes(version, path)))
+
+
+def _turn(version: Version, path: str, kernel: np.ndarray) -> np.ndarray:
+  """By 180 degrees, if it is a transposed convolution's."""
+  return kernel[::-1, ::-1] if path.rpartition('.')[0] in version.transposed else kernel
+
+
+def _check(
+  arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]], network: str
+) -> None:
+  """Refuses tensors other than `wanted`: of each kind of problem the first few are named."""
+  common = [name for name in wanted if name in arrays]
+  problems = {
+    'missing': [name for name in wanted if name not in arrays],
+    'unexpected': [name for name in arrays if name not in wanted],
+    'of another shape': [
+      f'{name} {list(arrays[name].shape)} for {list(wanted[name])}'
+      for name in common
+      if arrays[name].shape != wanted[name]
+    ],
+    'no floating-point numbers': [name for name in common if arrays[name].dtype.kind != 'f'],
+    'not finite as float32': [name for name in common if not _is_finite(arrays[name])],
+  }
+  texts = [
+    f'{len(names)} {problem} ({", ".join(map(show, names[:3]))}{", ..." if len(names) > 3 else ""})'
+    for problem, names in problems.items()
+    if names
+  ]
+  if texts:
+    raise UserError(f'these are no weights for {network}: {"; ".join(texts)}')
+
+
+def _is_finite(array: np.ndarray) -> bool:
+  with np.errstate(over='ignore'):
+    return bool(np.isfinite(array.astype(np.float32)).all())

@@ -1,0 +1,247 @@
+import lzma
+import pathlib
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from gfn_jax.errors import UserError
+from gfn_jax.interop import load_torch_checkpoint
+from gfn_jax.interop.convert import VERSIONS, convert, infer_options, to_torch
+from gfn_jax.models import create_model
+from gfn_jax.pretrained import param_shapes
+from tests import small
+
+FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
+SMALL_GFN = {key: value for key, value in small.MODEL.items() if key != 'name'}
+NETWORKS = {
+  'gfn': ('gfn', SMALL_GFN),
+  'gfn, other numbers': (
+    'gfn',
+    {'features': 4, 'deblur_blocks': 2, 'sr_blocks': 1, 'reconstruction_blocks': 3},
+  ),
+  'srresnet': ('srresnet', {'preset': 'srresnet_gfn', 'features': 4, 'blocks': 2}),
+  'msrresnet': ('srresnet', {'preset': 'msrresnet', 'features': 4, 'blocks': 3}),
+}
+
+
+def random_params(model_name, options):
+  rng = np.random.default_rng(0)
+  shapes = param_shapes(create_model(model_name, **options))
+  return jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), shapes)
+
+
+@pytest.fixture
+def state():
+  """The authors' tensors of a small GFN."""
+  return to_torch('gfn', random_params('gfn', SMALL_GFN), **SMALL_GFN)
+
+
+def flatten(params):
+  return traverse_util.flatten_dict(params, sep='.')
+
+
+def assert_same(a, b):
+  assert a.keys() == b.keys()
+  for key in a:
+    np.testing.assert_array_equal(a[key], b[key], strict=True)
+
+
+@pytest.mark.parametrize('network', NETWORKS)
+def test_there_and_back(network):
+  model_name, options = NETWORKS[network]
+  params = random_params(model_name, options)
+  state = to_torch(model_name, params, **options)
+  assert infer_options(model_name, state) == options
+  assert_same(flatten(convert(model_name, state)), flatten(params))
+  assert_same(to_torch(model_name, convert(model_name, state), **options), state)
+  assert all(array.flags.c_contiguous for array in state.values())
+
+
+def test_the_authors_whole_model(tmp_path):
+  path = tmp_path / 'GFN.pkl'
+  with lzma.open(FIXTURES / 'gfn_whole_model_legacy.pkl.xz') as file:
+    path.write_bytes(file.read())
+  state = load_torch_checkpoint(path)
+  params = convert('gfn', state)
+  assert_same(to_torch('gfn', params), state)
+  assert list(state)[:2] == ['deblurMoudle.0.conv1.weight', 'deblurMoudle.0.conv1.bias']
+  flat = flatten(params)
+  shapes = flatten(param_shapes(create_model('gfn')))
+  assert {key: array.shape for key, array in flat.items()} == {
+    key: leaf.shape for key, leaf in shapes.items()
+  }
+
+
+def test_layouts(state):
+  params = flatten(convert('gfn', state))
+  theirs = state['geteMoudle.0.conv1.weight']  # [out, in, h, w]
+  np.testing.assert_array_equal(params['gate.conv1.kernel'][0, 2, 5, 7], theirs[7, 5, 0, 2])
+  theirs = state['deblurMoudle.0.deconv1.0.weight']  # [in, out, h, w], turned
+  np.testing.assert_array_equal(params['deblur.deconv1.kernel'][0, 1, 5, 7], theirs[5, 7, 3, 2])
+  theirs = state['deblurMoudle.0.resBlock3.0.layers.2.weight']
+  ours = params['deblur.resblock3_0.conv2.kernel']
+  np.testing.assert_array_equal(ours[1, 0, 2, 3], theirs[3, 2, 1, 0])
+  ours = params['deblur.conv6.bias']
+  np.testing.assert_array_equal(ours, state['deblurMoudle.0.convout.2.bias'])
+
+
+def test_a_transposed_convolution_does_what_pytorch_defines(state):
+  """Each input pixel adds its 4x4 kernel at twice its place; then a border of 1 is cut."""
+  rng = np.random.default_rng(1)
+  weight = rng.standard_normal((32, 16, 4, 4)).astype(np.float32)
+  x = rng.standard_normal((1, 5, 6, 32)).astype(np.float32)
+  expected = np.zeros((2 * 5 + 2, 2 * 6 + 2, 16))
+  for i, j in np.ndindex(5, 6):
+    added = np.einsum('i,iohw->hwo', x[0, i, j], weight)
+    expected[2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += added
+  params = convert('gfn', state | {'deblurMoudle.0.deconv1.0.weight': weight})
+  layer = nn.ConvTranspose(16, (4, 4), (2, 2), padding='SAME', use_bias=False)
+  actual = layer.apply({'params': {'kernel': params['deblur']['deconv1']['kernel']}}, x)
+  np.testing.assert_allclose(actual[0], expected[1:-1, 1:-1], atol=1e-4)
+
+
+# The keys of twtygqyy/pytorch-SRResNet and of BasicSR, with 64 features and 16 blocks.
+TWTYGQYY = {
+  'conv_input.weight': (64, 3, 9, 9),
+  **{f'residual.{i}.conv{j}.weight': (64, 64, 3, 3) for i in range(16) for j in (1, 2)},
+  **{
+    f'residual.{i}.in{j}.{k}': (64,) for i in range(16) for j in (1, 2) for k in ('weight', 'bias')
+  },
+  'conv_mid.weight': (64, 64, 3, 3),
+  'bn_mid.weight': (64,),
+  'bn_mid.bias': (64,),
+  'upscale4x.0.weight': (256, 64, 3, 3),
+  'upscale4x.3.weight': (256, 64, 3, 3),
+  'conv_output.weight': (3, 64, 9, 9),
+}
+BASICSR = {
+  'conv_first': (64, 3, 3, 3),
+  **{f'body.{i}.conv{j}': (64, 64, 3, 3) for i in range(16) for j in (1, 2)},
+  'upconv1': (256, 64, 3, 3),
+  'upconv2': (256, 64, 3, 3),
+  'conv_hr': (64, 64, 3, 3),
+  'conv_last': (3, 64, 3, 3),
+}
+BASICSR = {
+  f'{layer}.{kind}': shape if kind == 'weight' else shape[:1]
+  for layer, shape in BASICSR.items()
+  for kind in ('weight', 'bias')
+}
+
+
+@pytest.mark.parametrize(
+  ('preset', 'shapes', 'count', 'parameters'),
+  [('srresnet_gfn', TWTYGQYY, 103, 1_546_752), ('msrresnet', BASICSR, 74, 1_517_571)],
+)
+def test_the_keys_of_srresnet(preset, shapes, count, parameters):
+  assert len(shapes) == count
+  rng = np.random.default_rng(0)
+  state = {key: rng.standard_normal(shape, np.float32) for key, shape in shapes.items()}
+  assert infer_options('srresnet', state) == {'preset': preset, 'features': 64, 'blocks': 16}
+  params = flatten(convert('srresnet', state))
+  assert sum(array.size for array in params.values()) == parameters
+  assert_same(to_torch('srresnet', convert('srresnet', state), preset=preset), state)
+  assert_same(flatten(convert('srresnet', state, preset=preset)), params)
+  if preset == 'srresnet_gfn':
+    theirs = state['residual.11.in2.weight']
+    np.testing.assert_array_equal(params['resblock_11.norm2.scale'], theirs)
+    old = state | {'bn_mid.running_mean': np.zeros(64), 'bn_mid.num_batches_tracked': np.int64(0)}
+    assert_same(flatten(convert('srresnet', old)), params)
+
+
+def test_every_layer_of_every_table_is_used():
+  for model_name, versions in VERSIONS.items():
+    for version in versions:
+      options = {**version.options, 'features': 4}
+      shapes = param_shapes(create_model(model_name, **options))
+      params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+      used = to_torch(model_name, params, **options)
+      for theirs in version.layers.values():
+        name = theirs.format(i='1', j='1')
+        assert f'{name}.weight' in used, name
+
+
+def test_other_types_become_float32(state):
+  half = {name: array.astype(np.float16) for name, array in state.items()}
+  params = flatten(convert('gfn', half))
+  assert {array.dtype for array in params.values()} == {np.dtype('float32')}
+  wide = {name: array.astype(np.float64) for name, array in state.items()}
+  assert_same(flatten(convert('gfn', wide)), flatten(convert('gfn', state)))
+
+
+def test_parameters_do_not_share_memory_with_the_state(state):
+  params = flatten(convert('gfn', state))
+  for array in params.values():
+    assert not any(np.shares_memory(array, theirs) for theirs in state.values())
+
+
+def test_all_that_does_not_fit_is_told_at_once(state):
+  del state['geteMoudle.0.conv1.bias']
+  for i in range(5):
+    state[f'extra.{i}\n'] = np.zeros(1, np.float32)
+  state['srMoudle.0.conv1.weight'] = np.zeros((8, 3, 5, 5), np.float32)
+  state['srMoudle.0.conv2.bias'] = np.zeros(8, np.int64)
+  state['reconstructMoudle.0.conv4.bias'] = np.array([0, np.nan, 0], np.float32)
+  state['deblurMoudle.0.convout.2.bias'] = np.array([0, 1e300, 0])
+  with pytest.raises(UserError) as error:
+    convert('gfn', state)
+  assert str(error.value) == (
+    'these are no weights for gfn (features=8, deblur_blocks=1, sr_blocks=1, '
+    'reconstruction_blocks=1): 1 missing (geteMoudle.0.conv1.bias); '
+    '5 unexpected (extra.0\\n, extra.1\\n, extra.2\\n, ...); '
+    '1 of another shape (srMoudle.0.conv1.weight [8, 3, 5, 5] for [8, 3, 7, 7]); '
+    '1 no floating-point numbers (srMoudle.0.conv2.bias); '
+    '2 not finite as float32 (deblurMoudle.0.convout.2.bias, reconstructMoudle.0.conv4.bias)'
+  )
+
+
+@pytest.mark.parametrize(
+  ('model_name', 'changes', 'options', 'message'),
+  [
+    ('gfn', {}, {'features': 9}, '50 of another shape'),
+    ('gfn', {}, {'deblur_blocks': 2}, '12 missing'),
+    ('gfn', {}, {'gated': False}, '4 unexpected'),
+    ('gfn', {}, {'feature': 9}, "model 'gfn' has no option 'feature'"),
+    ('gfn', {}, {'preset': 'x'}, "no PyTorch weights are known for gfn, preset 'x'"),
+    ('sr_branch', {}, {}, "no PyTorch weights are known for 'sr_branch', but for gfn, srresnet"),
+    ('srresnet', {}, {}, 'no convolution conv_input.weight or conv_first.weight'),
+    ('srresnet', {}, {'preset': 'msrresnet'}, 'no convolution conv_first.weight'),
+    ('srresnet', {}, {'preset': 'srresnet_paper'}, "known for srresnet, preset 'srresnet_paper'"),
+    (
+      'gfn',
+      {'deblurMoudle.0.conv1.weight': np.zeros(8)},
+      {},
+      'no convolution deblurMoudle.0.conv1',
+    ),
+    (
+      'gfn',
+      {'deblurMoudle.0.conv1.weight': np.zeros((2**20, 0, 7, 7))},
+      {},
+      'options are at most 1024',
+    ),
+    (
+      'gfn',
+      {f'srMoudle.0.resBlock.{i}.layers.0.weight': np.zeros(1) for i in range(3000)},
+      {},
+      'there are 3000 sr_blocks; at most 64',
+    ),
+  ],
+)
+def test_other_networks_and_options(state, model_name, changes, options, message):
+  with pytest.raises(UserError) as error:
+    convert(model_name, state | changes, **options)
+  assert message in str(error.value)
+
+
+def test_parameters_of_another_network():
+  params = random_params('gfn', SMALL_GFN)
+  with pytest.raises(UserError, match=r'no weights for gfn \(default options\): 116 missing'):
+    to_torch('gfn', params)
+  with pytest.raises(UserError, match="known for 'sr_branch'"):
+    to_torch('sr_branch', params)
+  options = {'features': 4, 'blocks': 1, 'norm': 'batch', 'act': 'prelu'}
+  with pytest.raises(UserError, match='has nothing like prelu_first.negative_slope$'):
+    to_torch('srresnet', random_params('srresnet', options), **options)

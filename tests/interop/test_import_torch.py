@@ -1,0 +1,125 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import gfn_jax
+from gfn_jax.errors import UserError
+from gfn_jax.files import file_sha256
+from gfn_jax.interop import import_torch, save_torch_checkpoint
+from gfn_jax.interop.convert import convert, to_torch
+from gfn_jax.models import create_model
+from gfn_jax.pretrained import load_pretrained, param_shapes
+from tests import small
+from tests.interop import torch_files
+from tests.interop.torch_files import ORDERED_DICT, Call, Ref, legacy, tensor
+
+ROOT = pathlib.Path(__file__).parents[2]
+OPTIONS = {key: value for key, value in small.MODEL.items() if key != 'name'}
+
+
+@pytest.fixture(scope='module')
+def state():
+  """The authors' tensors of a small GFN."""
+  rng = np.random.default_rng(0)
+  shapes = param_shapes(create_model('gfn', **OPTIONS))
+  params = jax.tree.map(lambda leaf: 0.1 * rng.standard_normal(leaf.shape), shapes)
+  return to_torch('gfn', params, **OPTIONS)
+
+
+@pytest.fixture
+def folder(state, tmp_path, monkeypatch):
+  """A folder with the weights, a text and an attempt to run something."""
+  monkeypatch.chdir(tmp_path)
+  save_torch_checkpoint('theirs.pth', state)
+  pathlib.Path('text.pth').write_text('no weights')
+  evil = Call(Ref('os', 'system'), ('touch canary',))
+  pathlib.Path('evil.pth').write_bytes(legacy({'state_dict': ORDERED_DICT, 'x': evil}))
+  save_torch_checkpoint('nan.pth', state | {'geteMoudle.0.conv2.bias': np.full(8, np.nan, 'f4')})
+  return tmp_path
+
+
+def test_the_command(folder, state):
+  environment = os.environ | {'PYTHONPATH': str(ROOT)}
+  command = [sys.executable, '-W', 'error', '-m', 'gfn_jax.interop.import_torch']
+  arguments = ['theirs.pth', 'ours.safetensors', '--model=gfn', '--option=gate_recursions=3']
+  result = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment)
+  assert result.returncode == 0, result.stderr
+  numbers = 'features=8, deblur_blocks=1, sr_blocks=1, reconstruction_blocks=1'
+  assert result.stdout == (
+    f'56,534 parameters of gfn ({numbers}, gate_recursions=3) are in ours.safetensors\n'
+  )
+  model, params = load_pretrained('ours.safetensors')
+  assert model == create_model('gfn', gate_recursions=3, **OPTIONS)
+  expected = convert('gfn', state)
+  for name, value in expected['gate']['conv1'].items():
+    np.testing.assert_array_equal(params['gate']['conv1'][name], value)
+  card = json.loads(pathlib.Path('ours.json').read_text())
+  assert card['imported_from'] == {'file': 'theirs.pth', 'sha256': file_sha256('theirs.pth')}
+  assert str(folder) not in pathlib.Path('ours.json').read_text()
+  restorer = gfn_jax.Restorer.from_pretrained('ours.safetensors')
+  assert restorer(np.zeros((6, 5, 3), np.uint8)).shape == (24, 20, 3)
+
+  result = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment)
+  assert result.returncode == 1
+  assert result.stderr == (
+    'error: ours.safetensors exists already; choose another output, or --overwrite\n'
+  )
+
+
+def test_overwriting_and_picking(folder, state):
+  value = {'ours': {name: tensor(name, array) for name, array in state.items()}, 'model': 3}
+  pathlib.Path('theirs.pth').write_bytes(torch_files.zipped(value, state))
+  pathlib.Path('ours.safetensors').write_text('old')
+  with pytest.raises(UserError, match='no weights are there, but ours, model; pick one with key'):
+    import_torch.main(['theirs.pth', 'ours.safetensors', '--model=gfn', '--overwrite'])
+  assert pathlib.Path('ours.safetensors').read_text() == 'old'
+  import_torch.main(['theirs.pth', 'ours.safetensors', '--model=gfn', '--overwrite', '--key=ours'])
+  assert load_pretrained('ours.safetensors')[0] == create_model('gfn', **OPTIONS)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['none.pth', 'out.safetensors'], 'none.pth does not exist'),
+    (['text.pth', 'out.safetensors'], 'torch.save did not write it'),
+    (
+      ['evil.pth', 'out.safetensors'],
+      'evil.pth cannot be read as a checkpoint: it names os.system',
+    ),
+    (['nan.pth', 'out.safetensors'], 'nan.pth: these are no weights for gfn'),
+    (['theirs.pth', 'out.safetensors', '--option=features=9'], 'theirs.pth: these are no weights'),
+    (['theirs.pth', 'out.safetensors', '--option=dtype=x'], 'is no network: data type'),
+    (['theirs.pth', 'out.safetensors', '--option=dtype=a\nb'], r'dtype=a\nb) is no network'),
+    (['theirs.pth', 'out.safetensors', '--option=deblur_blocks=9999'], 'are at most 1024'),
+    (['theirs.pth', 'out.safetensors', '--option=state=3'], "has no option 'state'"),
+    (['theirs.pth', 'out.safetensors', '--option=name=gfn'], "invalid option value: 'name=gfn'"),
+    (['theirs.pth', 'out.safetensors', '--option=features'], "invalid option value: 'features'"),
+    (['theirs.pth', 'out.safetensors', '--key=G'], 'no entry G; it has deblurMoudle.0.conv1'),
+    (['theirs.pth', 'out.safetensors', '--model=srresnet'], 'have no convolution conv_input'),
+    (['theirs.pth', 'out.safetensors', '--model=sr_branch'], "invalid choice: 'sr_branch'"),
+    (['theirs.pth', 'out.pth'], 'out.pth: the name of weights ends in .safetensors'),
+    (['theirs.pth', 'none/out.safetensors'], 'no such folder: none'),
+    (['theirs.pth', 'folder.safetensors'], 'folder.safetensors is a folder; choose another'),
+  ],
+)
+def test_mistakes(folder, arguments, message):
+  pathlib.Path('folder.safetensors').mkdir()
+  before = sorted(path.name for path in folder.rglob('*'))
+  with pytest.raises(UserError) as error:
+    import_torch.main(['--model=gfn', *arguments])
+  assert message in str(error.value)
+  assert '\n' not in str(error.value)
+  assert sorted(path.name for path in folder.rglob('*')) == before
+
+
+def test_options():
+  assert import_torch.option('gated=false') == ('gated', False)
+  assert import_torch.option('features=32') == ('features', 32)
+  assert import_torch.option('size_mode=resize') == ('size_mode', 'resize')
+  assert import_torch.option('dtype=[' + '[' * 100_000)[0] == 'dtype'
