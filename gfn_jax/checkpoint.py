@@ -1,83 +1,261 @@
-"""Training checkpoints, through Orbax. The only module that knows it."""
+"""Training checkpoints, through Orbax. The only module that knows it.
 
+A checkpoint is a folder, `checkpoints/<step>`:
+
+    state/         parameters and optimiser, written by Orbax
+    run.json       the settings that the state depends on, its PSNR, and what the loop remembers
+    manifest.json  the size and the SHA-256 of all other files, written last
+
+Without a manifest it is unfinished; with one that its files do not fit, it is damaged. Orbax itself
+would restore a flipped byte without a word.
+"""
+
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from gfn_jax.errors import UserError
 from gfn_jax.train_state import TrainState
 
 
 class Checkpointer:
-  """Keeps the newest checkpoints of a run in `workdir/checkpoints`.
+  """Keeps the newest checkpoints of a run in `workdir/checkpoints`, and the one of the best PSNR.
 
-  A checkpoint is the state and the settings that the state depends on. The position in the data is
-  the step, so nothing else needs to be kept. Saves run in the background; leaving the context waits
-  for them, and a save that a kill interrupted is ignored by the next run.
+  For one process alone: of several, the first has it. Saves run in the background, one at a time;
+  leaving the context waits for them. A failed one is raised by the next call of any method, and
+  leaves the checkpoints before it as they are.
 
   Args:
-    workdir: the run's folder.
+    workdir: the run's folder, a path or a `gs://` address.
     settings: what must be the same for a run to be continued, values that JSON can hold.
-    keep: how many checkpoints are kept.
+    keep: how many checkpoints are kept, beside the best one.
   """
 
   def __init__(self, workdir: str | os.PathLike, settings: Mapping[str, Any], keep: int = 3):
     self._settings = json.loads(json.dumps(settings))  # as it is read back: tuples become lists
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-    path = os.path.join(os.path.abspath(workdir), 'checkpoints')
-    self._manager = ocp.CheckpointManager(path, options=options)
+    self._folder = epath.Path(workdir).expanduser().absolute() / 'checkpoints'
+    self._keep = keep
+    self._damaged: set[int] = set()
+    self._psnr: dict[int, float] = {}
+    index = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+      primary_host=index, active_processes={index}, barrier_sync_key_prefix=f'process{index}'
+    )
+    self._orbax = ocp.Checkpointer(
+      ocp.StandardCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone
+    )
+    self._executor = ThreadPoolExecutor(1, 'checkpoint')
+    self._saving: tuple[int, Future] | None = None
 
   def __enter__(self) -> 'Checkpointer':
     return self
 
-  def __exit__(self, *_) -> None:
-    self._manager.close()
+  def __exit__(self, error_type: type | None, *_) -> None:
+    try:
+      self.wait()
+    except UserError:
+      if error_type is None:  # otherwise that error is the one to tell
+        raise
+    finally:
+      self._executor.shutdown()
 
-  def save(self, state: TrainState) -> None:
-    """Saves a state under its step, unless that step is saved already."""
+  def save(
+    self, state: TrainState, progress: Mapping[str, Any] | None = None, psnr: float | None = None
+  ) -> None:
+    """Saves a state under its step in the background, unless that step is saved already.
+
+    Args:
+      state: of numbers on any device.
+      progress: what else the loop must remember, values that JSON can hold.
+      psnr: of an evaluation of this state, if there was one.
+
+    Raises:
+      UserError: if the save before this one has failed.
+    """
+    self.wait()
     step = int(state.step)
-    if step == self._manager.latest_step():
+    if step in self._whole_steps():
       return
-    state = jax.device_get(state)  # replicas on devices would be cut in pieces among them
-    args = ocp.args.Composite(
-      state=ocp.args.StandardSave(state), settings=ocp.args.JsonSave(self._settings)
-    )
-    self._manager.save(step, args=args)
+    state = jax.tree.map(np.array, jax.device_get(state))  # copies: the step reuses its buffers
+    run = {'settings': self._settings, 'progress': dict(progress or {}), 'psnr': psnr}
+    self._saving = step, self._executor.submit(self._write, step, state, json.dumps(run))
 
-  def restore(self, target: TrainState) -> TrainState | None:
-    """The newest state, as NumPy arrays, or None if nothing has been saved.
+  def wait(self) -> None:
+    """Waits until what was saved is on the disk.
+
+    Raises:
+      UserError: if it could not be written.
+    """
+    if self._saving is None:
+      return
+    (step, saving), self._saving = self._saving, None
+    try:
+      saving.result()
+    except Exception as error:
+      newest = max(self._whole_steps(), default=None)
+      left = 'there is none before it' if newest is None else f'the newest whole one is {newest}'
+      raise UserError(
+        f'checkpoint {step} cannot be written to {self._folder}: {_reason(error)}; {left}'
+      ) from error
+
+  def check(self) -> None:
+    """Raises, as `wait`, if the last save has failed by now; does not wait for it."""
+    if self._saving is not None and self._saving[1].done():
+      self.wait()
+
+  def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+    """The newest whole checkpoint; says on stderr which newer ones are passed over, and why.
 
     Args:
       target: a state, or its shapes, of the structure to restore.
 
+    Returns:
+      The state as NumPy arrays, wherever it was saved, and its `progress`; or None if nothing has
+      been saved yet.
+
     Raises:
-      UserError: if the checkpoint is of other settings, naming the first that differs.
+      UserError: if the checkpoint is of other settings, naming all that differ, or if there are
+        checkpoints and none is whole.
     """
-    step = self._manager.latest_step()
-    if step is None:
-      return None
-    args = ocp.args.Composite(settings=ocp.args.JsonRestore())
-    saved = self._manager.restore(step, args=args).settings
-    if difference := _first_difference(saved, self._settings):
+    self.wait()
+    for step in sorted(self._steps(), reverse=True):
+      if (problem := self._problem(step)) is None:
+        return self._read(step, target)
+      print(f'checkpoint {step} in {self._folder} {problem}: passed over', file=sys.stderr)
+      if self._is_finished(step):
+        self._damaged.add(step)
+    if self._damaged:
       raise UserError(
-        f'checkpoint {step} in {self._manager.directory} is of another run: {difference}; '
-        'use the same config, or another --workdir'
+        f'no checkpoint in {self._folder} is whole; bring one back from a copy, or start anew with '
+        'another --workdir'
+      )
+    return None
+
+  def _steps(self) -> set[int]:
+    """Of all folders, whatever is in them."""
+    if not self._folder.exists():
+      return set()
+    return {int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()}
+
+  def _is_finished(self, step: int) -> bool:
+    return (self._folder / str(step) / 'manifest.json').exists()
+
+  def _whole_steps(self) -> set[int]:
+    return {step for step in self._steps() if self._is_finished(step)} - self._damaged
+
+  def _write(self, step: int, state: TrainState, run: str) -> None:
+    folder = self._folder / str(step)
+    if folder.exists():  # unfinished or damaged
+      folder.rmtree()
+    folder.mkdir(parents=True)
+    self._orbax.save(folder / 'state', args=ocp.args.StandardSave(state))
+    (folder / 'run.json').write_text(run)
+    _write_whole(folder / 'manifest.json', json.dumps(_digests(folder), indent=1))
+    self._damaged.discard(step)
+    self._delete_old(step)
+
+  def _delete_old(self, newest: int) -> None:
+    """All before the newest but those to keep, the unfinished ones too."""
+    whole = {step for step in self._whole_steps() if step <= newest}
+    kept = set(sorted(whole)[-self._keep :])
+    if scores := {step: psnr for step in whole if (psnr := self._psnr_of(step)) is not None}:
+      kept.add(max(scores, key=lambda step: (scores[step], step)))
+    for step in self._steps():
+      if step < newest and step not in kept | self._damaged:
+        (self._folder / str(step)).rmtree()
+
+  def _psnr_of(self, step: int) -> float | None:
+    if step not in self._psnr:
+      self._psnr[step] = json.loads((self._folder / str(step) / 'run.json').read_text())['psnr']
+    return self._psnr[step]
+
+  def _problem(self, step: int) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    if not self._is_finished(step):
+      return 'is unfinished'
+    folder = self._folder / str(step)
+    try:
+      manifest = json.loads((folder / 'manifest.json').read_text())
+      wanted = {str(name): (int(size), str(digest)) for name, (size, digest) in manifest.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+      return 'is damaged (manifest.json)'
+    if 'run.json' not in wanted:
+      return 'is damaged (manifest.json)'
+    try:
+      found = _digests(folder)
+    except OSError as error:
+      return f'cannot be read ({_reason(error)})'
+    for name, value in wanted.items():
+      if tuple(found.get(name, ())) != value:
+        return f'is damaged ({name}{"" if name in found else " is missing"})'
+    return None
+
+  def _read(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    folder = self._folder / str(step)
+    run = json.loads((folder / 'run.json').read_text())
+    if differences := _differences(run['settings'], self._settings):
+      raise UserError(
+        f'checkpoint {step} in {self._folder} is of another run: {"; ".join(differences)}; use the '
+        'same config, or another --workdir'
       )
     empty = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), target)
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(empty))
-    return self._manager.restore(step, args=args).state
+    state = self._orbax.restore(folder / 'state', args=ocp.args.StandardRestore(empty))
+    return state, run['progress']
 
 
-def _first_difference(saved: Any, wanted: Any, path: str = 'config') -> str | None:
-  """Where two nested settings differ first, in words."""
+def _digests(folder: epath.Path) -> dict[str, list]:
+  """Size and SHA-256 of every file below a folder but the manifest, by its relative path."""
+  digests = {}
+  for path in _files(folder):
+    name = path.relative_to(folder).as_posix()
+    if name != 'manifest.json':
+      digest, size = hashlib.sha256(), 0
+      with path.open('rb') as file:
+        while chunk := file.read(2**22):
+          digest.update(chunk)
+          size += len(chunk)
+      digests[name] = [size, digest.hexdigest()]
+  return digests
+
+
+def _files(folder: epath.Path) -> Iterator[epath.Path]:
+  for path in sorted(folder.iterdir()):
+    if path.is_dir():
+      yield from _files(path)
+    else:
+      yield path
+
+
+def _write_whole(path: epath.Path, text: str) -> None:
+  """An object in a bucket appears whole by itself; a file is written aside and renamed."""
+  if '://' in os.fspath(path):
+    path.write_text(text)
+    return
+  aside = path.with_name(f'.{path.name}.tmp')
+  aside.write_text(text)
+  aside.replace(path)
+
+
+def _reason(error: Exception) -> str:
+  """The first line of an error, or the system's word for it."""
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  return str(error).partition('\n')[0] or type(error).__name__
+
+
+def _differences(saved: Any, wanted: Any, path: str = 'config') -> list[str]:
+  """Where two nested settings differ, in words."""
   if isinstance(saved, dict) and isinstance(wanted, dict):
-    for key in sorted(saved.keys() | wanted.keys()):
-      if found := _first_difference(saved.get(key), wanted.get(key), f'{path}.{key}'):
-        return found
-    return None
-  return None if saved == wanted else f'{path} was {saved!r} and is {wanted!r}'
+    keys = sorted(saved.keys() | wanted.keys())
+    found = [_differences(saved.get(key), wanted.get(key), f'{path}.{key}') for key in keys]
+    return [difference for some in found for difference in some]
+  return [] if saved == wanted else [f'{path} was {saved!r} and is {wanted!r}']

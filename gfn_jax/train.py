@@ -4,7 +4,9 @@ import functools
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import optax.contrib
+from etils import epath
 from tqdm import tqdm
 
 from gfn_jax import evaluate, losses, metrics, parallel, schedules
@@ -49,6 +52,9 @@ RESUME_KEYS = (
 
 WEIGHTS_FILE = 'weights.safetensors'
 """The newest weights in a run's folder."""
+
+TERMINATED = 128 + 15
+"""The exit status after SIGTERM."""
 
 
 def train_step(
@@ -178,15 +184,15 @@ def train_and_evaluate(
 
   Raises:
     UserError: for data that is missing or damaged, a config that does not fit the devices or the
-      run in `workdir`, and a run that diverges.
+      run in `workdir`, a checkpoint that cannot be written, and a run that diverges.
+    SystemExit: with 143 after SIGTERM, which saves a checkpoint first: the same call goes on there.
   """
   config = json.loads(json.dumps(config, default=dict))  # plain values from here on
   parallel.check_batch_size(config['batch_size'])
   run = _Run(config, workdir)
-  with run.checkpointer:
-    state = create_train_state(run.model, run.optimizer, config['seed'])
-    restored = run.checkpointer.restore(state)
-    state = parallel.replicate(run.initialize(state) if restored is None else restored)
+  epath.Path(workdir).mkdir(parents=True, exist_ok=True)
+  with run.checkpointer, run.termination:
+    state = parallel.replicate(run.restore_or_initialize())
     first_step = int(state.step)
     write_json(os.path.join(workdir, 'config.json'), config)
     write_json(os.path.join(workdir, 'overrides.json'), dict(overrides or {}))
@@ -223,17 +229,24 @@ class _Run:
     settings = {key: config[key] for key in RESUME_KEYS if key in config}
     settings['data'] = self.dataset.metadata
     self.checkpointer = Checkpointer(workdir, settings, config['keep_checkpoints'])
+    self.termination = _Termination()
     self.window = _Window(config['batch_size'])
     self.scores: dict[str, Any] = {}  # of the last evaluation
+    self.owes_evaluation = False  # it was left to terminate
     self.writer: MetricWriter
 
-  def initialize(self, state: TrainState) -> TrainState:
-    """The state of a run that starts: with the parameters of `init_from`, if it is given."""
-    if not (weights := self.config['init_from']):
-      return state
-    exceptions = self.config['init_except']
-    params = init_params_from(weights, self.model, all_params(state), exceptions)
-    return state.replace(**as_variables(params))
+  def restore_or_initialize(self) -> TrainState:
+    """The newest checkpoint's state, or that of a run that starts: with `init_from`, if given."""
+    state = create_train_state(self.model, self.optimizer, self.config['seed'])
+    if (restored := self.checkpointer.restore(state)) is not None:
+      state, progress = restored
+      self.scores, self.window.rows = progress['scores'], progress['window']
+      self.owes_evaluation = progress['owes_evaluation']
+    elif weights := self.config['init_from']:
+      exceptions = self.config['init_except']
+      params = init_params_from(weights, self.model, all_params(state), exceptions)
+      state = state.replace(**as_variables(params))
+    return state
 
   def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
     buffer = {key: self.config[key] for key in ('shuffle_buffer',) if key in self.config}
@@ -257,6 +270,9 @@ class _Run:
   def train_phase(self, number: int, state: TrainState, batches: Iterator) -> TrainState:
     start, end = self.starts[number : number + 2]
     step = int(state.step)
+    if self.owes_evaluation and start < step <= end:
+      self.evaluate(number, step, state)
+      self.save(number, step, state)
     if step >= end:
       return state
     phase = self.phases[number]
@@ -267,7 +283,8 @@ class _Run:
     _say(f'phase {number + 1}: steps {step + 1} to {end}; compiling the first')
     compiled = False
     while step < end:
-      state, scalars = step_fn(state, parallel.shard(next(batches)))
+      stop = np.full(jax.local_device_count(), self.termination.requested, np.float32)
+      state, scalars = step_fn(state, parallel.shard(next(batches)) | {'stop': stop})
       step += 1
       self.window.add(step, scalars)
       if not compiled:  # keep the compilation out of the speed
@@ -278,7 +295,10 @@ class _Run:
     return state
 
   def step(self, number: int) -> Callable[..., Any]:
-    """`train_step` of a phase, on batches as the dataset gives them."""
+    """`train_step` of a phase, on batches as the dataset gives them.
+
+    A process that is to terminate tells so in `stop`, so that all learn of it after the same step.
+    """
     phase = self.phases[number]
     loss = functools.partial(
       losses.gfn_loss,
@@ -294,7 +314,10 @@ class _Run:
     )
 
     def step(state, batch):
-      return train_step(state, self.dataset.prepare(batch), **fixed)
+      batch = dict(batch)
+      stop = jax.lax.pmax(batch.pop('stop'), parallel.AXIS)
+      state, scalars = train_step(state, self.dataset.prepare(batch), **fixed)
+      return state, scalars | {'stop': stop}
 
     return step
 
@@ -313,11 +336,24 @@ class _Run:
       self.window.flush()
       self.evaluate(number, step, state)
       self.window.restart()
-    if due('checkpoint_every') or step == self.last_step:
+      self.window.stop |= self.owes_evaluation
+    if due('checkpoint_every') or due('eval_every') or step == self.last_step or self.window.stop:
       self.window.flush()
-      self.checkpointer.save(state)
-      self.save_weights(number, step, state)
+      self.save(number, step, state)
       self.window.restart()
+    if self.window.stop:
+      self.checkpointer.wait()
+      _say(f'terminated after step {step}, which is saved: the same command goes on from there')
+      sys.exit(TERMINATED)
+    self.checkpointer.check()
+
+  def save(self, number: int, step: int, state: TrainState) -> None:
+    """Writes a checkpoint, and the weights."""
+    psnr = self.scores['test/psnr'] if self.scores.get('step') == step else None
+    progress = {'scores': self.scores, 'window': self.window.rows}
+    progress['owes_evaluation'] = self.owes_evaluation
+    self.checkpointer.save(state, progress, psnr)
+    self.save_weights(number, step, state)
 
   def phase_model(self, number: int) -> nn.Module:
     return create_model(**(self.config['model'] | self.phases[number]['model']))
@@ -329,9 +365,15 @@ class _Run:
       return
     images = list(self.dataset.images('test', limit))
     restorer = Restorer(self.phase_model(number), all_params(state))
-    bicubic, network = evaluate.summarize(
-      evaluate.evaluate(restorer, images, protocol, total=len(images)), restorer
-    )
+    self.owes_evaluation = True
+    try:
+      rows = evaluate.evaluate(
+        restorer, images, protocol, on_result=self.termination.check, total=len(images)
+      )
+    except _Terminated:
+      return
+    self.owes_evaluation = False
+    bicubic, network = evaluate.summarize(rows, restorer)
     scalars = {f'test/{key}': network[key] for key in ('psnr', 'ssim')}
     scalars |= {f'test/bicubic_{key}': bicubic[key] for key in ('psnr', 'ssim')}
     self.scores = {'step': step, 'protocol': protocol, 'images': len(images)} | scalars
@@ -353,13 +395,45 @@ class _Run:
     save_weights(os.path.join(self.workdir, WEIGHTS_FILE), params, model_config, card)
 
 
+class _Terminated(Exception):
+  """Raised to leave an evaluation."""
+
+
+class _Termination:
+  """Notes a SIGTERM, as job managers send it before they kill, while it is the context."""
+
+  requested = False
+
+  def __enter__(self) -> None:
+    if threading.current_thread() is threading.main_thread():
+      self._before = signal.signal(signal.SIGTERM, self._request)
+
+  def __exit__(self, *_) -> None:
+    if threading.current_thread() is threading.main_thread():
+      signal.signal(signal.SIGTERM, self._before)
+
+  def _request(self, *_) -> None:
+    self.requested = True
+
+  def check(self, *_) -> None:
+    """Raises `_Terminated` if this process should end; one of several waits for the next step."""
+    if self.requested and jax.process_count() == 1:
+      raise _Terminated
+
+
 class _Window:
-  """Scalars since the last log, fetched one step late so that the device never waits."""
+  """Scalars since the last log, fetched one step late so that the device never waits.
+
+  Attributes:
+    rows: of the steps since the last log.
+    stop: whether a process asked for the end of the run, in the steps that were fetched.
+  """
 
   def __init__(self, batch_size: int):
+    self.rows: list[dict[str, float]] = []
+    self.stop = False
     self._batch_size = batch_size
     self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
-    self._rows: list[dict[str, float]] = []
     self.restart()
 
   def add(self, step: int, scalars: Mapping[str, jax.Array]) -> None:
@@ -373,22 +447,23 @@ class _Window:
     step, scalars = self._pending
     self._pending = None
     row = {key: float(value) for key, value in jax.device_get(scalars).items()}
+    self.stop |= row.pop('stop') > 0
     check_finite(row, step)
-    self._rows.append(row)
+    self.rows.append(row)
 
   def restart(self) -> None:
     """Leaves the steps so far, and what was done meanwhile, out of the speed."""
     self.flush()
     self._start = time.perf_counter()
-    self._timed_rows = len(self._rows)
+    self._timed_rows = len(self.rows)
 
   def means(self) -> dict[str, float]:
     self.flush()
-    means = {key: float(np.mean([row[key] for row in self._rows])) for key in self._rows[0]}
-    if steps := len(self._rows) - self._timed_rows:
+    means = {key: float(np.mean([row[key] for row in self.rows])) for key in self.rows[0]}
+    if steps := len(self.rows) - self._timed_rows:
       speed = steps * self._batch_size / (time.perf_counter() - self._start)
       means['images_per_second'] = round(speed, 2)
-    self._rows = []
+    self.rows = []
     self.restart()
     return means
 

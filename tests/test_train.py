@@ -1,5 +1,7 @@
 import functools
 import json
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import optax
 import pytest
 import skimage.data
 
-from gfn_jax import Restorer, UserError, create_model, losses, metrics, parallel, train
+from gfn_jax import Restorer, UserError, create_model, evaluate, losses, metrics, parallel, train
 from gfn_jax.evaluate import bicubic
 from gfn_jax.imresize import imresize
 from gfn_jax.pretrained import load_pretrained
@@ -220,7 +222,19 @@ def any_config(request, dataset_dir, photos_config):
   return small.config(dataset_dir) if request.param == 'tfrecords' else photos_config
 
 
-def test_a_killed_and_continued_run_equals_an_uninterrupted_one(any_config, tmp_path, monkeypatch):
+def kill(*_):
+  raise Killed
+
+
+def terminate(*_):
+  os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(('end', 'steps'), [(kill, 2), (terminate, 4)])
+def test_a_run_that_is_ended_and_continued_equals_an_uninterrupted_one(
+  any_config, tmp_path, monkeypatch, end, steps
+):
+  any_config.update(log_every=3, checkpoint_every=2)
   whole = train.train_and_evaluate(any_config, tmp_path / 'whole')
   assert int(whole.step) == 4
 
@@ -228,20 +242,49 @@ def test_a_killed_and_continued_run_equals_an_uninterrupted_one(any_config, tmp_
 
   def shard(batch, shard=parallel.shard):
     calls.append(batch)
-    if len(calls) == 4:
-      raise Killed
+    if len(calls) == 3:
+      end()
     return shard(batch)
 
-  with monkeypatch.context() as patch, pytest.raises(Killed):
+  with monkeypatch.context() as patch, pytest.raises((Killed, SystemExit)) as ended:
     patch.setattr(parallel, 'shard', shard)
-    train.train_and_evaluate(any_config, tmp_path / 'killed')
-  continued = train.train_and_evaluate(any_config, tmp_path / 'killed')
+    train.train_and_evaluate(any_config, tmp_path / 'ended')
+  if end is terminate:
+    assert ended.value.code == 143
+  saved = [int(path.name) for path in (tmp_path / 'ended' / 'checkpoints').iterdir()]
+  assert max(saved) == steps
+  continued = train.train_and_evaluate(any_config, tmp_path / 'ended')
 
   for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(continued), strict=True):
     np.testing.assert_array_equal(a, b)
-  rows = read_rows(tmp_path / 'killed')
-  assert [row['step'] for row in rows if 'loss' in row] == [1, 2, 3, 4]
+  rows, expected = read_rows(tmp_path / 'ended'), read_rows(tmp_path / 'whole')
+  for row in rows + expected:
+    del row['time']
+    row.pop('images_per_second', None)
+  assert rows == expected
+  assert [row['step'] for row in rows if 'loss' in row] == [3, 4]
   assert [row['step'] for row in rows if 'test/psnr' in row] == [2, 4]
+  cards = [json.loads((tmp_path / run / 'weights.json').read_text()) for run in ('ended', 'whole')]
+  assert cards[0] == cards[1]
+
+
+def test_sigterm_ends_an_evaluation_which_is_made_up_for(dataset_dir, tmp_path, monkeypatch):
+  config = small.config(dataset_dir)
+  before = signal.getsignal(signal.SIGTERM)
+
+  def evaluate_slowly(*_, on_result, **__):
+    terminate()
+    on_result('name', None, None, None, {})
+    raise AssertionError('it goes on')
+
+  with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+    patch.setattr(evaluate, 'evaluate', evaluate_slowly)
+    train.train_and_evaluate(config, tmp_path)
+  assert ended.value.code == 143
+  assert signal.getsignal(signal.SIGTERM) is before
+  assert sorted(path.name for path in (tmp_path / 'checkpoints').iterdir()) == ['1', '2']
+  train.train_and_evaluate(config, tmp_path)
+  assert [row['step'] for row in read_rows(tmp_path) if 'test/psnr' in row] == [2, 4]
 
 
 def test_what_a_run_leaves(dataset_dir, tmp_path):
