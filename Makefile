@@ -2,18 +2,22 @@
 #   make demo    restores two photographs with the released weights
 #   make test    lints and runs the tests
 # and `make demo-train` trains and tries a small network, in about ten minutes on two cores.
+# `make onnx WEIGHTS=FILE ONNX=FILE` exports weights, in another environment: docs/export.md.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 EXTRAS ?= train,video,demo,test
 PYTEST_ARGS ?=
+ONNX_VENV ?= .venv-onnx
+WEIGHTS ?= gfn
+ONNX ?= build/gfn.onnx
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo demo-train test lint clean
+.PHONY: demo demo-train test lint onnx test-onnx clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py --dir=demo
@@ -34,5 +38,19 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
+onnx: $(ONNX_VENV)/installed
+	mkdir -p "$$(dirname "$(ONNX)")"
+	$(ONNX_VENV)/bin/python -m gfn_jax.interop.export "$(WEIGHTS)" "$(ONNX)" --format=onnx --overwrite
+
+test-onnx: $(ONNX_VENV)/installed
+	$(ONNX_VENV)/bin/python -m pytest tests/interop/test_export.py $(PYTEST_ARGS)
+
+# jax2onnx needs an older Orbax than training does.
+$(ONNX_VENV)/installed: requirements-onnx.txt setup.cfg
+	$(PYTHON) -m venv $(ONNX_VENV)
+	$(ONNX_VENV)/bin/python -m pip install --quiet --requirement requirements-onnx.txt
+	$(ONNX_VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) .cache demo demo_train
+	rm -rf $(VENV) $(ONNX_VENV) .cache demo demo_train

@@ -1,0 +1,312 @@
+"""Exported files, read and computed as their users do; `make test-onnx` runs the tests of ONNX."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import skimage.data
+
+from gfn_jax import pretrained
+from gfn_jax.errors import UserError
+from gfn_jax.interop import export
+from gfn_jax.interop.convert import convert
+from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint
+from gfn_jax.models import as_variables, create_model, param_count, param_shapes
+from gfn_jax.models.blocks import Enlarge
+from tests import small
+
+SKIP = small.MODEL | {'global_skip': 'deblurred'}
+SR_BRANCH = {'name': 'sr_branch', 'features': 4, 'sr_blocks': 1, 'reconstruction_blocks': 1}
+NETWORKS = {
+  'gated': small.MODEL,
+  'ungated, with a skip': SKIP | {'gated': False},
+  'SRResNet, normalised by batch': {
+    'name': 'srresnet',
+    'preset': 'srresnet_paper',
+    'features': 4,
+    'blocks': 1,
+  },
+}
+CARD = {
+  'data': {'licence': 'for tests\nonly'},
+  'scores': {'psnr': 26.5},
+}
+
+
+@pytest.fixture(autouse=True)
+def small_sizes(monkeypatch):
+  """What the command compares is smaller: compiling and computing take their time."""
+  monkeypatch.setattr(export, 'STABLEHLO_SIZES', ((1, 8, 12), (2, 12, 8)))
+  monkeypatch.setattr(export, 'ONNX_SIZES', ((1, 8, 12), (2, 12, 8)))
+
+
+def save(folder, model_config, card=CARD):
+  """Weights of random numbers near the initial ones; the path, the network and the parameters."""
+  shapes = param_shapes(create_model(**model_config))
+  rng = np.random.default_rng(0)
+
+  def draw(leaf):
+    if len(leaf.shape) < 4:
+      return rng.uniform(0.1, 0.2, leaf.shape).astype(np.float32)
+    return (np.prod(leaf.shape[:-1]) ** -0.5 * rng.standard_normal(leaf.shape)).astype(np.float32)
+
+  path = folder / 'weights.safetensors'
+  pretrained.save_weights(path, jax.tree.map(draw, shapes), model_config, card)
+  return path, *pretrained.load_pretrained(path)
+
+
+def images(*size):
+  """`[B, h, w, 3]` float32 in [0, 1]: parts of a photograph."""
+  count, height, width = size
+  photo = skimage.data.coffee()[100 : 100 + height].astype(np.float32) / 255
+  return np.stack([photo[:, 60 * i : 60 * i + width] for i in range(count)])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def apply(model, params, lr_blur):
+  return model.apply(as_variables(params), lr_blur)
+
+
+def assert_same_images(got, model, params, lr_blur):
+  """`got` is a dictionary of what the network gives."""
+  expected = apply(model, params, lr_blur)
+  count, height, width, _ = lr_blur.shape
+  assert list(got) == (['hr'] if expected.lr is None else ['hr', 'lr'])
+  assert got['hr'].shape == (count, 4 * height, 4 * width, 3)
+  for name, image in got.items():
+    assert image.dtype == np.float32
+    assert np.std(image) > 0.05
+    np.testing.assert_allclose(image, getattr(expected, name), atol=1e-5)
+
+
+@pytest.mark.parametrize('network', NETWORKS)
+def test_stablehlo(network, tmp_path, capsys):
+  weights, model, params = save(tmp_path, NETWORKS[network])
+  path = tmp_path / 'network.stablehlo'
+  export.main([str(weights), str(path)])
+  exported = jax.export.deserialize(bytearray(path.read_bytes()))
+  assert exported.platforms == ('cpu', 'cuda', 'tpu')
+  assert not exported.has_vjp()
+  for size in ((3, 16, 20), (1, 20, 16)):
+    assert_same_images(exported.call(images(*size)), model, params, images(*size))
+  if model.stride > 1:
+    with pytest.raises(ValueError, match='Division had remainder'):
+      exported.call(images(1, 8, 13))
+  else:
+    assert_same_images(exported.call(images(1, 7, 13)), model, params, images(1, 7, 13))
+  *parity, summary, licence = capsys.readouterr().out.splitlines()
+  assert [line.split(':')[0] for line in parity if line.startswith('hr')] == [
+    'hr of 1x8x12',
+    'hr of 2x12x8',
+  ]
+  assert len(parity) == (2 if model.stride == 1 else 4)
+  assert 'features=' in summary
+  assert licence == r'licence of the weights: for tests\nonly'
+  assert path.stat().st_size < 4 * param_count(params) + 40_000
+
+
+def test_other_sizes_are_padded_and_cropped_as_the_network_does_it(tmp_path):
+  _, model, params = save(tmp_path, SKIP)
+  path = tmp_path / 'network.stablehlo'
+  export.write_stablehlo(model, params, path)
+  restore = export.load_stablehlo(path)
+  lr_blur = images(1, 9, 14)
+  padded = np.pad(lr_blur, ((0, 0), (0, -9 % 4), (0, -14 % 4), (0, 0)), mode='reflect')
+  hr = restore(padded)['hr'][:, : 4 * 9, : 4 * 14]
+  expected = apply(model, params, lr_blur).hr
+  np.testing.assert_allclose(hr, expected, atol=1e-5)
+
+
+def test_a_network_of_bfloat16_is_exported_in_float32(tmp_path):
+  weights, model, params = save(tmp_path, small.MODEL | {'dtype': 'bfloat16'})
+  path = tmp_path / 'network.stablehlo'
+  export.export_weights(weights, path)
+  lr_blur = images(1, 8, 12)
+  got = export.load_stablehlo(path)(lr_blur)
+  assert_same_images(got, model.clone(dtype='float32'), params, lr_blur)
+  assert np.abs(got['hr'] - apply(model, params, lr_blur).hr).max() > 1e-4
+
+
+@pytest.mark.parametrize('network', ['gated', 'ungated, with a skip'])
+def test_torch(network, tmp_path, capsys):
+  weights, _, params = save(tmp_path, NETWORKS[network])
+  path = tmp_path / 'network.pth'
+  export.main([str(weights), str(path)])
+  state = load_torch_checkpoint(path)
+  # The authors' misspelt names, and PyTorch's layouts: out, in, height, width.
+  assert state['deblurMoudle.0.conv1.weight'].shape == (8, 3, 7, 7)
+  assert state['deblurMoudle.0.deconv1.0.weight'].shape == (32, 16, 4, 4)
+  kernel = params['deblur']['conv1']['kernel']
+  np.testing.assert_array_equal(state['deblurMoudle.0.conv1.weight'][3, 1], kernel[:, :, 1, 3])
+  assert ('geteMoudle.0.conv1.weight' in state) == (network == 'gated')
+  options = {key: value for key, value in NETWORKS[network].items() if key != 'name'}
+  jax.tree.map(np.testing.assert_array_equal, convert('gfn', state, **options), params)
+  assert f'{len(state)} tensors, read back bit for bit\n' in capsys.readouterr().out
+
+
+def test_torch_has_the_names_of_the_preset(tmp_path):
+  network = {'name': 'srresnet', 'preset': 'msrresnet', 'features': 4, 'blocks': 1}
+  weights, _, params = save(tmp_path, network)
+  path = tmp_path / 'network.bin'
+  export.main([str(weights), str(path), '--format=torch'])
+  state = load_torch_checkpoint(path)
+  assert state['body.0.conv1.weight'].shape == (4, 4, 3, 3)
+  np.testing.assert_array_equal(state['conv_hr.bias'], params['conv_hr']['bias'])
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['gfn', 'none/x.onnx'], 'no such folder: none'),
+    (['gfn', 'folder'], 'folder is a folder; choose another output'),
+    (['gfn', 'folder/', '--format=onnx'], 'folder/ is a folder'),
+    (['gfn', 'old.pth'], 'old.pth exists already; choose another output, or --overwrite'),
+    (['gfn', 'x.png'], 'x.png: the name of a file to write ends in .stablehlo, .onnx, .pth, .pt'),
+    (['gfn', 'x'], 'x: the name of a file'),
+    (['gfn', 'x.pth', '--format=onnx'], 'x.pth: .pth is the extension of torch, not onnx'),
+    (['gfn', 'x.safetensors', '--format=torch'], 'is the extension of this library, not torch'),
+    (['gfn', 'x.onnx', '--format=tflite'], "invalid choice: 'tflite'"),
+    (['none', 'x.pth'], "no released weights are named 'none'"),
+    (['none.safetensors', 'x.pth'], 'no weights at none.safetensors'),
+    (['sr.safetensors', 'x.pth'], "no PyTorch weights are known for 'sr_branch'"),
+    (['gfn', 'x\n.png'], r'x\n.png: the name of a file'),
+  ],
+)
+def test_mistakes(arguments, message, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'folder').mkdir()
+  (tmp_path / 'old.pth').write_bytes(b'old')
+  save(tmp_path, SR_BRANCH)[0].rename(tmp_path / 'sr.safetensors')
+  before = sorted(os.listdir())
+  with pytest.raises(UserError) as error:
+    export.main(arguments)
+  assert message in str(error.value)
+  assert '\n' not in str(error.value)
+  assert sorted(os.listdir()) == before
+  assert (tmp_path / 'old.pth').read_bytes() == b'old'
+  assert os.listdir('folder') == []
+
+
+@pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='needs a folder that nobody may write')
+def test_a_folder_that_cannot_be_written(tmp_path):
+  weights, _, _ = save(tmp_path, small.MODEL)
+  with pytest.raises(UserError, match='^cannot write /proc/self/x.pth: '):
+    export.export_weights(weights, '/proc/self/x.pth')
+
+
+def test_onnx_without_its_libraries(tmp_path, monkeypatch):
+  weights, _, _ = save(tmp_path, small.MODEL)
+  monkeypatch.setitem(sys.modules, 'jax2onnx', None)
+  with pytest.raises(UserError, match='^jax2onnx is not installed.* `make onnx`'):
+    export.export_weights(weights, tmp_path / 'network.onnx')
+  assert sorted(os.listdir(tmp_path)) == ['weights.json', 'weights.safetensors']
+
+
+def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
+  weights, _, _ = save(tmp_path, small.MODEL)
+  path = tmp_path / 'network.stablehlo'
+  path.write_bytes(b'old')
+  write = export.write_stablehlo
+
+  def write_others(model, params, path):
+    params['reconstruction']['conv4']['bias'] = params['reconstruction']['conv4']['bias'] + 0.01
+    write(model, jax.tree.map(np.asarray, params), path)
+    params['reconstruction']['conv4']['bias'] = params['reconstruction']['conv4']['bias'] - 0.01
+
+  monkeypatch.setattr(export, 'write_stablehlo', write_others)
+  with pytest.raises(UserError, match=r'^hr of 1x8x12: at most 1\.0e-02 from JAX, .* not written'):
+    export.export_weights(weights, path)
+  assert path.read_bytes() == b'old'
+  assert len(os.listdir(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda hr, lr: {'hr': hr, 'lr': np.full_like(lr, np.nan)}, 'lr of 1x8x8: at most nan'),
+    (lambda hr, lr: {'hr': hr[:, 1:], 'lr': lr}, 'hr of 1x8x8 has shape'),
+    (lambda hr, lr: {'hr': hr}, 'the file gives hr, JAX hr, lr; not written'),
+  ],
+)
+def test_parity_refuses(change, message, tmp_path):
+  _, model, params = save(tmp_path, small.MODEL)
+
+  def restore(lr_blur):
+    output = apply(model, params, lr_blur)
+    return change(np.asarray(output.hr), np.asarray(output.lr))
+
+  with pytest.raises(UserError, match=f'^{message}'):
+    export.check_parity(restore, model, params, [(1, 8, 8)])
+
+
+@pytest.mark.parametrize('method', ['cubic', 'linear'])
+def test_enlarging_by_convolution(method):
+  image = images(2, 5, 7)
+  with nn.intercept_methods(export._enlarge_by_convolution):
+    enlarged = Enlarge(4, method)(jnp.asarray(image))
+  expected = jax.image.resize(image, (2, 20, 28, 3), method)
+  np.testing.assert_allclose(enlarged, expected, atol=1e-6)
+
+
+@pytest.mark.end_to_end
+def test_a_mistake_of_the_command_ends_in_one_line(tmp_path):
+  command = [sys.executable, '-m', 'gfn_jax.interop.export', 'gfn', tmp_path / 'x.png']
+  result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+  assert result.returncode == 1
+  assert result.stdout == ''
+  [line] = result.stderr.splitlines()
+  assert line.startswith(f'error: {tmp_path}/x.png: the name of a file to write ends in')
+
+
+@pytest.fixture
+def jax2onnx():
+  """The library, which does not keep to the ranks that these tests demand."""
+  module = pytest.importorskip('jax2onnx')
+  with jax.numpy_rank_promotion('allow'):
+    yield module
+
+
+@pytest.mark.parametrize('network', NETWORKS)
+def test_onnx(network, jax2onnx, tmp_path):
+  onnx, onnxruntime = pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
+  weights, model, params = save(tmp_path, NETWORKS[network])
+  path = tmp_path / 'network.onnx'
+  export.main([str(weights), str(path)])
+
+  session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+  names = [output.name for output in session.get_outputs()]
+  for size in ((1, 64, 48), (3, 180, 32), (1, 256, 24)):
+    lr_blur = images(*size)
+    got = dict(zip(names, session.run(names, {'lr_blur': lr_blur}), strict=True))
+    assert_same_images(got, model, params, lr_blur)
+  if model.stride > 1:
+    onnxruntime.set_default_logger_severity(4)
+    with pytest.raises(Exception, match='ONNXRuntimeError'):
+      session.run(names, {'lr_blur': images(1, 30, 32)})
+
+  proto = onnx.load(path)
+  metadata = {entry.key: entry.value for entry in proto.metadata_props}
+  assert json.loads(metadata['model']) == NETWORKS[network]
+  assert json.loads(metadata['scores']) == CARD['scores']
+  assert metadata['licence'] == r'for tests\nonly'
+  assert metadata['weights_sha256'] == pretrained.load_card(weights)['sha256']
+  assert [(entry.domain, entry.version) for entry in proto.opset_import] == [('', export.OPSET)]
+  assert proto.ir_version == 8
+  assert not {'If', 'Loop', 'Scan'} & {node.op_type for node in proto.graph.node}
+  # The parameters, the kernel of the skip, and shapes.
+  values = sum(int(np.prod(array.dims)) for array in proto.graph.initializer)
+  assert values < param_count(params) + 5 * 5 * 3 * 48 + 500
+
+
+def test_onnx_names_what_it_cannot_convert(jax2onnx, tmp_path):
+  _, model, params = save(tmp_path, {**small.MODEL, 'name': 'gfn_ablation', 'variant': 'sr_first'})
+  with pytest.raises(UserError, match='^jax2onnx does not convert this GFNAblation: No symb'):
+    export.write_onnx(model, params, str(tmp_path / 'network.onnx'), {})
