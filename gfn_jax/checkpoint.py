@@ -23,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from gfn_jax import parallel
 from gfn_jax.errors import UserError
 from gfn_jax.train_state import TrainState
 
@@ -30,9 +31,9 @@ from gfn_jax.train_state import TrainState
 class Checkpointer:
   """Keeps the newest checkpoints of a run in `workdir/checkpoints`, and the one of the best PSNR.
 
-  For one process alone: of several, the first has it. Saves run in the background, one at a time;
-  leaving the context waits for them. A failed one is raised by the next call of any method, and
-  leaves the checkpoints before it as they are.
+  Saves run in the background, one at a time; leaving the context waits for them. A failed one is
+  raised by the next call of any method, and leaves the checkpoints before it as they are. Of
+  several processes the first reads and writes, and the folder needs to be there for it alone.
 
   Args:
     workdir: the run's folder, a path or a `gs://` address.
@@ -46,6 +47,7 @@ class Checkpointer:
     self._keep = keep
     self._damaged: set[int] = set()
     self._psnr: dict[int, float] = {}
+    self._is_first = jax.process_index() == 0
     index = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
       primary_host=index, active_processes={index}, barrier_sync_key_prefix=f'process{index}'
@@ -83,7 +85,7 @@ class Checkpointer:
     """
     self.wait()
     step = int(state.step)
-    if step in self._whole_steps():
+    if not self._is_first or step in self._whole_steps():
       return
     state = jax.tree.map(np.array, jax.device_get(state))  # copies: the step reuses its buffers
     run = {'settings': self._settings, 'progress': dict(progress or {}), 'psnr': psnr}
@@ -127,6 +129,20 @@ class Checkpointer:
         checkpoints and none is whole.
     """
     self.wait()
+    found, problem = None, None
+    if self._is_first:
+      try:
+        found = self._restore(target)
+      except UserError as error:
+        problem = str(error)
+    problem, progress = parallel.gather((problem, found and found[1]))[0]
+    if problem is not None:
+      raise UserError(problem)
+    if progress is None:
+      return None
+    return parallel.from_first(found[0] if found else _empty(target)), progress
+
+  def _restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
     for step in sorted(self._steps(), reverse=True):
       if (problem := self._problem(step)) is None:
         return self._read(step, target)
@@ -207,9 +223,12 @@ class Checkpointer:
         f'checkpoint {step} in {self._folder} is of another run: {"; ".join(differences)}; use the '
         'same config, or another --workdir'
       )
-    empty = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), target)
-    state = self._orbax.restore(folder / 'state', args=ocp.args.StandardRestore(empty))
-    return state, run['progress']
+    args = ocp.args.StandardRestore(_empty(target))
+    return self._orbax.restore(folder / 'state', args=args), run['progress']
+
+
+def _empty(target: TrainState) -> TrainState:
+  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), target)
 
 
 def _digests(folder: epath.Path) -> dict[str, list]:

@@ -18,9 +18,13 @@ class MetricWriter:
     workdir: the run's folder.
     start_step: where the run starts or continues. Rows of later steps, left by a run that was
       killed after its last checkpoint, are dropped.
+    writes: False for the other processes of a run than the first: nothing is written.
   """
 
-  def __init__(self, workdir: str | os.PathLike, start_step: int = 0):
+  def __init__(self, workdir: str | os.PathLike, start_step: int = 0, writes: bool = True):
+    self._writes = writes
+    if not writes:
+      return
     self._path = os.path.join(workdir, 'metrics.jsonl')
     _drop_after(self._path, start_step)
     self._file = open(self._path, 'a')  # noqa: SIM115 (closed by __exit__)
@@ -31,11 +35,15 @@ class MetricWriter:
     return self
 
   def __exit__(self, *_) -> None:
+    if not self._writes:
+      return
     self._file.close()
     self._tensorboard.close()
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """Writes one row: the step, the time (seconds since 1970) and the scalars."""
+    if not self._writes:
+      return
     row = {'step': step, 'time': round(time.time(), 3)} | {k: float(v) for k, v in scalars.items()}
     self._file.write(json.dumps(row) + '\n')
     self._file.flush()
@@ -44,7 +52,8 @@ class MetricWriter:
 
   def write_image(self, step: int, name: str, image: np.ndarray) -> None:
     """Writes a picture, `[H, W, 3]` uint8, to TensorBoard."""
-    self._tensorboard.add_image(name, image, step, dataformats='HWC')
+    if self._writes:
+      self._tensorboard.add_image(name, image, step, dataformats='HWC')
 
 
 def _drop_after(path: str, step: int) -> None:

@@ -1,15 +1,67 @@
-"""Data parallelism over the local devices of every process, and nothing else."""
+"""Data parallelism over the devices of all processes, and nothing else.
 
+The processes of a run are started by a cluster or by hand, one or more a machine, all with the same
+command. `initialize` joins them; then `jax.devices()` are those of all, and every process feeds its
+own.
+"""
+
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from gfn_jax.errors import UserError
 
 AXIS = 'batch'
 """The axis over which a step averages its gradients: `jax.lax.pmean(grads, AXIS)`."""
+
+
+def initialize(
+  coordinator_address: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+) -> None:
+  """Joins the processes of a run. To be called before anything else of JAX.
+
+  Args:
+    coordinator_address: `host:port` of the process 0. Without it, this and the other arguments come
+      from the cluster: JAX knows SLURM, TPU pods, Open MPI, MPICH and Kubernetes.
+    num_processes: how many there are.
+    process_id: this one's number, from 0.
+
+  Raises:
+    UserError: if only some arguments are given, no cluster is found, or the others do not come.
+  """
+  arguments = (coordinator_address, num_processes, process_id)
+  if any(value is not None for value in arguments) and None in arguments:
+    raise UserError(
+      'coordinator_address, num_processes and process_id go together; without any of them they are '
+      'taken from the cluster'
+    )
+  try:
+    jax.distributed.initialize(*arguments)
+  except (RuntimeError, ValueError) as error:
+    reason = str(error).strip().partition('\n')[0]
+    raise UserError(f'the processes of the run cannot be joined: {reason}') from error
+
+
+def gather(value: Any) -> list[Any]:
+  """What each process passes, in their order; values that JSON can hold."""
+  if jax.process_count() == 1:
+    return [value]
+  content = np.frombuffer(json.dumps(value).encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.array([content.size]))[:, 0]
+  padded = np.pad(content, (0, int(sizes.max()) - content.size))
+  rows = multihost_utils.process_allgather(padded)
+  return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes, strict=True)]
+
+
+def from_first(tree: Any) -> Any:
+  """A pytree of arrays as the process 0 passes it; the others pass any of the same shapes."""
+  return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
 def replicate(tree: Any) -> Any:

@@ -1,6 +1,7 @@
 """Training: the step first, then the loop around it."""
 
 import functools
+import itertools
 import json
 import math
 import os
@@ -190,17 +191,21 @@ def train_and_evaluate(
   config = json.loads(json.dumps(config, default=dict))  # plain values from here on
   parallel.check_batch_size(config['batch_size'])
   run = _Run(config, workdir)
-  epath.Path(workdir).mkdir(parents=True, exist_ok=True)
+  is_first = jax.process_index() == 0
+  if is_first:
+    epath.Path(workdir).mkdir(parents=True, exist_ok=True)
   with run.checkpointer, run.termination:
     state = parallel.replicate(run.restore_or_initialize())
     first_step = int(state.step)
-    write_json(os.path.join(workdir, 'config.json'), config)
-    write_json(os.path.join(workdir, 'overrides.json'), dict(overrides or {}))
+    if is_first:
+      write_json(os.path.join(workdir, 'config.json'), config)
+      write_json(os.path.join(workdir, 'overrides.json'), dict(overrides or {}))
     _say(
       f'{type(run.model).__name__}, {param_count(state.params):,} parameters, step {first_step} of '
       f'{run.last_step}, on {jax.device_count()} x {jax.devices()[0].device_kind}'
     )
-    with MetricWriter(workdir, first_step) as run.writer, run.progress_bar(first_step):
+    writer = MetricWriter(workdir, first_step, writes=is_first)
+    with writer as run.writer, run.progress_bar(first_step):
       batches = run.batches(first_step)
       for number in range(len(run.phases)):
         state = run.train_phase(number, state, batches)
@@ -263,7 +268,12 @@ class _Run:
   def progress_bar(self, first_step: int) -> tqdm:
     interval = 0.5 if sys.stderr.isatty() else 30
     self.bar = tqdm(
-      total=self.last_step, initial=first_step, unit='step', mininterval=interval, smoothing=0.05
+      total=self.last_step,
+      initial=first_step,
+      unit='step',
+      mininterval=interval,
+      smoothing=0.05,
+      disable=jax.process_index() > 0,
     )
     return self.bar
 
@@ -359,29 +369,33 @@ class _Run:
     return create_model(**(self.config['model'] | self.phases[number]['model']))
 
   def evaluate(self, number: int, step: int, state: TrainState) -> None:
-    limit, protocol = self.config['eval_images'], self.config['protocol']
-    if not self.dataset.num_examples('test'):
+    """Scores the state on test images, of which each process takes every n-th."""
+    if not (count := self.dataset.num_examples('test')):
       _say('the dataset has no test images: not evaluating')
       return
-    images = list(self.dataset.images('test', limit))
+    count = min(self.config['eval_images'] or count, count)
+    images = self.dataset.images('test', count)
+    images = list(itertools.islice(images, jax.process_index(), count, jax.process_count()))
     restorer = Restorer(self.phase_model(number), all_params(state))
+    protocol = self.config['protocol']
     self.owes_evaluation = True
+    check = self.termination.check
     try:
-      rows = evaluate.evaluate(
-        restorer, images, protocol, on_result=self.termination.check, total=len(images)
-      )
+      rows = evaluate.evaluate(restorer, images, protocol, on_result=check) if images else []
     except _Terminated:
       return
     self.owes_evaluation = False
+    rows = [row for some in itertools.zip_longest(*parallel.gather(rows)) for row in some if row]
     bicubic, network = evaluate.summarize(rows, restorer)
     scalars = {f'test/{key}': network[key] for key in ('psnr', 'ssim')}
     scalars |= {f'test/bicubic_{key}': bicubic[key] for key in ('psnr', 'ssim')}
-    self.scores = {'step': step, 'protocol': protocol, 'images': len(images)} | scalars
+    self.scores = {'step': step, 'protocol': protocol, 'images': len(rows)} | scalars
     self.writer.write_scalars(step, scalars)
-    self.writer.write_image(step, 'test/bicubic_restored_hr', _side_by_side(restorer, images[0]))
+    if jax.process_index() == 0:
+      self.writer.write_image(step, 'test/bicubic_restored_hr', _side_by_side(restorer, images[0]))
     _say(
       f'step {step}: PSNR {network["psnr"]:.2f} dB, bicubic {bicubic["psnr"]:.2f} dB '
-      f'({len(images)} test images, protocol {protocol})'
+      f'({len(rows)} test images, protocol {protocol})'
     )
 
   def save_weights(self, number: int, step: int, state: TrainState) -> None:
