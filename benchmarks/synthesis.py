@@ -64,7 +64,7 @@ def main(_):
     'variant': VARIANT.value,
     'batch_size': size,
     'crop_size': config.crop_size,
-    'dtype': config.model.dtype,
+    'precision': config.precision,
     'images_per_second': {kind: round(size / median, 2) for kind, median in medians.items()},
     'synthesis_share_of_the_step': round(1 - medians['without'] / medians['with'], 4),
     'steps': STEPS.value,

@@ -50,7 +50,6 @@ def get_config(variant=''):
       gate_recursions=1,
       initialization='scaled',
       global_skip='none',
-      dtype='float32',
     )
   )
 
@@ -69,6 +68,9 @@ def get_config(variant=''):
   config.phases.phase_3 = phase(True, 55, 5e-5, 0.1, 25, lr_weight=0.0, reset_optimizer=True)
 
   config.pixel_loss = 'mse'  # or 'charbonnier'
+  config.precision = 'float32'  # or 'tf32' or 'bfloat16', for what the network computes
+  config.accumulate = 1  # parts of a batch that go through the network one after the other
+  config.ema_decay = 0.0  # of an average of the parameters, such as 0.999; 0: none
   config.optimizer = ConfigDict(dict(name='adam', b1=0.9, b2=0.999, eps=1e-8, clip_norm=1.0))
 
   config.log_every = 100  # steps, as the next two

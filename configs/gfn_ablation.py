@@ -50,7 +50,7 @@ def get_config(variant='gfn'):
       f'{variant!r}'
     )
   config = _small() if size else gfn_paper.get_config()
-  shared = {key: config.model[key] for key in ('initialization', 'global_skip', 'dtype')}
+  shared = {key: config.model[key] for key in ('initialization', 'global_skip')}
   blocks = {
     key: config.model[key] for key in ('deblur_blocks', 'sr_blocks', 'reconstruction_blocks')
   }

@@ -73,7 +73,7 @@ def get_config(variant=''):
   config.real_fraction = 0.2  # of the examples, if there are pairs
 
   config.pixel_loss = 'charbonnier'
-  config.model.dtype = 'bfloat16'
+  config.precision = 'bfloat16'
   config.batch_size = 32
   config.crop_size = 64
   config.steps_per_epoch = 1000
@@ -83,7 +83,8 @@ def get_config(variant=''):
 
   if variant.startswith('small'):
     config.model.update(features=24, deblur_blocks=4, sr_blocks=3, reconstruction_blocks=3)
-    config.model.update(global_skip='deblurred', dtype='float32')
+    config.model.global_skip = 'deblurred'
+    config.precision = 'float32'
     config.batch_size = 8
     config.crop_size = 32
     config.optimizer.name = 'muon'

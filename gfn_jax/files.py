@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from gfn_jax.errors import UserError
+
 
 @contextlib.contextmanager
 def write_aside(path: str | os.PathLike) -> Iterator[str]:
@@ -38,6 +40,21 @@ def printable(path: str | os.PathLike) -> str:
   """A path for a message of one line: line breaks and what cannot be shown are escaped."""
   text = os.fspath(path)
   return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def check_new_file(path: str | os.PathLike, overwrite: bool) -> None:
+  """Checks, before long work, that a file can be written where nothing is yet.
+
+  Raises:
+    UserError: if its folder is missing, it is a folder, or it exists and is not to be overwritten.
+  """
+  folder, name = os.path.split(os.fspath(path))
+  if folder and not os.path.isdir(folder):
+    raise UserError(f'no such folder: {printable(folder)}')
+  if not name or os.path.isdir(path):
+    raise UserError(f'{printable(path)} is a folder; choose another output')
+  if os.path.exists(path) and not overwrite:
+    raise UserError(f'{printable(path)} exists already; choose another output, or --overwrite')
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

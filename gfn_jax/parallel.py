@@ -66,26 +66,34 @@ def from_first(tree: Any) -> Any:
 
 def replicate(tree: Any) -> Any:
   """Places a pytree on all local devices, so that a donated first step has buffers everywhere."""
-  mesh = jax.sharding.Mesh(jax.local_devices(), (AXIS,))  # as the step returns it: compiled once
-  return jax.device_put(tree, jax.NamedSharding(mesh, jax.P()))
+  return jax.device_put(tree, jax.NamedSharding(_local_mesh(), jax.P()))
 
 
-def shard(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Splits `[B, ...]` into `[devices, B / devices, ...]` for this process's devices."""
+def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+  """Splits `[B, ...]` into `[devices, B / devices, ...]`, on this process's devices."""
   n = jax.local_device_count()
-  return {key: x.reshape(n, x.shape[0] // n, *x.shape[1:]) for key, x in batch.items()}
+  parts = {key: x.reshape(n, x.shape[0] // n, *x.shape[1:]) for key, x in batch.items()}
+  return jax.device_put(parts, jax.NamedSharding(_local_mesh(), jax.P(AXIS)))
 
 
-def check_batch_size(batch_size: int) -> None:
-  """Checks that a global batch can be divided among all devices.
+def _local_mesh() -> jax.sharding.Mesh:
+  return jax.sharding.Mesh(jax.local_devices(), (AXIS,))  # as a step returns its state
+
+
+def check_batch_size(batch_size: int, parts: int = 1) -> None:
+  """Checks that a global batch can be divided among all devices, and there into equal parts.
 
   Raises:
     UserError: if it cannot.
   """
-  if batch_size < 1 or batch_size % jax.device_count():
+  devices = jax.device_count()
+  if parts < 1:
+    raise UserError(f'accumulate {parts}: pass 1 or more')
+  if batch_size < 1 or batch_size % (devices * parts):
+    times = f' times accumulate, {parts}' if parts > 1 else ''
     raise UserError(
-      f'batch_size {batch_size} is not a multiple of the {jax.device_count()} devices; '
-      'choose one that is, or use fewer devices'
+      f'batch_size {batch_size} is not a multiple of the {devices} devices{times}; choose one that '
+      'is, or use fewer devices'
     )
 
 
@@ -94,6 +102,13 @@ def parallel_step(step: Callable[..., Any]) -> Callable[..., Any]:
 
   The state goes in and comes out un-replicated, and is donated: the caller must not use the old
   one again. Batches come from `shard`. The step itself must average over `AXIS`; one that forgets
-  to makes the replicas drift apart, of which only the first is seen.
+  to makes the replicas drift apart, of which only the first is seen. Neither may come from the host
+  unasked.
   """
-  return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+  run = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+
+  def run_on_devices(state: Any, batch: Any) -> Any:
+    with jax.transfer_guard('disallow'):
+      return run(state, batch)
+
+  return run_on_devices

@@ -33,8 +33,10 @@ from gfn_jax.restore import Restorer, to_float
 from gfn_jax.train_state import TrainState
 
 RESUME_KEYS = (
+  'accumulate',
   'batch_size',
   'crop_size',
+  'ema_decay',
   'held_out',
   'margin',
   'model',
@@ -43,6 +45,7 @@ RESUME_KEYS = (
   'phases',
   'pixel_loss',
   'photo_scales',
+  'precision',
   'real_blur',
   'real_fraction',
   'seed',
@@ -50,6 +53,14 @@ RESUME_KEYS = (
   'steps_per_epoch',
 )
 """Settings that must not change when a run is continued, where a config has them."""
+
+PRECISIONS = {
+  'float32': ('float32', 'highest'),
+  'tf32': ('float32', 'tensorfloat32'),
+  'bfloat16': ('bfloat16', None),
+}
+"""The type and the precision of the network's computations, by the names that configs use.
+Parameters, loss and optimiser are float32 always."""
 
 WEIGHTS_FILE = 'weights.safetensors'
 """The newest weights in a run's folder."""
@@ -66,6 +77,8 @@ def train_step(
   optimizer: optax.GradientTransformation,
   learning_rate: optax.Schedule,
   loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]],
+  accumulate: int = 1,
+  ema_decay: float = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One step on this device's share of the batch. Pure; runs under `parallel.parallel_step`.
 
@@ -76,6 +89,9 @@ def train_step(
     optimizer: gives the descent direction; the learning rate is applied here.
     learning_rate: of the global step.
     loss: of a model's output and the batch, and its terms; `losses.gfn_loss` with its weights.
+    accumulate: into how many parts the batch is divided, to go through the network one after the
+      other; the gradient is their mean, that of the whole batch, in less memory.
+    ema_decay: of the moving average of the parameters, if the state has one.
 
   Returns:
     The state after the step, and scalars: the loss and its terms, the learning rate, the norm of
@@ -83,22 +99,52 @@ def train_step(
   """
   batch = {key: to_float(image) for key, image in batch.items()}
 
-  def loss_fn(params):
-    variables = {'params': params, 'batch_stats': state.batch_stats}
-    output, changed = model.apply(variables, batch['lr_blur'], mutable=['batch_stats'])
-    value, terms = loss(output, batch)
+  def loss_fn(params, batch_stats, part):
+    variables = {'params': params, 'batch_stats': batch_stats}
+    output, changed = model.apply(variables, part['lr_blur'], mutable=['batch_stats'])
+    value, terms = loss(output, part)
     return value, (terms, changed.get('batch_stats', {}))
 
-  (value, (terms, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-  value, terms, grads = jax.lax.pmean((value, terms, grads), parallel.AXIS)
+  def gradient(batch_stats, part):
+    of_part = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch_stats, part)
+    (value, (terms, batch_stats)), grads = of_part
+    return batch_stats, (value, terms, grads)
+
+  batch_stats, means = _mean_over_parts(gradient, state.batch_stats, batch, accumulate)
+  value, terms, grads = jax.lax.pmean(means, parallel.AXIS)
 
   rate = learning_rate(state.step)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+  ema_params = state.ema_params
+  if ema_params:
+    ema_params = optax.incremental_update(params, ema_params, 1 - ema_decay)
 
   norms = {f'grad_norm/{module}': optax.tree.norm(grad) for module, grad in grads.items()}
   scalars = {'loss': value, **terms, 'learning_rate': rate, 'grad_norm': optax.tree.norm(grads)}
-  return TrainState(state.step + 1, params, opt_state, batch_stats), scalars | norms
+  state = TrainState(state.step + 1, params, opt_state, batch_stats, ema_params)
+  return state, scalars | norms
+
+
+def _mean_over_parts(
+  function: Callable[..., tuple[Any, Any]], carry: Any, batch: Mapping[str, jax.Array], parts: int
+) -> tuple[Any, Any]:
+  """The mean of what `function(carry, part)` gives, beside what it carries on, part by part."""
+  if parts == 1:
+    return function(carry, batch)
+  split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), dict(batch))
+  first = jax.tree.map(lambda x: x[0], split)
+  zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(function, carry, first)[1])
+
+  def add(carry, part):
+    carry, total = carry
+    carry, values = function(carry, part)
+    return (carry, jax.tree.map(jnp.add, total, values)), None
+
+  # XLA's CPU backend is slow in the body of a loop.
+  unroll = parts if jax.default_backend() == 'cpu' else 1
+  (carry, total), _ = jax.lax.scan(add, (carry, zeros), split, unroll=unroll)
+  return carry, jax.tree.map(lambda x: x / parts, total)
 
 
 def make_optimizer(
@@ -140,17 +186,19 @@ def _kernels(params: Any) -> Any:
 
 
 def create_train_state(
-  model: nn.Module, optimizer: optax.GradientTransformation, seed: int
+  model: nn.Module, optimizer: optax.GradientTransformation, seed: int, ema: bool = False
 ) -> TrainState:
-  """The state before the first step, a function of the seed."""
+  """The state before the first step, a function of the seed; with `ema`, it has an average too."""
   params, batch_stats = as_variables(init_params(model, seed)).values()
   opt_state = jax.jit(optimizer.init)(params)
-  return TrainState(jnp.zeros((), jnp.int32), params, opt_state, batch_stats)
+  ema_params = jax.tree.map(jnp.copy, params) if ema else {}
+  return TrainState(jnp.zeros((), jnp.int32), params, opt_state, batch_stats, ema_params)
 
 
 def all_params(state: TrainState) -> dict[str, Any]:
-  """A state's parameters, and its `batch_stats` under that key if it has any."""
-  return from_variables({'params': state.params, 'batch_stats': state.batch_stats})
+  """A state's parameters, averaged if it has an average, with `batch_stats` if it has any."""
+  params = state.ema_params or state.params
+  return from_variables({'params': params, 'batch_stats': state.batch_stats})
 
 
 def check_finite(scalars: Mapping[str, np.ndarray], step: int) -> None:
@@ -189,7 +237,7 @@ def train_and_evaluate(
     SystemExit: with 143 after SIGTERM, which saves a checkpoint first: the same call goes on there.
   """
   config = json.loads(json.dumps(config, default=dict))  # plain values from here on
-  parallel.check_batch_size(config['batch_size'])
+  parallel.check_batch_size(config['batch_size'], config['accumulate'])
   run = _Run(config, workdir)
   is_first = jax.process_index() == 0
   if is_first:
@@ -226,6 +274,8 @@ class _Run:
     self.last_step = self.starts[-1]
     self.learning_rate = schedules.learning_rate(self.phases, self.steps_per_epoch)
     self.model = create_model(**config['model'])
+    if config['precision'] not in PRECISIONS:
+      raise UserError(f'precision is {config["precision"]!r}; there are {", ".join(PRECISIONS)}')
     if config['pixel_loss'] not in losses.PIXEL_LOSSES:
       raise UserError(
         f'pixel_loss is {config["pixel_loss"]!r}; there are {", ".join(losses.PIXEL_LOSSES)}'
@@ -242,7 +292,8 @@ class _Run:
 
   def restore_or_initialize(self) -> TrainState:
     """The newest checkpoint's state, or that of a run that starts: with `init_from`, if given."""
-    state = create_train_state(self.model, self.optimizer, self.config['seed'])
+    ema = bool(self.config['ema_decay'])
+    state = create_train_state(self.model, self.optimizer, self.config['seed'], ema)
     if (restored := self.checkpointer.restore(state)) is not None:
       state, progress = restored
       self.scores, self.window.rows = progress['scores'], progress['window']
@@ -251,6 +302,7 @@ class _Run:
       exceptions = self.config['init_except']
       params = init_params_from(weights, self.model, all_params(state), exceptions)
       state = state.replace(**as_variables(params))
+      state = state.replace(ema_params=jax.tree.map(jnp.copy, state.params) if ema else {})
     return state
 
   def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
@@ -294,7 +346,7 @@ class _Run:
     compiled = False
     while step < end:
       stop = np.full(jax.local_device_count(), self.termination.requested, np.float32)
-      state, scalars = step_fn(state, parallel.shard(next(batches)) | {'stop': stop})
+      state, scalars = step_fn(state, parallel.shard(next(batches) | {'stop': stop}))
       step += 1
       self.window.add(step, scalars)
       if not compiled:  # keep the compilation out of the speed
@@ -321,11 +373,13 @@ class _Run:
       optimizer=self.optimizer,
       learning_rate=self.learning_rate,
       loss=loss,
+      accumulate=self.config['accumulate'],
+      ema_decay=self.config['ema_decay'],
     )
 
     def step(state, batch):
       batch = dict(batch)
-      stop = jax.lax.pmax(batch.pop('stop'), parallel.AXIS)
+      stop = jax.lax.pmax(batch.pop('stop')[0], parallel.AXIS)
       state, scalars = train_step(state, self.dataset.prepare(batch), **fixed)
       return state, scalars | {'stop': stop}
 
@@ -365,8 +419,14 @@ class _Run:
     self.checkpointer.save(state, progress, psnr)
     self.save_weights(number, step, state)
 
+  def model_config(self, number: int) -> dict[str, Any]:
+    """`name` and options of the network of a phase."""
+    dtype = PRECISIONS[self.config['precision']][0]
+    return self.config['model'] | self.phases[number]['model'] | {'dtype': dtype}
+
   def phase_model(self, number: int) -> nn.Module:
-    return create_model(**(self.config['model'] | self.phases[number]['model']))
+    _, precision = PRECISIONS[self.config['precision']]
+    return create_model(**self.model_config(number), precision=precision)
 
   def evaluate(self, number: int, step: int, state: TrainState) -> None:
     """Scores the state on test images, of which each process takes every n-th."""
@@ -403,7 +463,7 @@ class _Run:
       return
     card = {'step': step, 'config': self.config, 'data': self.dataset.metadata}
     card['scores'] = self.scores
-    model_config = self.config['model'] | self.phases[number]['model']
+    model_config = self.model_config(number)
     used = param_shapes(create_model(**model_config))  # not the gate, before it is switched on
     params = jax.device_get({module: all_params(state)[module] for module in used})
     save_weights(os.path.join(self.workdir, WEIGHTS_FILE), params, model_config, card)

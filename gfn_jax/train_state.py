@@ -15,9 +15,11 @@ class TrainState:
     params: the network's parameters, float32.
     opt_state: optax's state.
     batch_stats: running statistics of batch normalisations; empty for most networks.
+    ema_params: exponential moving average of `params`; empty if there is none.
   """
 
   step: jax.Array
   params: Any
   opt_state: Any
   batch_stats: Any
+  ema_params: Any

@@ -16,7 +16,7 @@ SETTINGS = {'seed': 0, 'model': {'name': 'gfn', 'widths': (1, 2)}}
 def state_at(step):
   params = {'a': {'kernel': jnp.arange(6, dtype=jnp.float32).reshape(2, 3) + step}}
   opt_state = train.make_optimizer(0.9, 0.999, 1e-8, 1.0).init(params)
-  return TrainState(jnp.asarray(step, jnp.int32), params, opt_state, {})
+  return TrainState(jnp.asarray(step, jnp.int32), params, opt_state, {}, {})
 
 
 def test_the_newest_state_comes_back_bit_equal_and_of_its_types(tmp_path):

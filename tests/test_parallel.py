@@ -21,6 +21,14 @@ def test_batches_must_divide(batch_size):
     parallel.check_batch_size(batch_size)
 
 
+def test_parts_of_batches_must_divide_too():
+  parallel.check_batch_size(32, 4)
+  with pytest.raises(UserError, match='24 is not a multiple of the 8 devices times accumulate, 2'):
+    parallel.check_batch_size(24, 2)
+  with pytest.raises(UserError, match='accumulate 0: pass 1 or more'):
+    parallel.check_batch_size(24, 0)
+
+
 def test_a_step_averages_over_devices_and_is_compiled_once():
   traced = []
 

@@ -26,18 +26,19 @@ def batch():
   return {'lr_blur': np.roll(lr, 1, axis=2), 'lr': lr, 'hr': hr}
 
 
-def make_step(model, lr_weight=0.5, rate=1e-3, hr_weight=1.0, optimizer='adam'):
+def make_step(model, lr_weight=0.5, rate=1e-3, hr_weight=1.0, optimizer='adam', **options):
   if optimizer == 'sgd':  # Adam makes large steps of gradients that should be zero
     optimizer = optax.identity()
   else:
     optimizer = train.make_optimizer(0.9, 0.999, 1e-8, 1.0)
-  state = train.create_train_state(model, optimizer, seed=0)
+  state = train.create_train_state(model, optimizer, seed=0, ema='ema_decay' in options)
   step = functools.partial(
     train.train_step,
     model=model,
     optimizer=optimizer,
     learning_rate=optax.constant_schedule(rate),
     loss=functools.partial(losses.gfn_loss, lr_weight=lr_weight, hr_weight=hr_weight),
+    **options,
   )
   return state, step
 
@@ -179,6 +180,51 @@ def test_losses_and_update_by_hand(batch):
   for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(a[0], b, atol=2e-3)
   np.testing.assert_allclose(scalars['grad_norm'][0], optax.tree.norm(grads), rtol=1e-4)
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch):
+  model = create_model(**small.MODEL)
+  state, whole = make_step(model, optimizer='sgd')
+  _, in_parts = make_step(model, optimizer='sgd', accumulate=4)
+  one = {key: x[None] for key, x in batch.items()}
+  (a, scalars_a), (b, scalars_b) = (all_replicas(step, 1)(state, one) for step in (whole, in_parts))
+  for before, x, y in zip(*map(jax.tree.leaves, (state.params, a.params, b.params)), strict=True):
+    np.testing.assert_allclose(y[0] - before, x[0] - before, rtol=1e-3, atol=1e-6)
+    assert np.any(x[0] != before)
+  for key, value in scalars_a.items():
+    np.testing.assert_allclose(scalars_b[key], value, rtol=1e-4)
+
+
+def test_the_average_of_the_parameters_follows_them(batch):
+  state, step = make_step(create_model(**small.MODEL), ema_decay=0.9)
+  step = all_replicas(step, 1)
+  one = {key: x[None] for key, x in batch.items()}
+  after, _ = step(state, one)
+  for start, now, average in zip(
+    *map(jax.tree.leaves, (state.params, after.params, after.ema_params)), strict=True
+  ):
+    np.testing.assert_allclose(average[0], 0.9 * start + 0.1 * now[0], rtol=1e-5, atol=1e-7)
+  first = jax.tree.map(lambda x: x[0], after)
+  jax.tree.map(np.testing.assert_array_equal, train.all_params(first), first.ema_params)
+  jax.tree.map(np.testing.assert_array_equal, train.all_params(state), state.params)
+
+
+@pytest.mark.parametrize('precision', train.PRECISIONS)
+def test_a_run_of_each_precision_with_an_average(dataset_dir, tmp_path, precision):
+  config = small.config(dataset_dir, precision=precision, ema_decay=0.5, accumulate=1)
+  del config.phases.phase_2
+  config.eval_every = 0
+  state = train.train_and_evaluate(config, tmp_path)
+  assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype('float32')}
+  model, params = load_pretrained(tmp_path / 'weights.safetensors')
+  assert model.dtype == ('bfloat16' if precision == 'bfloat16' else 'float32')
+  for module, average in params.items():
+    jax.tree.map(np.testing.assert_array_equal, average, state.ema_params[module])
+
+
+def test_an_unknown_precision_is_refused(dataset_dir, tmp_path):
+  with pytest.raises(UserError, match="precision is 'half'; there are float32, tf32, bfloat16"):
+    train.train_and_evaluate(small.config(dataset_dir, precision='half'), tmp_path)
 
 
 def test_float_batches_are_taken_as_they_are(batch):

@@ -24,7 +24,7 @@ import safetensors
 from jax.image import resize  # bound here: jax2onnx replaces jax.image.resize while it traces
 
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
-from gfn_jax.files import file_sha256, printable, write_aside
+from gfn_jax.files import check_new_file, file_sha256, printable, write_aside
 from gfn_jax.interop.convert import convert, to_torch
 from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint, save_torch_checkpoint
 from gfn_jax.models import as_variables, param_count
@@ -375,20 +375,9 @@ def make_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
   """Options to a call."""
   args = make_parser().parse_args(argv)
-  _check_target(args.out, args.overwrite)
+  check_new_file(args.out, args.overwrite)
   jax.config.update('jax_platforms', 'cpu')  # before JAX looks for a GPU, which it does not need
   export_weights(args.weights, args.out, args.format)
-
-
-def _check_target(target: str, overwrite: bool) -> None:
-  """Before anything is read."""
-  folder, name = os.path.split(target)
-  if folder and not os.path.isdir(folder):
-    raise UserError(f'no such folder: {printable(folder)}')
-  if not name or os.path.isdir(target):
-    raise UserError(f'{printable(target)} is a folder; choose another output')
-  if os.path.exists(target) and not overwrite:
-    raise UserError(f'{printable(target)} exists already; choose another output, or --overwrite')
 
 
 if __name__ == '__main__':

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
-from gfn_jax.files import file_sha256, printable
+from gfn_jax.files import check_new_file, file_sha256, printable
 from gfn_jax.interop.convert import VERSIONS, convert, infer_options
 from gfn_jax.interop.torch_checkpoint import HOLDERS, load_torch_checkpoint
 from gfn_jax.pretrained import param_count, save_weights
@@ -90,24 +90,13 @@ def make_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
   """Options to a call."""
   args = make_parser().parse_args(argv)
-  _check_target(args.target, args.overwrite)
+  if not args.target.endswith('.safetensors'):
+    raise UserError(f'{printable(args.target)}: the name of weights ends in .safetensors')
+  check_new_file(args.target, args.overwrite)
   network = import_torch(args.source, args.target, args.model, args.key, dict(args.option))
   parameters, name = network.pop('parameters'), network.pop('name')
   settings = ', '.join(f'{key}={value}' for key, value in network.items())
   print(f'{parameters:,} parameters of {name} ({settings}) are in {printable(args.target)}')
-
-
-def _check_target(target: str, overwrite: bool) -> None:
-  """Before anything is read."""
-  if not target.endswith('.safetensors'):
-    raise UserError(f'{printable(target)}: the name of weights ends in .safetensors')
-  folder = os.path.dirname(target) or '.'
-  if not os.path.isdir(folder):
-    raise UserError(f'no such folder: {printable(folder)}')
-  if os.path.isdir(target):
-    raise UserError(f'{printable(target)} is a folder; choose another output')
-  if os.path.exists(target) and not overwrite:
-    raise UserError(f'{printable(target)} exists already; choose another output, or --overwrite')
 
 
 if __name__ == '__main__':
