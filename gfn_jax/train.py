@@ -426,6 +426,8 @@ class _Run:
 
   def phase_model(self, number: int) -> nn.Module:
     _, precision = PRECISIONS[self.config['precision']]
+    if jax.default_backend() == 'cpu':  # there is one only, and special gradients without any
+      precision = None
     return create_model(**self.model_config(number), precision=precision)
 
   def evaluate(self, number: int, step: int, state: TrainState) -> None:
