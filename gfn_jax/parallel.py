@@ -108,7 +108,7 @@ def parallel_step(step: Callable[..., Any]) -> Callable[..., Any]:
   run = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
   def run_on_devices(state: Any, batch: Any) -> Any:
-    with jax.transfer_guard('disallow'):
+    with jax.transfer_guard_host_to_device('disallow'):
       return run(state, batch)
 
   return run_on_devices
