@@ -55,7 +55,7 @@ def workdir(dataset_dir, tmp_path_factory):
     [sys.executable, *command], env=environment(), stderr=subprocess.PIPE, text=True
   )
   deadline = time.monotonic() + 240
-  while not (workdir / 'checkpoints' / '10').exists():
+  while not (workdir / 'checkpoints' / '10' / 'manifest.json').exists():
     assert process.poll() is None, process.stderr.read()
     assert time.monotonic() < deadline
     time.sleep(0.02)
