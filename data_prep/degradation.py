@@ -6,11 +6,9 @@ so that worker processes start fast.
 """
 
 import dataclasses
-import io
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from data_prep import gopro_tree
 from gfn_jax.errors import UserError
@@ -33,8 +31,8 @@ class Degraded:
   """What one input gives.
 
   Attributes:
-    examples: dicts with 'name' (str), 'hr' (PNG bytes), 'lr_blur' and 'lr' (PNG bytes, or float32
-      `[h, w, 3]` where the LR images are kept unquantised).
+    examples: dicts with 'name' (str), 'hr' (uint8 `[4h, 4w, 3]`), 'lr_blur' and 'lr' (`[h, w, 3]`,
+      uint8, or float32 where the LR images are kept unquantised).
     windows_seen: windows looked at, the flat ones that were dropped included.
   """
 
@@ -99,7 +97,7 @@ def degrade_train_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
         continue
       lr_blur, lr = (imresize(image, 1 / SCALE, BORDER) for image in (blur[window] / 255.0, hr))
       name = f'{pair.name}_s{scale}_y{y}_x{x}'
-      examples.append(encode_example(name, lr_blur, lr, sharp[window], float_lr))
+      examples.append(make_example(name, lr_blur, lr, sharp[window], float_lr))
   return Degraded(examples, seen)
 
 
@@ -113,7 +111,7 @@ def degrade_test_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
 
   Args:
     pair: the frames, uint8 RGB.
-    float_lr: give the 8-bit LR values divided by 255 as float32; otherwise PNG.
+    float_lr: give the 8-bit LR values divided by 255 as float32.
 
   Returns:
     One example: `hr` is the sharp frame, cropped so that its sides divide by 16; `lr_blur` and
@@ -126,30 +124,23 @@ def degrade_test_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
   if 0 in sharp.shape:
     raise UserError(f'{pair.sharp} is smaller than {TEST_MULTIPLE}x{TEST_MULTIPLE}; remove it')
   lr_blur, lr = (to_uint8(imresize(x / 255.0, 1 / SCALE, BORDER)) / 255 for x in (blur, sharp))
-  return Degraded([encode_example(pair.name, lr_blur, lr, sharp, float_lr)], 0)
+  return Degraded([make_example(pair.name, lr_blur, lr, sharp, float_lr)], 0)
 
 
-def encode_example(
+def make_example(
   name: str, lr_blur: np.ndarray, lr: np.ndarray, hr: np.ndarray, float_lr: bool
 ) -> Example:
-  """Makes a record's content; PNGs are compressed here, in the workers.
+  """Makes a record's content.
 
   Args:
     name: unique within the split.
     lr_blur: float `[h, w, 3]`.
     lr: float `[h, w, 3]`.
     hr: uint8 `[4h, 4w, 3]`.
-    float_lr: store the LR images as float32, else as 8-bit PNG.
+    float_lr: keep the LR images as float32, else round them to 8 bit.
 
   Returns:
     The example, for `LrGopro`'s features.
   """
-  stored = (x.astype(np.float32) if float_lr else _png(to_uint8(x)) for x in (lr_blur, lr))
-  return dict(zip(('lr_blur', 'lr'), stored, strict=True), hr=_png(hr), name=name)
-
-
-def _png(image: np.ndarray) -> bytes:
-  buffer = io.BytesIO()
-  # Level 3 takes a third of the default's time for 3 % more bytes, measured on GOPRO frames.
-  Image.fromarray(image).save(buffer, 'PNG', compress_level=3)
-  return buffer.getvalue()
+  stored = (x.astype(np.float32) if float_lr else to_uint8(x) for x in (lr_blur, lr))
+  return dict(zip(('lr_blur', 'lr'), stored, strict=True), hr=hr, name=name)

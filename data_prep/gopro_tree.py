@@ -1,11 +1,14 @@
 """Finds and checks the frame pairs of a GOPRO_Large folder, and reads them."""
 
 import dataclasses
+import functools
+import io
 import struct
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from absl import logging
+from etils import epath
 from PIL import Image
 
 from gfn_jax.errors import UserError
@@ -16,6 +19,7 @@ SPLITS = ('train', 'test')
 _PNG_START = b'\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR'
 _COLOUR_TYPES = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
 _MAX_PIXELS = 2**25  # 8K video; a larger header is damage, and would exhaust the memory
+_AT_ONCE = 16  # sequences looked at; in the cloud, each look takes a while
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +33,11 @@ class FramePair:
   """
 
   name: str
-  sharp: Path
-  blur: Path
+  sharp: epath.Path
+  blur: epath.Path
 
 
-def find_splits(root: Path, blur_folder: str) -> dict[str, list[FramePair]]:
+def find_splits(root: epath.Path, blur_folder: str) -> dict[str, list[FramePair]]:
   """Lists the frame pairs of the splits that exist; one may be missing, with a logged warning.
 
   Args:
@@ -55,7 +59,7 @@ def find_splits(root: Path, blur_folder: str) -> dict[str, list[FramePair]]:
   return {split: find_pairs(root / split, blur_folder) for split in found}
 
 
-def find_pairs(split_dir: Path, blur_folder: str) -> list[FramePair]:
+def find_pairs(split_dir: epath.Path, blur_folder: str) -> list[FramePair]:
   """Lists the frame pairs of one split, in order, and checks them without decoding.
 
   Args:
@@ -73,10 +77,12 @@ def find_pairs(split_dir: Path, blur_folder: str) -> list[FramePair]:
   sequences = sorted(p for p in split_dir.iterdir() if p.is_dir() and not p.name.startswith('.'))
   if not sequences:
     raise UserError(f'{split_dir} holds no sequence folder; unpack GOPRO_Large there')
-  return [pair for sequence in sequences for pair in _sequence_pairs(sequence, blur_folder)]
+  with ThreadPoolExecutor(_AT_ONCE) as pool:
+    pairs = pool.map(functools.partial(_sequence_pairs, blur_folder=blur_folder), sequences)
+    return [pair for of_sequence in pairs for pair in of_sequence]
 
 
-def _sequence_pairs(sequence: Path, blur_folder: str) -> list[FramePair]:
+def _sequence_pairs(sequence: epath.Path, blur_folder: str) -> list[FramePair]:
   sharp, blur = (_frames(sequence / folder) for folder in ('sharp', blur_folder))
   for name in sorted(sharp.keys() ^ blur.keys()):
     found = sharp.get(name) or blur[name]
@@ -90,12 +96,12 @@ def _sequence_pairs(sequence: Path, blur_folder: str) -> list[FramePair]:
         f'{sizes[0][0]}x{sizes[0][1]} (height x width); unpack both again'
       )
   return [
-    FramePair(f'{sequence.name}/{Path(name).stem}', sharp[name], blur[name])
+    FramePair(f'{sequence.name}/{sharp[name].stem}', sharp[name], blur[name])
     for name in sorted(sharp)
   ]
 
 
-def _frames(folder: Path) -> dict[str, Path]:
+def _frames(folder: epath.Path) -> dict[str, epath.Path]:
   if not folder.is_dir():
     others = [name for name in BLUR_FOLDERS if (folder.parent / name).is_dir()]
     hint = ''
@@ -108,7 +114,7 @@ def _frames(folder: Path) -> dict[str, Path]:
   return frames
 
 
-def _png_size(path: Path) -> tuple[int, int]:
+def _png_size(path: epath.Path) -> tuple[int, int]:
   """Height and width from the header. Pillow would not tell 16-bit RGB from 8-bit."""
   with path.open('rb') as file:
     header = file.read(26)
@@ -135,9 +141,9 @@ def read_pair(pair: FramePair) -> tuple[np.ndarray, np.ndarray]:
   return _read(pair.sharp), _read(pair.blur)
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: epath.Path) -> np.ndarray:
   try:
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(path.read_bytes())) as image:
       return np.array(image)
   except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's broken PNG chunk
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -5,9 +5,9 @@ column-major, so that h5py sees them as [N, C, W, H].
 """
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
+from etils import epath
 
 from data_prep import degradation
 from gfn_jax.errors import UserError
@@ -24,12 +24,12 @@ _SLICE = 32  # examples read at once: about 30 MB
 class PartSlice:
   """Examples `start` to `stop` (excluded) of the part at `path`."""
 
-  path: Path
+  path: epath.Path
   start: int
   stop: int
 
 
-def find_slices(folder: Path) -> list[PartSlice]:
+def find_slices(folder: epath.Path) -> list[PartSlice]:
   """Lists what to read, in order, and checks the parts' datasets without reading their values.
 
   Args:
@@ -52,7 +52,7 @@ def find_slices(folder: Path) -> list[PartSlice]:
   ]
 
 
-def _open(path: Path):
+def _open(path: epath.Path):
   try:
     import h5py  # only this source needs it
   except ImportError as error:
@@ -63,7 +63,7 @@ def _open(path: Path):
     raise UserError(f'{path} is not a complete HDF5 file; copy or generate it again') from error
 
 
-def _check_part(path: Path) -> int:
+def _check_part(path: epath.Path) -> int:
   counts = {}
   with _open(path) as part:
     for name, size in _SIZES.items():
@@ -102,7 +102,7 @@ def read_slice(piece: PartSlice, float_lr: bool) -> degradation.Degraded:
   with _open(piece.path) as part:
     images = {name: _read_images(part[name], piece, name) for name in _SIZES}
   examples = [
-    degradation.encode_example(
+    degradation.make_example(
       f'{piece.path.stem}/{piece.start + i:06d}',
       lr_blur=images['data'][i],
       lr=images['label_db'][i],

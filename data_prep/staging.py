@@ -5,15 +5,15 @@ import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from absl import logging
+from etils import epath
 
 _PREFIX = '.incomplete.'
 
 
 @contextlib.contextmanager
-def staging_folder(data_dir: Path, target: Path) -> Iterator[Path]:
+def staging_folder(data_dir: epath.Path, target: epath.Path) -> Iterator[epath.Path]:
   """Gives an empty folder to build in; removes it afterwards, whatever happened.
 
   What earlier builds of the same target left behind when they were killed is removed first. A
@@ -30,7 +30,7 @@ def staging_folder(data_dir: Path, target: Path) -> Iterator[Path]:
   prefix = f'{_PREFIX}{".".join(target.relative_to(data_dir).parts)}.'
   for leftover in data_dir.glob(f'{prefix}*'):
     _remove_leftover(leftover, target)
-  staging = Path(tempfile.mkdtemp(prefix=prefix, dir=data_dir))
+  staging = epath.Path(tempfile.mkdtemp(prefix=prefix, dir=data_dir))
   try:
     with _lock(staging):
       yield staging
@@ -38,7 +38,7 @@ def staging_folder(data_dir: Path, target: Path) -> Iterator[Path]:
     shutil.rmtree(staging)
 
 
-def _remove_leftover(leftover: Path, target: Path) -> None:
+def _remove_leftover(leftover: epath.Path, target: epath.Path) -> None:
   with _lock(leftover) as held:
     if held:
       _restore(leftover, target)
@@ -49,7 +49,7 @@ def _remove_leftover(leftover: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lock(staging: Path) -> Iterator[bool]:
+def _lock(staging: epath.Path) -> Iterator[bool]:
   """Locks the folder until the process ends, however it ends; gives whether that succeeded."""
   with open(staging / 'lock', 'w') as file:
     try:
@@ -60,7 +60,7 @@ def _lock(staging: Path) -> Iterator[bool]:
     yield held
 
 
-def put_in_place(built: Path, target: Path, staging: Path) -> None:
+def put_in_place(built: epath.Path, target: epath.Path, staging: epath.Path) -> None:
   """Moves a finished folder to its place; the one it replaces survives until then.
 
   Args:
@@ -78,7 +78,7 @@ def put_in_place(built: Path, target: Path, staging: Path) -> None:
     raise
 
 
-def _restore(staging: Path, target: Path) -> None:
+def _restore(staging: epath.Path, target: epath.Path) -> None:
   replaced = staging / 'replaced'
   if replaced.exists() and not target.exists():
     replaced.rename(target)

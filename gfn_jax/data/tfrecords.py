@@ -4,16 +4,21 @@ Order and augmentation are pure functions of (seed, pass, example): a run that s
 sees the batches that an uninterrupted run sees there, on any number of processes.
 """
 
-import functools
+import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from etils import epath
 
+from gfn_jax.data.photos import apply_symmetry
 from gfn_jax.errors import UserError
+from gfn_jax.files import printable
 from gfn_jax.models.gfn import SCALE
 
 tf.config.set_visible_devices([], 'GPU')  # TensorFlow would take all the memory that JAX needs
@@ -21,6 +26,9 @@ tf.config.set_visible_devices([], 'GPU')  # TensorFlow would take all the memory
 IMAGES = ('lr_blur', 'lr', 'hr')
 
 _OPEN_FILES = 16  # shards read in turns
+_LENGTH, _FRAME = 12, 16  # bytes of a TFRecord before its content, and beside it
+_READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)  # TensorFlow's messages may hold the content
+_REBUILD = 'copy or build the dataset again: python -m data_prep.lr_gopro --overwrite'
 
 
 class TFRecordDataset:
@@ -32,18 +40,21 @@ class TFRecordDataset:
 
   Args:
     path: the folder that holds `dataset_info.json`, or one that has exactly one such folder
-      somewhere below it.
+      somewhere below it; local or, as `gs://...`, in Google Cloud Storage.
 
   Raises:
-    UserError: if there is no such dataset.
+    UserError: if there is no such dataset, or its files are not all there in their full size.
   """
 
   def __init__(self, path: str | os.PathLike):
-    self.path = _find_dataset(os.fspath(path))
-    self._info = tfds.builder_from_directory(self.path).info
-    if missing := [key for key in IMAGES if key not in self._info.features]:
-      raise UserError(f'the dataset in {self.path} has no {missing[0]!r}; build it with data_prep')
-    self.metadata = dict(self._info.metadata or {})
+    try:
+      self.path = _find_dataset(path)
+      self._info = _read_info(self.path)
+      for split in self._info.splits:
+        self._check_files(split)
+    except (OSError, tf.errors.OpError) as error:
+      raise UserError(f'{printable(path)} cannot be read: {_reason(error)}') from error
+    self.metadata = dict(self._info.metadata)
 
   def num_examples(self, split: str) -> int:
     """How many records a split has; 0 if there is no such split."""
@@ -57,7 +68,9 @@ class TFRecordDataset:
     """
     count = self.num_examples('train')
     if count < batch_size:
-      raise UserError(f'{self.path} has {count} train patches, less than a batch of {batch_size}')
+      raise UserError(
+        f'{printable(self.path)} has {count} train patches, less than a batch of {batch_size}'
+      )
     return count // batch_size
 
   def train_batches(
@@ -71,11 +84,10 @@ class TFRecordDataset:
     process_count: int = 1,
     shuffle_buffer: int = 2048,
   ) -> Iterator[dict[str, np.ndarray]]:
-    """Endless shuffled and augmented batches of the train split.
+    """Endless shuffled batches of the train split, for `prepare`.
 
     Each pass takes every record once, less those that do not fill a batch; another pass leaves out
-    others. All images of an example are turned and mirrored alike, uniformly over the eight
-    symmetries of the square (GFN's augmentation).
+    others.
 
     Args:
       batch_size: examples in a global batch, over all processes.
@@ -89,16 +101,17 @@ class TFRecordDataset:
 
     Yields:
       `lr_blur` and `lr` `[B / process_count, h, w, 3]` and `hr` `[B / process_count, 4h, 4w, 3]`,
-      as stored: uint8, or float32 in [0, 1].
+      as stored: uint8, or float32 in [0, 1]; and `symmetry` `[B / process_count]` int32, 0 to 7.
 
     Raises:
       UserError: if the split has less than one batch, a crop does not fit, or a file is damaged.
     """
     steps_per_pass = self.steps_per_pass(batch_size)
-    if SCALE * crop_size > self.metadata.get('patch_size', SCALE * crop_size):
+    patch_size = self.metadata['patch_size'] // SCALE
+    if crop_size > patch_size:
       raise UserError(
-        f'crop_size {crop_size} is more than the patches of {self.path} have: '
-        f'{self.metadata["patch_size"] // SCALE}'
+        f'crop_size {crop_size} is more than the patches of {printable(self.path)} have: '
+        f'{patch_size}'
       )
     first_pass, skipped_steps = divmod(start_step, steps_per_pass)
 
@@ -106,16 +119,31 @@ class TFRecordDataset:
       records = self._shuffled_records(tf.stack([np.int64(seed), number]), shuffle_buffer)
       return records.take(steps_per_pass * batch_size)
 
-    dataset = tf.data.Dataset.range(first_pass, np.iinfo(np.int64).max).flat_map(one_pass)
-    dataset = dataset.skip(skipped_steps * batch_size).shard(process_count, process_index)
-    decode = functools.partial(self._decode_and_augment, crop_size)
-    dataset = dataset.map(decode, tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batch_size // process_count, drop_remainder=True)
-    yield from self._iterate(dataset.prefetch(tf.data.AUTOTUNE))
+    def decode(seed: tf.Tensor, index: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+      seed = tf.random.experimental.stateless_fold_in(seed, index)
+      images = self._decode('train', record)
+      images = {key: images[key] for key in IMAGES}
+      if crop_size:
+        images = random_crop(images, crop_size, tf.random.experimental.stateless_fold_in(seed, 0))
+      return images | {'symmetry': tf.random.stateless_uniform([], seed, maxval=8, dtype=tf.int32)}
 
-  def prepare(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
-    """On the device: nothing is left to do."""
-    return batch
+    records = tf.data.Dataset.range(first_pass, np.iinfo(np.int64).max).flat_map(one_pass)
+    records = records.skip(skipped_steps * batch_size).shard(process_count, process_index)
+    share = batch_size // process_count
+    batches = records.map(decode, tf.data.AUTOTUNE, deterministic=True)
+    batches = batches.batch(share, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    records = records.map(lambda seed, index, record: (index, record))
+    yield from self._iterate('train', batches, records, share)
+
+  def prepare(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """On the device, where it costs little: GFN's augmentation of a batch of `train_batches`.
+
+    Returns:
+      `lr_blur`, `lr` and `hr` alone; all images of an example are turned and mirrored alike,
+      uniformly over the eight symmetries of the square.
+    """
+    turn = jax.vmap(apply_symmetry)
+    return {key: turn(batch[key], batch['symmetry']) for key in IMAGES}
 
   def images(self, split: str = 'test', limit: int = 0) -> Iterator[dict[str, np.ndarray | str]]:
     """The images of a split in stored order: `name` and `lr_blur`, `lr`, `hr` as stored.
@@ -131,49 +159,136 @@ class TFRecordDataset:
       UserError: if there is no such split, or a file is damaged.
     """
     if not self.num_examples(split):
-      raise UserError(f'the dataset in {self.path} has no {split} images')
-    dataset = tf.data.TFRecordDataset(self._files(split)).take(limit or -1)
-    dataset = dataset.map(self._info.features.deserialize_example)
-    for example in self._iterate(dataset.prefetch(1)):
+      raise UserError(f'the dataset in {printable(self.path)} has no {split} images')
+    records = self._records(split, tf.range(len(self._files(split))), open_files=1)
+    records = records.take(limit or -1)
+    images = records.map(lambda index, record: self._decode(split, record)).prefetch(1)
+    for index, example in enumerate(self._iterate(split, images, records, 1)):
+      if misfit := _misfit(example):
+        raise UserError(f'{self._place(split, index)} is damaged ({misfit}); {_REBUILD}')
       yield example | {'name': example['name'].decode()}
 
   def _files(self, split: str) -> list[str]:
     return [os.fspath(path) for path in self._info.splits[split].filepaths]
 
-  def _iterate(self, dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
-    try:
-      yield from dataset.as_numpy_iterator()
-    except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as e:
-      reason = e.message.splitlines()[0]
-      raise UserError(f'{self.path} is damaged, build it again: {reason}') from e
-
-  def _shuffled_records(self, seed: tf.Tensor, shuffle_buffer: int) -> tf.data.Dataset:
-    """(augmentation seed, record) of every train record, in the order of `seed`, int64 [2]."""
-    files = tf.constant(self._files('train'))
-    lengths = self._info.splits['train'].shard_lengths
+  def _records(self, split: str, shards: tf.Tensor, open_files: int) -> tf.data.Dataset:
+    """(index in the split, record) of every record, from `open_files` of the shards in turns."""
+    files = tf.constant(self._files(split))
+    lengths = self._info.splits[split].shard_lengths
+    counts = tf.constant(lengths, tf.int64)
     offsets = tf.constant(np.cumsum([0, *lengths[:-1]]), tf.int64)
 
     def read(shard: tf.Tensor) -> tf.data.Dataset:
-      return tf.data.TFRecordDataset(files[shard]).enumerate(offsets[shard])
+      records = tf.data.TFRecordDataset(files[shard])
+      records = records.apply(tf.data.experimental.assert_cardinality(counts[shard]))
+      return records.enumerate(offsets[shard])
 
-    shards = tf.random.experimental.stateless_shuffle(tf.range(len(lengths)), seed)
-    records = tf.data.Dataset.from_tensor_slices(shards)
-    records = records.interleave(read, cycle_length=_OPEN_FILES)
-    shuffle_seed = tf.random.stateless_uniform([], seed, maxval=2**62, dtype=tf.int64)
-    records = records.shuffle(shuffle_buffer, shuffle_seed, reshuffle_each_iteration=False)
-    return records.map(
-      lambda index, record: (tf.random.experimental.stateless_fold_in(seed, index), record)
+    return tf.data.Dataset.from_tensor_slices(shards).interleave(
+      read, open_files, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
 
-  def _decode_and_augment(
-    self, crop_size: int, seed: tf.Tensor, record: tf.Tensor
-  ) -> dict[str, tf.Tensor]:
+  def _shuffled_records(self, seed: tf.Tensor, shuffle_buffer: int) -> tf.data.Dataset:
+    """(seed, index, record) of every train record, in the order of `seed`, int64 [2]."""
+    shards = tf.range(len(self._files('train')))
+    shards = tf.random.experimental.stateless_shuffle(shards, seed)
+    records = self._records('train', shards, _OPEN_FILES)
+    shuffle_seed = tf.random.stateless_uniform([], seed, maxval=2**62, dtype=tf.int64)
+    records = records.shuffle(shuffle_buffer, shuffle_seed, reshuffle_each_iteration=False)
+    return records.map(lambda index, record: (seed, index, record))
+
+  def _decode(self, split: str, record: tf.Tensor) -> dict[str, tf.Tensor]:
     example = self._info.features.deserialize_example(record)
-    images = {key: example[key] for key in IMAGES}
-    if crop_size:
-      images = random_crop(images, crop_size, tf.random.experimental.stateless_fold_in(seed, 0))
-    symmetry = tf.random.stateless_uniform([], seed, maxval=8, dtype=tf.int32)
-    return {key: apply_symmetry(image, symmetry) for key, image in images.items()}
+    if split == 'train':
+      side = self.metadata['patch_size']
+      sides = {'lr_blur': side // SCALE, 'lr': side // SCALE, 'hr': side}
+      example |= {k: tf.ensure_shape(example[k], [side, side, 3]) for k, side in sides.items()}
+    return example
+
+  def _iterate(
+    self, split: str, batches: tf.data.Dataset, records: tf.data.Dataset, size: int
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Iterates over `batches`; should that fail, says where, from the `records` that they hold.
+
+    Args:
+      split: the split's name.
+      batches: what to yield.
+      records: (index in the split, record) for each example of `batches`, in the same order.
+      size: examples in a batch.
+    """
+    count = 0
+    try:
+      for batch in batches.as_numpy_iterator():
+        yield batch
+        count += 1
+    except _READ_ERRORS as error:
+      suspects = records.skip(count * size).take(size)
+      damage = self._damaged_file(split, _reason(error)) or self._damaged_record(split, suspects)
+      damage = damage or f'{printable(self.path)} cannot be read: {_reason(error)}'
+      raise UserError(damage) from error
+
+  def _check_files(self, split: str) -> None:
+    """Compares the sizes of a split's files with the metadata, without reading them."""
+
+    def size(path: str) -> int:
+      try:
+        return epath.Path(path).stat().length
+      except FileNotFoundError as error:
+        raise UserError(f'{printable(path)} is missing; {_REBUILD}') from error
+
+    with ThreadPoolExecutor(_OPEN_FILES) as pool:  # in the cloud, each takes a while
+      found = sum(pool.map(size, self._files(split)))
+    info = self._info.splits[split]
+    if found != (expected := info.num_bytes + _FRAME * info.num_examples):
+      sizes = f'the {split} files in {printable(self.path)} have {found} bytes, not {expected}'
+      raise UserError(self._damaged_file(split) or f'{sizes}; {_REBUILD}')
+
+  def _damaged_file(self, split: str, reason: str = '') -> str | None:
+    """Finds a file that is missing, has other records than it should, or breaks off.
+
+    Only the records' lengths are read.
+
+    Args:
+      split: the split's name.
+      reason: TensorFlow's, which may name the byte at which a damaged record, or its content,
+        begins.
+
+    Returns:
+      A message for the user, or None.
+    """
+    at = re.search(r'record at (\d+)', reason)
+    suspects = (int(at[1]), int(at[1]) - _LENGTH) if at else ()
+    for path, count in zip(self._files(split), self._info.splits[split].shard_lengths, strict=True):
+      try:
+        starts, whole = _record_starts(path)
+      except FileNotFoundError:
+        return f'{printable(path)} is missing; {_REBUILD}'
+      except (OSError, tf.errors.OpError) as error:
+        return f'{printable(path)} cannot be read: {_reason(error)}'
+      for start in set(suspects).intersection(starts):
+        if not _readable(path, number := starts.index(start)):
+          return f'{printable(path)}: record {number} is damaged ({reason}); {_REBUILD}'
+      if not whole and len(starts) <= count:
+        return f'{printable(path)}: record {len(starts) - 1} is cut short or damaged; {_REBUILD}'
+      if len(starts) != count:
+        return f'{printable(path)} has {len(starts)} records, not {count}; {_REBUILD}'
+    return None
+
+  def _damaged_record(self, split: str, suspects: tf.data.Dataset) -> str | None:
+    """Says which of (index in the split, record) cannot be decoded, and why; None if all can."""
+    with contextlib.suppress(*_READ_ERRORS):  # those of reading, which another message tells
+      for index, record in suspects:
+        try:
+          self._decode(split, record)
+        except _READ_ERRORS as error:
+          return f'{self._place(split, int(index))} is damaged ({_reason(error)}); {_REBUILD}'
+    return None
+
+  def _place(self, split: str, index: int) -> str:
+    """File and number of a record, by its index in the split."""
+    ends = np.cumsum(self._info.splits[split].shard_lengths)
+    shard = int(np.searchsorted(ends, index, side='right'))
+    number = index - (ends[shard - 1] if shard else 0)
+    return f'{printable(self._files(split)[shard])}: record {number}'
 
 
 def random_crop(images: dict[str, tf.Tensor], size: int, seed: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -196,24 +311,69 @@ def random_crop(images: dict[str, tf.Tensor], size: int, seed: tf.Tensor) -> dic
   return {key: crop(image, SCALE if key == 'hr' else 1) for key, image in images.items()}
 
 
-def apply_symmetry(image: tf.Tensor, symmetry: tf.Tensor | int) -> tf.Tensor:
-  """One of the eight symmetries of the square: mirrored if `symmetry >= 4`, then turned.
-
-  Args:
-    image: `[n, n, C]`.
-    symmetry: 0 to 7; `symmetry % 4` quarter turns counter-clockwise.
-  """
-  image = tf.cond(symmetry >= 4, lambda: image[:, ::-1], lambda: image)
-  return tf.image.rot90(image, symmetry % 4)
+def _misfit(example: Mapping[str, np.ndarray]) -> str | None:
+  """What is wrong with the sizes of an example's images, if anything."""
+  height, width = example['lr_blur'].shape[:2]
+  for key, scale in (('lr', 1), ('hr', SCALE)):
+    if (found := example[key].shape[:2]) != (scale * height, scale * width):
+      return f'{key} is {found[0]}x{found[1]}, lr_blur {height}x{width}'
+  return None
 
 
-def _find_dataset(path: str) -> str:
-  found = [folder for folder, _, files in os.walk(path) if 'dataset_info.json' in files]
+def _find_dataset(path: str | os.PathLike) -> str:
+  root = epath.Path(path)
+  found = [os.fspath(p) for p, _, files in root.walk() if 'dataset_info.json' in files]
   if len(found) == 1:
     return found[0]
   if found:
-    raise UserError(f'{path} holds several datasets; name one: {", ".join(sorted(found)[:5])}')
+    names = ', '.join(printable(name) for name in sorted(found)[:5])
+    raise UserError(f'{printable(path)} holds several datasets; name one: {names}')
   raise UserError(
-    f'no dataset in {path!r}: build one with `python -m data_prep.lr_gopro '
+    f'no dataset in {printable(path)!r}: build one with `python -m data_prep.lr_gopro '
     '--manual_dir=GOPRO_Large --data_dir=DIR` and pass --config.data_dir=DIR'
   )
+
+
+def _read_info(path: str) -> tfds.core.DatasetInfo:
+  try:
+    info = tfds.builder_from_directory(path).info
+  except (OSError, tf.errors.OpError):
+    raise
+  except Exception as error:  # TFDS raises many types, undocumented, for damaged files
+    raise UserError(f'{printable(path)} is no complete dataset; {_REBUILD}') from error
+  if missing := [key for key in IMAGES if key not in info.features]:
+    raise UserError(
+      f'the dataset in {printable(path)} has no {missing[0]!r}; build it with data_prep'
+    )
+  if 'patch_size' not in (info.metadata or {}):
+    raise UserError(f'{printable(path)} does not tell its patch_size; build it with data_prep')
+  return info
+
+
+def _record_starts(path: str) -> tuple[list[int], bool]:
+  """Where the records of a TFRecord file begin, and whether it ends where the last one does."""
+  size = epath.Path(path).stat().length
+  starts, position = [], 0
+  with epath.Path(path).open('rb') as file:
+    while position < size:
+      starts.append(position)
+      file.seek(position)
+      length = int.from_bytes(file.read(8), 'little')
+      position += _FRAME + length
+  return starts, position == size
+
+
+def _readable(path: str, number: int) -> bool:
+  try:
+    return len(list(tf.data.TFRecordDataset(path).skip(number).take(1))) == 1
+  except tf.errors.OpError:
+    return False
+
+
+def _reason(error: Exception) -> str:
+  """What TensorFlow says, without the names of its nodes and operations."""
+  message = str(getattr(error, 'message', error))
+  if isinstance(error, UnicodeDecodeError):
+    message = error.object.decode('ascii', 'replace')
+  message = printable(message.strip().partition('\n')[0])
+  return re.sub(r'\{\{.*?\}\} ?| ?\[Op:.*| name: *$', '', message).strip()

@@ -1,8 +1,10 @@
 import collections
+import functools
 import itertools
 import runpy
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -36,37 +38,50 @@ def symmetries(image):
 SYMMETRY_OF = {symmetries(CORNERS)[s].tobytes(): s for s in range(8)}
 
 
-def write_dataset(folder, lr_feature, convert, train, test=3):
+PNG = tfds.features.Image(shape=(None, None, 3), encoding_format='png')
+
+
+def tensor(dtype, encoding):
+  return tfds.features.Tensor(shape=(None, None, 3), dtype=dtype, encoding=encoding)
+
+
+FEATURES = {  # as the builder stores 8-bit images
+  'lr_blur': tensor(np.uint8, 'bytes'),
+  'lr': tensor(np.uint8, 'bytes'),
+  'hr': tensor(np.uint8, 'zlib'),
+  'name': tfds.features.Text(),
+}
+
+
+def example(index, convert=lambda image: image):
+  small = square(index)
+  images = {'lr_blur': convert(small), 'lr': convert(small), 'hr': enlarged(small)}
+  return images | {'name': f'é/{index:06d}'}
+
+
+def write_dataset(folder, examples, **features):
+  """Writes lists of examples, per split, in files of five."""
   folder.mkdir(exist_ok=True)
-  image = tfds.features.Image(shape=(None, None, 3), encoding_format='png')
-  features = {'lr_blur': lr_feature, 'lr': lr_feature, 'hr': image, 'name': tfds.features.Text()}
   identity = tfds.core.dataset_info.DatasetIdentity(
     name='patches', version=tfds.core.Version('1.0.0'), data_dir=str(folder), module_name=__name__
   )
   info = tfds.core.DatasetInfo(
     builder=identity,
-    features=tfds.features.FeaturesDict(features),
-    metadata=tfds.core.MetadataDict(blur_folder='blur_gamma'),
+    features=tfds.features.FeaturesDict(FEATURES | features),
+    metadata=tfds.core.MetadataDict(blur_folder='blur_gamma', patch_size=8),
   )
   writer = tfds.core.SequentialWriter(info, max_examples_per_shard=5)
-
-  def example(index):
-    small = square(index)
-    images = {'lr_blur': convert(small), 'lr': convert(small), 'hr': enlarged(small)}
-    return images | {'name': f'é/{index:06d}'}
-
-  for split, count in (('train', train), ('test', test)):
-    if count:
-      writer.initialize_splits([split])
-      writer.add_examples({split: [example(index) for index in range(count)]})
-      writer.close_splits([split])
+  for split in examples:
+    writer.initialize_splits([split])
+    writer.add_examples({split: examples[split]})
+    writer.close_splits([split])
   return folder
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  image = tfds.features.Image(shape=(None, None, 3), encoding_format='png')
-  return write_dataset(tmp_path_factory.mktemp('uint8'), image, lambda x: x, COUNT)
+  examples = {'train': map(example, range(COUNT)), 'test': map(example, range(3))}
+  return write_dataset(tmp_path_factory.mktemp('uint8'), examples)
 
 
 @pytest.fixture(scope='module')
@@ -85,10 +100,19 @@ def identify(image):
   return index, SYMMETRY_OF[(image[..., 0].astype(int) - 4 * index).tobytes()]
 
 
-def take(dataset, steps, batch_size=BATCH, seed=0, **options):
-  """The first batches as lists of (index, symmetry)."""
+def prepared(dataset, steps, batch_size=BATCH, seed=0, **options):
+  """The first batches, augmented."""
   options = {'shuffle_buffer': 16} | options
   batches = itertools.islice(dataset.train_batches(batch_size, seed, **options), steps)
+  return (jax.device_get(PREPARE(batch)) for batch in batches)
+
+
+PREPARE = jax.jit(functools.partial(tfrecords.TFRecordDataset.prepare, None))
+
+
+def take(dataset, steps, batch_size=BATCH, seed=0, **options):
+  """The first batches as lists of (index, symmetry)."""
+  batches = prepared(dataset, steps, batch_size, seed, **options)
   return [[identify(image) for image in batch['lr_blur']] for batch in batches]
 
 
@@ -100,13 +124,24 @@ def test_what_the_dataset_says_of_itself(dataset, folder):
   assert dataset.num_examples('train') == COUNT
   assert dataset.num_examples('test') == 3
   assert dataset.num_examples('validation') == 0
-  assert dataset.metadata == {'blur_folder': 'blur_gamma'}
+  assert dataset.metadata == {'blur_folder': 'blur_gamma', 'patch_size': 8}
   assert dataset.path == str(folder)
   assert len(list(folder.glob('*train.tfrecord*'))) == 9
 
 
-def test_batches_hold_the_images_as_stored_all_turned_alike(dataset):
+def test_batches_hold_the_images_as_stored_and_their_symmetry(dataset):
   for batch in itertools.islice(dataset.train_batches(BATCH, 3), STEPS):
+    assert batch.keys() == {'lr_blur', 'lr', 'hr', 'symmetry'}
+    assert batch['symmetry'].dtype == np.int32
+    assert set(batch['symmetry']) <= set(range(8))
+    for lr_blur, lr, hr in zip(batch['lr_blur'], batch['lr'], batch['hr'], strict=True):
+      np.testing.assert_array_equal(lr_blur, square(identify(lr_blur)[0]), strict=True)
+      np.testing.assert_array_equal(lr, lr_blur, strict=True)
+      np.testing.assert_array_equal(hr, enlarged(lr_blur), strict=True)
+
+
+def test_preparing_turns_all_images_of_an_example_alike(dataset):
+  for batch in prepared(dataset, STEPS):
     assert batch.keys() == {'lr_blur', 'lr', 'hr'}
     for lr_blur, lr, hr in zip(batch['lr_blur'], batch['lr'], batch['hr'], strict=True):
       index, symmetry = identify(lr_blur)
@@ -156,20 +191,37 @@ def test_a_start_step_continues_the_stream(dataset, start):
   assert take(dataset, 3, start_step=start) == whole[start:]
 
 
+def rewrite(path, change):
+  """Writes a file of records anew, as `change` makes them from the list of them."""
+  records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+  with tf.io.TFRecordWriter(str(path)) as writer:
+    for record in change(records):
+      writer.write(record)
+
+
+def replace(number, record):
+  return lambda records: [*records[:number], record, *records[number + 1 :]]
+
+
+def serialized(features=None, **values):
+  """A record as the builder writes it, with other values."""
+  features = tfds.features.FeaturesDict(features or FEATURES)
+  serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
+  encoded = features.encode_example({key: (example(0) | values)[key] for key in features})
+  return serializer.serialize_example(encoded)
+
+
 def test_skipped_images_are_not_decoded(copy):
-  # The first example of a file is damaged where only decoding finds it out.
+  # One example is damaged where only decoding finds it out.
   dataset = tfrecords.TFRecordDataset(copy)
   order = indices(take(dataset, STEPS))
-  late = order[-1]
-  damaged = sorted(copy.glob('*train.tfrecord*'))[late // 5]
-  records = [record.numpy() for record in tf.data.TFRecordDataset(str(damaged))]
-  records[late % 5] = records[late % 5].replace(b'\x89PNG', b'\x89BAD')
-  with tf.io.TFRecordWriter(str(damaged)) as writer:
-    for record in records:
-      writer.write(record)
-  assert indices(take(dataset, 1, start_step=STEPS)) != []
-  with pytest.raises(UserError, match='is damaged, build it again'):
-    take(dataset, STEPS)
+  shard, number = divmod(order[-1], 5)
+  path = sorted(copy.glob('*train.tfrecord*'))[shard]
+  rewrite(path, replace(number, b'no example'))
+  assert take(dataset, 1, start_step=STEPS)
+  assert indices(take(dataset, STEPS - 1)) == order[:-BATCH]
+  with pytest.raises(UserError, match=f'^{path}: record {number} is damaged .*; copy or build'):
+    take(dataset, 1, start_step=STEPS - 1)
 
 
 @pytest.mark.parametrize('processes', [2, 4])
@@ -200,14 +252,13 @@ def test_symmetries_are_uniform_and_new_in_each_pass(dataset):
 
 
 def test_float_images_are_kept_unrounded(tmp_path):
-  feature = tfds.features.Tensor(
-    shape=(None, None, 3), dtype=np.float32, encoding=tfds.features.Encoding.BYTES
-  )
   convert = lambda image: image.astype(np.float32) / 64 - 0.25  # exact; outside [0, 1] too
-  folder = write_dataset(tmp_path / 'float', feature, convert, train=8, test=0)
+  examples = {'train': [example(index, convert) for index in range(8)]}
+  lr = tensor(np.float32, 'bytes')
+  folder = write_dataset(tmp_path / 'float', examples, lr_blur=lr, lr=lr)
   dataset = tfrecords.TFRecordDataset(tmp_path)
   assert dataset.path == str(folder)  # found below
-  (batch,) = itertools.islice(dataset.train_batches(8, 0), 1)
+  (batch,) = prepared(dataset, 1, batch_size=8)
   assert batch['lr_blur'].dtype == batch['lr'].dtype == np.float32
   seen = set()
   for lr_blur, lr, hr in zip(batch['lr_blur'], batch['lr'], batch['hr'], strict=True):
@@ -218,14 +269,11 @@ def test_float_images_are_kept_unrounded(tmp_path):
   assert seen == set(range(8))
 
 
-@pytest.mark.parametrize('symmetry', range(8))
-def test_apply_symmetry_eagerly_and_inside_tf_data(symmetry):
-  image = np.random.default_rng(0).integers(0, 256, (3, 3, 3), np.uint8)
-  expected = symmetries(image)[symmetry]
-  np.testing.assert_array_equal(tfrecords.apply_symmetry(image, symmetry), expected, strict=True)
-  dataset = tf.data.Dataset.from_tensors((image, tf.constant(symmetry)))
-  (inside,) = dataset.map(tfrecords.apply_symmetry).as_numpy_iterator()
-  np.testing.assert_array_equal(inside, expected, strict=True)
+def test_datasets_of_png_files_are_read_too(dataset, tmp_path):
+  # The builder wrote them until version 1.0.1.
+  examples = {'train': map(example, range(COUNT))}
+  folder = write_dataset(tmp_path, examples, lr_blur=PNG, lr=PNG, hr=PNG)
+  assert take(tfrecords.TFRecordDataset(folder), STEPS) == take(dataset, STEPS)
 
 
 @pytest.mark.parametrize(('limit', 'count'), [(0, 3), (1, 1), (2, 2), (9, 3)])
@@ -280,25 +328,122 @@ def test_splits_that_are_too_small(dataset):
     list(dataset.images('validation'))
 
 
-def truncate(path):
-  path.write_bytes(path.read_bytes()[:-20])
+TRAIN_FILE, TEST_FILE = 'patches-train.tfrecord-00008', 'patches-test.tfrecord-00000'
+AGAIN = r'; copy or build the dataset again: python -m data_prep.lr_gopro --overwrite$'
 
 
-def flip_a_bit(path):
-  content = bytearray(path.read_bytes())
-  content[len(content) // 2] ^= 1
-  path.write_bytes(content)
+def starts(path):
+  """Where the records of a file begin."""
+  lengths = [16 + len(record.numpy()) for record in tf.data.TFRecordDataset(str(path))]
+  return np.cumsum([0, *lengths[:-1]])
 
 
-@pytest.mark.parametrize('damage', [truncate, flip_a_bit, lambda path: path.unlink()])
-def test_damaged_files(copy, damage):
-  damage(sorted(copy.glob('*train.tfrecord*'))[-1])
-  damage(sorted(copy.glob('*test.tfrecord*'))[-1])
+def flip(number, offset):
+  """Flips one bit, `offset` bytes after the beginning of a record."""
+
+  def change(path):
+    content = bytearray(path.read_bytes())
+    content[starts(path)[number] + offset] ^= 1
+    path.write_bytes(content)
+
+  return change
+
+
+@pytest.mark.parametrize(
+  ('damage', 'message'),
+  [
+    (lambda path: path.unlink(), ' is missing'),
+    (lambda path: path.write_bytes(b''), ' has 0 records, not 2'),
+    (lambda path: path.write_bytes(path.read_bytes()[:-20]), ': record 1 is .*damaged.*'),
+    (lambda path: path.write_bytes(path.read_bytes()[:100]), ': record 0 is .*damaged.*'),
+    (lambda path: rewrite(path, lambda records: records[:1]), ' has 1 records, not 2'),
+    (lambda path: rewrite(path, lambda records: records + records[:1]), ' has 3 records, not 2'),
+  ],
+)  # fmt: skip
+@pytest.mark.parametrize('when', ['before opening', 'after opening'])
+def test_missing_and_surplus_records(copy, damage, message, when):
+  path = copy / TRAIN_FILE
+  if when == 'before opening':
+    damage(path)
+    with pytest.raises(UserError, match=f'^{path}{message}{AGAIN}'):
+      tfrecords.TFRecordDataset(copy)
+    return
   dataset = tfrecords.TFRecordDataset(copy)
-  with pytest.raises(UserError, match=f'^{copy} is damaged, build it again: .+'):
+  damage(path)
+  for read in (lambda: take(dataset, 2 * STEPS), lambda: list(dataset.images('train'))):
+    with pytest.raises(UserError, match=f'^{path}{message}{AGAIN}'):
+      read()
+  assert len(list(dataset.images('test'))) == 3
+
+
+def test_a_file_that_cannot_be_read(copy):
+  path = copy / TRAIN_FILE
+  dataset = tfrecords.TFRecordDataset(copy)
+  path.unlink()
+  path.mkdir()
+  with pytest.raises(UserError, match=f'^{path} cannot be read: .*Is a directory'):
     take(dataset, 2 * STEPS)
-  with pytest.raises(UserError, match=f'^{copy} is damaged, build it again: .+'):
+  with pytest.raises(UserError, match=f'^{path} cannot be read: .*Is a directory'):
+    tfrecords.TFRecordDataset(copy)
+
+
+@pytest.mark.parametrize(
+  ('number', 'offset'),
+  [(1, 0), (1, 9), (0, 100), (1, 100), (1, -2)],  # length, its check sum, content, its check sum
+)
+def test_a_flipped_bit(copy, number, offset):
+  path = copy / TRAIN_FILE
+  if offset < 0:
+    offset += int(np.diff([*starts(path), path.stat().st_size])[number])
+  flip(number, offset)(path)
+  dataset = tfrecords.TFRecordDataset(copy)  # not read yet
+  message = rf'^{path}: record {number} is damaged \(.*record at \d+.*\){AGAIN}'
+  with pytest.raises(UserError, match=message):
+    take(dataset, 2 * STEPS)
+  with pytest.raises(UserError, match=message):
+    list(dataset.images('train'))
+
+
+SMALLER = {'lr_blur': square(0)[:1], 'lr': square(0)[:1], 'hr': enlarged(square(0)[:1])}
+
+
+@pytest.mark.parametrize(
+  ('record', 'reason'),
+  [
+    (serialized(lr_blur=enlarged(square(0))), r'.*\[8,8,3\] .*\[2,2,3\]'),
+    (serialized(**SMALLER), r'.*\[1,2,3\] .*\[2,2,3\]'),
+    (serialized(FEATURES | {'hr': PNG}), '.+'),
+    (serialized({'name': tfds.features.Text()}), '.*(lr_blur|lr|hr)'),
+    (serialized().replace(b'x\x9c', b'xxx'), '.+'),
+    (b'no example', '.+'),
+  ],
+)  # fmt: skip
+def test_records_of_something_else(copy, record, reason):
+  path = copy / TRAIN_FILE
+  dataset = tfrecords.TFRecordDataset(copy)
+  rewrite(path, replace(1, record))
+  message = rf'^{path}: record 1 is damaged \({reason}.*\){AGAIN}'
+  with pytest.raises(UserError, match=message):
+    take(dataset, 2 * STEPS)
+  with pytest.raises(UserError, match=message):
+    list(dataset.images('train'))
+
+
+@pytest.mark.parametrize('key', ['lr', 'hr'])
+def test_test_images_that_do_not_fit_together(tmp_path, key):
+  images = [example(0), example(1) | {key: example(1)[key][:-1]}]
+  dataset = tfrecords.TFRecordDataset(write_dataset(tmp_path, {'test': images}))
+  path = tmp_path / TEST_FILE
+  message = rf'^{path}: record 1 is damaged \({key} is .*, lr_blur 2x2.*{AGAIN}'
+  with pytest.raises(UserError, match=message):
     list(dataset.images())
+  assert len(list(dataset.images(limit=1))) == 1
+
+
+def test_damaged_metadata(copy):
+  (copy / 'features.json').write_text('{')
+  with pytest.raises(UserError, match=f'^{copy} is no complete dataset{AGAIN}'):
+    tfrecords.TFRecordDataset(copy)
 
 
 def test_tensorflow_is_kept_away_from_the_gpu(monkeypatch):
@@ -310,7 +455,7 @@ def test_tensorflow_is_kept_away_from_the_gpu(monkeypatch):
 
 def test_crops_of_all_images_show_the_same_place(dataset):
   places = collections.Counter()
-  for batch in itertools.islice(dataset.train_batches(BATCH, 0, crop_size=1), 4 * STEPS):
+  for batch in prepared(dataset, 4 * STEPS, crop_size=1):
     assert batch['lr_blur'].shape == (BATCH, 1, 1, 3)
     np.testing.assert_array_equal(batch['lr'], batch['lr_blur'])
     np.testing.assert_array_equal(

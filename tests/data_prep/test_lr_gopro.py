@@ -1,3 +1,4 @@
+import functools
 import os
 import pathlib
 import subprocess
@@ -5,11 +6,14 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
+from etils.epath import gpath, register
 from PIL import Image
 from skimage import data
 
 from data_prep import degradation, lr_gopro
+from gfn_jax.data import tfrecords
 from gfn_jax.errors import UserError
 from gfn_jax.imresize import imresize
 
@@ -58,7 +62,7 @@ def built(tree, tmp_path_factory):
 
 
 def test_metadata_and_counts_are_saved(built):
-  assert built.parts[-3:] == ('lr_gopro', 'blur_gamma', '1.0.0')
+  assert built.parts[-3:] == ('lr_gopro', 'blur_gamma', '1.0.1')
   info = tfds.builder_from_directory(built).info
   assert dict(info.metadata) == {
     'source': 'frames',
@@ -219,7 +223,7 @@ def test_small_frames_alone_are_refused(tmp_path):
 
 def test_a_data_dir_that_is_a_file(tree, tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(UserError, match='file cannot be written'):
+  with pytest.raises(UserError, match='cannot write .*file, or read'):
     lr_gopro.build(tree, tmp_path / 'file')
 
 
@@ -246,3 +250,71 @@ def test_the_command_reports_a_missing_folder_in_one_line(tmp_path):
   )
   assert 'Traceback' not in result.stderr
   assert everything_in(tmp_path) == []
+
+
+def test_beam_needs_its_package(tree, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'apache_beam', None)
+  monkeypatch.delitem(sys.modules, 'data_prep.beam_pipeline', raising=False)
+  monkeypatch.delattr('data_prep.beam_pipeline', raising=False)
+  with pytest.raises(UserError, match=r"^Beam needs apache_beam: pip install 'gfn_jax\[train,beam"):
+    lr_gopro.build(tree, tmp_path, beam_runner='DirectRunner')
+  with pytest.raises(UserError, match='^beam_options are of no use without beam_runner$'):
+    lr_gopro.build(tree, tmp_path, beam_options=['--direct_num_workers=2'])
+  assert everything_in(tmp_path) == []
+
+
+@pytest.fixture
+def cloud(monkeypatch):
+  """A file system in memory whose paths begin with `ram://`, in the place of `gs://`."""
+  for table in (gpath._URI_MAP_ROOT, gpath._PREFIX_TO_BACKEND, register._URI_PREFIXES_TO_CLS):
+    for key, value in list(table.items()):
+      if key and key.startswith('gs'):
+        new = value.replace('gs', 'ram') if isinstance(value, str) else value
+        monkeypatch.setitem(table, key.replace('gs', 'ram'), new)
+  monkeypatch.setattr(gpath, '_URI_PREFIXES', (*gpath._URI_PREFIXES, 'ram://'))
+  monkeypatch.setattr(gpath, '_URI_SCHEMES', gpath._URI_SCHEMES | {'ram'})
+  monkeypatch.setattr(tf.io.gfile, 'rename', functools.partial(move, tf.io.gfile.rename))
+  yield 'ram://bucket'
+  tf.io.gfile.rmtree('ram://bucket')
+
+
+def move(rename, source, target, overwrite=False):
+  """As in Google Cloud Storage, whose folders are but beginnings of names: file by file."""
+  source, target = os.fspath(source), os.fspath(target)
+  if not tf.io.gfile.isdir(source):
+    rename(source, target, overwrite)
+    return
+  tf.io.gfile.makedirs(target)
+  for name in tf.io.gfile.listdir(source):
+    rename(f'{source}/{name}', f'{target}/{name}')
+  tf.io.gfile.rmtree(source)
+
+
+def test_everything_in_the_cloud(tree, built, cloud):
+  for path in tree.rglob('*.png'):
+    copy = f'{cloud}/in/{path.relative_to(tree)}'
+    tf.io.gfile.makedirs(os.path.dirname(copy))
+    tf.io.gfile.copy(str(path), copy)
+  folder = lr_gopro.build(f'{cloud}/in', f'{cloud}/out', workers=1)
+  assert str(folder) == f'{cloud}/out/lr_gopro/blur_gamma/1.0.1'
+  assert lr_gopro.summarise(folder) == lr_gopro.summarise(built).replace(str(built), str(folder))
+  ours, theirs = (tfrecords.TFRecordDataset(path) for path in (f'{cloud}/out', built))
+  for image, expected in zip(ours.images('train'), theirs.images('train'), strict=True):
+    for key, value in expected.items():
+      np.testing.assert_array_equal(image[key], value)
+  assert next(ours.train_batches(4, 0))['hr'].shape == (4, 256, 256, 3)
+  with pytest.raises(UserError, match=f'^{folder} exists and cannot be replaced.*remove it first'):
+    lr_gopro.build(f'{cloud}/in', f'{cloud}/out', overwrite=True)
+
+
+def test_a_failure_in_the_cloud_leaves_no_data_set(tree, cloud):
+  for path in tree.rglob('*.png'):
+    copy = f'{cloud}/in/{path.relative_to(tree)}'
+    tf.io.gfile.makedirs(os.path.dirname(copy))
+    with tf.io.gfile.GFile(copy, 'wb') as file:
+      file.write(path.read_bytes()[: -1000 if 'test' in copy else None])
+  with pytest.raises(UserError, match=f'^{cloud}/in/test/.*/sharp/000007.png cannot be read'):
+    lr_gopro.build(f'{cloud}/in', f'{cloud}/out')
+  assert not tf.io.gfile.glob(f'{cloud}/out/lr_gopro/blur_gamma/*')
+  with pytest.raises(UserError, match=f'^HDF5 files cannot be read from {cloud}/in; copy them'):
+    lr_gopro.build(f'{cloud}/in', f'{cloud}/out', source='hdf5')

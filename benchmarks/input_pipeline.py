@@ -1,0 +1,225 @@
+"""How fast are TFRecords read, and how large are they? Compares ways to store the images.
+
+    python -m benchmarks.input_pipeline --data_dir=tfds \
+      --output=benchmarks/results/input_pipeline_cpu.json
+
+Takes some of a dataset's training records, stores them in several ways, and reads them back in
+turns, on one core: shuffled, decoded, in batches, augmented. What is measured is the process's time
+on that core, so that other work on the machine counts little. Skipping to a late step of a pass is
+timed on many copies of the records.
+"""
+
+import contextlib
+import io
+import itertools
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+from PIL import Image
+from tqdm import tqdm
+
+from gfn_jax.errors import UserError, run_command
+from gfn_jax.files import write_json
+
+# TensorFlow and JAX, which are imported below, make their threads for the cores that they see.
+
+DATA_DIR = flags.DEFINE_string('data_dir', None, '8-bit dataset of data_prep.', required=True)
+OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
+RECORDS = flags.DEFINE_integer('records', 200, 'Records to store.', lower_bound=64)
+ROUNDS = flags.DEFINE_integer('rounds', 15, 'Timings of each format.', lower_bound=1)
+COPIES = flags.DEFINE_integer('copies', 40, 'Of the records, to skip over.', lower_bound=1)
+
+BATCH = 16
+BATCHES = 8  # in a round
+CHOSEN = 'hr zlib, lr raw'
+
+Images = dict[str, Any]
+
+
+def main(_):
+  """Measures, prints and writes the figures."""
+  os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+  import jax
+  import tensorflow as tf
+  import tensorflow_datasets as tfds
+
+  from gfn_jax.data.tfrecords import TFRecordDataset
+
+  dataset = TFRecordDataset(DATA_DIR.value)
+  if dataset.metadata['lr_quantisation'] != 'uint8':
+    raise UserError(f'{dataset.path} has float LR images; give an 8-bit dataset')
+  originals = list(tqdm(dataset.images('train', RECORDS.value), total=RECORDS.value, desc='read'))
+
+  with tempfile.TemporaryDirectory() as folder:
+    readers = {}
+    for number, (name, (features, convert)) in enumerate(formats().items()):
+      path = os.path.join(folder, str(number))
+      write(path, features, map(convert, tqdm(originals, desc=name)), dataset.metadata)
+      readers[name] = TFRecordDataset(path)
+    rates = measure(readers)
+    many = os.path.join(folder, 'many')
+    features, convert = formats()[CHOSEN]
+    repeated = itertools.chain.from_iterable(itertools.repeat(originals, COPIES.value))
+    write(many, features, map(convert, tqdm(repeated, desc='copies')), dataset.metadata)
+    skipping = measure_skipping(TFRecordDataset(many), many)
+    sizes = {name: tfrecord_bytes(reader.path) / len(originals) for name, reader in readers.items()}
+
+  figures = {
+    'device': processor(),
+    'cores': 1,
+    'records': len(originals),
+    'batch_size': BATCH,
+    'formats': {
+      name: {
+        'bytes_per_triplet': round(sizes[name]),
+        'size_relative_to_png': round(sizes[name] / sizes['png'], 3),
+        'triplets_per_second_per_core': rates[name]['with'],
+        'without_augmentation': rates[name]['without'],
+      }
+      for name in readers
+    },
+    'skipping': skipping,
+    'rounds': ROUNDS.value,
+    'versions': {module.__name__: module.__version__ for module in (jax, tf, tfds)},
+  }
+  print(figures)
+  if OUTPUT.value:
+    write_json(OUTPUT.value, figures)
+
+
+def formats() -> dict[str, tuple[dict[str, Any], Callable[[Images], Images]]]:
+  """The features of each way to store the images, and what makes a record's content of them."""
+  import tensorflow_datasets as tfds
+
+  def tensor(dtype: type, encoding: str) -> tfds.features.Tensor:
+    return tfds.features.Tensor(shape=(None, None, 3), dtype=dtype, encoding=encoding)
+
+  def same(images: Images) -> Images:
+    return images
+
+  def as_png(images: Images) -> Images:
+    return {key: png(value) if key != 'name' else value for key, value in images.items()}
+
+  def as_float(images: Images) -> Images:
+    return images | {key: images[key] / np.float32(255) for key in ('lr_blur', 'lr')}
+
+  def features(lr: Any, hr: Any) -> dict[str, Any]:
+    return {'lr_blur': lr, 'lr': lr, 'hr': hr, 'name': tfds.features.Text()}
+
+  image = tfds.features.Image(shape=(None, None, 3), encoding_format='png')
+  raw, zlib = (tensor(np.uint8, encoding) for encoding in ('bytes', 'zlib'))
+  raw_float = tensor(np.float32, 'bytes')
+  return {
+    'png': (features(image, image), as_png),
+    'raw': (features(raw, raw), same),
+    'zlib': (features(zlib, zlib), same),
+    CHOSEN: (features(raw, zlib), same),
+    'hr zlib, lr float': (features(raw_float, zlib), as_float),
+  }
+
+
+def png(image: np.ndarray) -> bytes:
+  """As version 1.0.0 of the builder wrote them."""
+  buffer = io.BytesIO()
+  Image.fromarray(image).save(buffer, 'PNG', compress_level=3)
+  return buffer.getvalue()
+
+
+def write(
+  path: str, features: dict[str, Any], examples: Iterator[Images], metadata: dict[str, Any]
+) -> None:
+  """Writes a train split, in files of 500 records."""
+  import tensorflow_datasets as tfds
+
+  os.mkdir(path)
+  identity = tfds.core.dataset_info.DatasetIdentity(
+    name='patches', version=tfds.core.Version('1.0.0'), data_dir=path, module_name=__name__
+  )
+  info = tfds.core.DatasetInfo(
+    builder=identity,
+    features=tfds.features.FeaturesDict(features),
+    metadata=tfds.core.MetadataDict(patch_size=metadata['patch_size']),
+  )
+  writer = tfds.core.SequentialWriter(info, max_examples_per_shard=500)
+  writer.initialize_splits(['train'])
+  for example in examples:
+    writer.add_examples({'train': [example]})
+  writer.close_splits(['train'])
+
+
+def measure(readers: dict[str, Any]) -> dict[str, dict[str, int]]:
+  """Triplets per second of one core's time, with and without augmentation; medians."""
+  import jax
+
+  prepare = {name: jax.jit(reader.prepare) for name, reader in readers.items()}
+  seconds = {(name, kind): [] for name in readers for kind in ('with', 'without')}
+  with contextlib.ExitStack() as stack:
+    batches = {
+      name: stack.enter_context(contextlib.closing(reader.train_batches(BATCH, 0)))
+      for name, reader in readers.items()
+    }
+    for number in tqdm(range(1 + ROUNDS.value), desc='rounds'):
+      for (name, kind), times in seconds.items():
+        start = time.process_time()
+        for batch in itertools.islice(batches[name], BATCHES):
+          if kind == 'with':
+            jax.block_until_ready(prepare[name](batch))
+        wait_until_idle()  # as many batches are prefetched again as were taken
+        if number:  # the first compiles, and fills the queues
+          times.append(time.process_time() - start)
+  rates: dict[str, dict[str, int]] = {name: {} for name in readers}
+  for (name, kind), times in seconds.items():
+    rates[name][kind] = round(BATCH * BATCHES / statistics.median(times))
+  return rates
+
+
+def wait_until_idle() -> None:
+  """Waits until this process's threads have nothing more to do."""
+  busy = True
+  while busy:
+    start = time.process_time()
+    time.sleep(0.05)
+    busy = time.process_time() - start > 0.002
+
+
+def measure_skipping(dataset: Any, path: str) -> dict[str, Any]:
+  """Seconds to the first batch of a run, from the first step and from the last of a pass."""
+  last = dataset.steps_per_pass(BATCH) - 1
+
+  def seconds(step: int) -> float:
+    start = time.process_time()
+    next(dataset.train_batches(BATCH, 0, start_step=step))
+    return time.process_time() - start
+
+  first, late = (statistics.median(seconds(step) for _ in range(3)) for step in (0, last))
+  return {
+    'records_skipped': last * BATCH,
+    'gigabytes': round(tfrecord_bytes(path) / 1e9, 2),
+    'seconds_to_the_first_step': round(first, 2),
+    'seconds_to_the_last_step': round(late, 2),
+  }
+
+
+def tfrecord_bytes(path: str) -> int:
+  """The size of a dataset's records."""
+  return sum(entry.stat().st_size for entry in os.scandir(path) if '.tfrecord' in entry.name)
+
+
+def processor() -> str:
+  """The processor's name."""
+  with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
+    names: Sequence[str] = [line for line in file if line.startswith('model name')]
+    if names:
+      return names[0].partition(':')[2].strip()
+  return platform.processor() or platform.machine()
+
+
+if __name__ == '__main__':
+  run_command(main)
