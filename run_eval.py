@@ -5,7 +5,9 @@ python run_eval.py --config=configs/gfn.py --config.data_dir=DIR --weights=FILE 
 python run_eval.py --input_dir=LR --target_dir=HR --weights=FILE --output_dir=O
 python run_eval.py --input_dir=PHOTOS --weights=FILE --output_dir=O
 
-In place of FILE stands the name of released weights, too, such as gfn.
+In place of FILE stands the name of released weights, too, such as gfn. W and O may be in a bucket:
+gs://BUCKET/... On several machines the same command with --distributed runs in each process, and
+they share the images (docs/cluster.md).
 """
 
 from gfn_jax.commands import evaluate

@@ -30,14 +30,13 @@ from tqdm import tqdm
 
 from gfn_jax.errors import UserError, run_command
 from gfn_jax.files import write_json
+from gfn_jax.step_log import SYSTEM
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'For the runs; must be empty.', required=True)
 KILLS = flags.DEFINE_integer('kills', 30, 'How often.', lower_bound=1)
 STEPS = flags.DEFINE_integer('steps', 300, 'Of the run.', lower_bound=10)
 SEED = flags.DEFINE_integer('seed', 0, 'Of the moments.')
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
-
-TIMED_KEYS = ('time', 'images_per_second')
 
 
 def main(_):
@@ -91,7 +90,7 @@ def start_run(root: Path, name: str) -> subprocess.Popen:
     'crop_size': 16,
     'held_out': 1,
     'log_every': 7,
-    'checkpoint_every': 3,
+    'checkpoint_every': 10,
     'eval_every': STEPS.value // 4,
   }
   command += [f'--config.{key}={value}' for key, value in settings.items()]
@@ -181,7 +180,9 @@ def leaves(tree: Any) -> list[tuple[str, Any]]:
 def read_log(path: Path) -> list[dict]:
   """Rows without what depends on the clock."""
   rows = [json.loads(line) for line in path.read_text().splitlines()]
-  return [{key: value for key, value in row.items() if key not in TIMED_KEYS} for row in rows]
+  return [
+    {k: v for k, v in row.items() if k != 'time' and not k.startswith(SYSTEM)} for row in rows
+  ]
 
 
 if __name__ == '__main__':

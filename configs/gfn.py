@@ -79,6 +79,7 @@ def get_config(variant=''):
   config.eval_images = 20  # of the test split, while training
   config.protocol = 'gfn'
   config.keep_checkpoints = 3
+  config.profile = False  # trace steps 11 to 15, for TensorBoard
 
   if variant == 'literal':
     config.model.initialization = 'authors'

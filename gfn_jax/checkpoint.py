@@ -7,7 +7,8 @@ A checkpoint is a folder, `checkpoints/<step>`:
     manifest.json  the size and the SHA-256 of all other files, written last
 
 Without a manifest it is unfinished; with one that its files do not fit, it is damaged. Orbax itself
-would restore a flipped byte without a word.
+would restore a flipped byte without a word. Of a bucket it sees copies on this machine: what is
+verified is what is restored.
 """
 
 import hashlib
@@ -25,6 +26,15 @@ from etils import epath
 
 from gfn_jax import parallel
 from gfn_jax.errors import UserError
+from gfn_jax.files import (
+  as_path,
+  exists,
+  folder_to_fill,
+  is_remote,
+  local_folder,
+  reaching,
+  write_file,
+)
 from gfn_jax.train_state import TrainState
 
 
@@ -43,7 +53,10 @@ class Checkpointer:
 
   def __init__(self, workdir: str | os.PathLike, settings: Mapping[str, Any], keep: int = 3):
     self._settings = json.loads(json.dumps(settings))  # as it is read back: tuples become lists
-    self._folder = epath.Path(workdir).expanduser().absolute() / 'checkpoints'
+    folder = as_path(workdir)
+    self._folder = (
+      folder if is_remote(workdir) else folder.expanduser().absolute()
+    ) / 'checkpoints'
     self._keep = keep
     self._damaged: set[int] = set()
     self._psnr: dict[int, float] = {}
@@ -144,8 +157,11 @@ class Checkpointer:
 
   def _restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
     for step in sorted(self._steps(), reverse=True):
-      if (problem := self._problem(step)) is None:
-        return self._read(step, target)
+      problem = 'is unfinished'
+      if self._is_finished(step):
+        with local_folder(self._folder / str(step)) as folder:
+          if (problem := _damage(epath.Path(folder))) is None:
+            return self._read(step, epath.Path(folder), target)
       print(f'checkpoint {step} in {self._folder} {problem}: passed over', file=sys.stderr)
       if self._is_finished(step):
         self._damaged.add(step)
@@ -158,12 +174,13 @@ class Checkpointer:
 
   def _steps(self) -> set[int]:
     """Of all folders, whatever is in them."""
-    if not self._folder.exists():
-      return set()
-    return {int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()}
+    with reaching(self._folder):
+      if not self._folder.exists():
+        return set()
+      return {int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()}
 
   def _is_finished(self, step: int) -> bool:
-    return (self._folder / str(step) / 'manifest.json').exists()
+    return exists(self._folder / str(step) / 'manifest.json')
 
   def _whole_steps(self) -> set[int]:
     return {step for step in self._steps() if self._is_finished(step)} - self._damaged
@@ -172,10 +189,12 @@ class Checkpointer:
     folder = self._folder / str(step)
     if folder.exists():  # unfinished or damaged
       folder.rmtree()
-    folder.mkdir(parents=True)
-    self._orbax.save(folder / 'state', args=ocp.args.StandardSave(state))
-    (folder / 'run.json').write_text(run)
-    _write_whole(folder / 'manifest.json', json.dumps(_digests(folder), indent=1))
+    with folder_to_fill(folder) as filled:
+      filled = epath.Path(filled)
+      self._orbax.save(filled / 'state', args=ocp.args.StandardSave(state))
+      (filled / 'run.json').write_text(run)
+      manifest = json.dumps(_digests(filled), indent=1)
+    write_file(folder / 'manifest.json', manifest.encode())
     self._damaged.discard(step)
     self._delete_old(step)
 
@@ -187,6 +206,7 @@ class Checkpointer:
       kept.add(max(scores, key=lambda step: (scores[step], step)))
     for step in self._steps():
       if step < newest and step not in kept | self._damaged:
+        (self._folder / str(step) / 'manifest.json').unlink(missing_ok=True)  # first: no half of it
         (self._folder / str(step)).rmtree()
 
   def _psnr_of(self, step: int) -> float | None:
@@ -194,29 +214,9 @@ class Checkpointer:
       self._psnr[step] = json.loads((self._folder / str(step) / 'run.json').read_text())['psnr']
     return self._psnr[step]
 
-  def _problem(self, step: int) -> str | None:
-    """What is wrong with a checkpoint, or None."""
-    if not self._is_finished(step):
-      return 'is unfinished'
-    folder = self._folder / str(step)
-    try:
-      manifest = json.loads((folder / 'manifest.json').read_text())
-      wanted = {str(name): (int(size), str(digest)) for name, (size, digest) in manifest.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-      return 'is damaged (manifest.json)'
-    if 'run.json' not in wanted:
-      return 'is damaged (manifest.json)'
-    try:
-      found = _digests(folder)
-    except OSError as error:
-      return f'cannot be read ({_reason(error)})'
-    for name, value in wanted.items():
-      if tuple(found.get(name, ())) != value:
-        return f'is damaged ({name}{"" if name in found else " is missing"})'
-    return None
-
-  def _read(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
-    folder = self._folder / str(step)
+  def _read(
+    self, step: int, folder: epath.Path, target: TrainState
+  ) -> tuple[TrainState, dict[str, Any]]:
     run = json.loads((folder / 'run.json').read_text())
     if differences := _differences(run['settings'], self._settings):
       raise UserError(
@@ -229,6 +229,25 @@ class Checkpointer:
 
 def _empty(target: TrainState) -> TrainState:
   return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), target)
+
+
+def _damage(folder: epath.Path) -> str | None:
+  """What is wrong with a finished checkpoint, or None."""
+  try:
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    wanted = {str(name): (int(size), str(digest)) for name, (size, digest) in manifest.items()}
+  except (OSError, ValueError, TypeError, AttributeError):
+    return 'is damaged (manifest.json)'
+  if 'run.json' not in wanted:
+    return 'is damaged (manifest.json)'
+  try:
+    found = _digests(folder)
+  except OSError as error:
+    return f'cannot be read ({_reason(error)})'
+  for name, value in wanted.items():
+    if tuple(found.get(name, ())) != value:
+      return f'is damaged ({name}{"" if name in found else " is missing"})'
+  return None
 
 
 def _digests(folder: epath.Path) -> dict[str, list]:
@@ -252,16 +271,6 @@ def _files(folder: epath.Path) -> Iterator[epath.Path]:
       yield from _files(path)
     else:
       yield path
-
-
-def _write_whole(path: epath.Path, text: str) -> None:
-  """An object in a bucket appears whole by itself; a file is written aside and renamed."""
-  if '://' in os.fspath(path):
-    path.write_text(text)
-    return
-  aside = path.with_name(f'.{path.name}.tmp')
-  aside.write_text(text)
-  aside.replace(path)
 
 
 def _reason(error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gfn_jax import report
+from gfn_jax import compilation_cache, report
 from gfn_jax.data import folders, image_writers, images
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
 from gfn_jax.files import printable
@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   with exit_on_user_error(), tempfile.TemporaryDirectory(prefix='gfn_demo_') as folder:
     args = parser.parse_args(argv)
+    compilation_cache.enable()
     os.environ['GRADIO_TEMP_DIR'] = folder
     page = build_page(Restorer.from_pretrained(args.weights), args.max_pixels)
     launch(page, args.port, args.max_pixels)

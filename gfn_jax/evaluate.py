@@ -1,25 +1,37 @@
-"""Scores of a network on a test set, beside bicubic, in the form of the papers' tables."""
+"""Scores of a network on a test set, beside bicubic, in the form of the papers' tables.
+
+Of several processes each takes every n-th image; all get the scores of all images.
+"""
 
 import contextlib
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
-from gfn_jax import metrics
+from gfn_jax import metrics, parallel
 from gfn_jax.data import folders
 from gfn_jax.data.photos import PhotoDataset
 from gfn_jax.errors import UserError
-from gfn_jax.files import file_sha256, write_file, write_json
+from gfn_jax.files import (
+  file_sha256,
+  is_remote,
+  make_folder,
+  printable,
+  read_file,
+  write_file,
+  write_json,
+)
 from gfn_jax.imresize import imresize
 from gfn_jax.lpips import LPIPS
 from gfn_jax.models.gfn import SCALE
@@ -40,8 +52,8 @@ class TestSet:
 
   Attributes:
     images: dicts with `name`, `lr_blur` `[h, w, 3]` and `hr` `[4h, 4w, 3]`, uint8 or float in
-      [0, 1]; can be gone through once.
-    count: how many there are.
+      [0, 1]; can be gone through once. In a run of several processes, the `share` of this one.
+    count: how many there are, in all processes.
     facts: where they come from, for the record.
   """
 
@@ -61,7 +73,7 @@ def folder_test_set(
   pairs = folders.pair_images(input_dir, target_dir)[: limit or None]
   images = (
     {'name': name, 'lr_blur': folders.read_rgb(input_path), 'hr': folders.read_rgb(target_path)}
-    for name, input_path, target_path in pairs
+    for name, input_path, target_path in share(pairs)
   )
   facts = {'input_dir': os.path.abspath(input_dir), 'target_dir': os.path.abspath(target_dir)}
   return TestSet(images, len(pairs), facts)
@@ -76,7 +88,7 @@ def dataset_test_set(config: Mapping[str, Any], limit: int = 0) -> TestSet:
   dataset = open_dataset(config)
   count = dataset.num_examples('test')
   facts = {'dataset': dataset.path, **dataset.metadata}
-  return TestSet(dataset.images('test', limit), min(limit or count, count), facts)
+  return TestSet(share(dataset.images('test', limit)), min(limit or count, count), facts)
 
 
 def open_dataset(config: Mapping[str, Any]):
@@ -109,14 +121,13 @@ def open_dataset(config: Mapping[str, Any]):
 
 
 def run_config(workdir: str | os.PathLike) -> dict[str, Any]:
-  """The config of a run, from its `config.json`.
+  """The config of a run, from its `config.json`; the folder may be in a bucket, `gs://...`.
 
   Raises:
     UserError: if the folder is not a run's.
   """
   try:
-    with open(os.path.join(workdir, 'config.json')) as file:
-      return json.load(file)
+    return json.loads(read_file(os.path.join(workdir, 'config.json')))
   except (OSError, ValueError) as error:
     raise UserError(f'{os.fspath(workdir)} is not the folder of a run: {error}') from error
 
@@ -132,23 +143,29 @@ def evaluate_and_report(
 ) -> None:
   """Evaluates weights, writes the images, `images.csv` and `summary.json`, and prints the table.
 
+  Of several processes each writes its images, and the first one the rest; a mistake in one of them
+  ends all.
+
   Args:
     weights: a file or a name, as for `load_pretrained`.
     test_set: the images.
     protocol: a key of `metrics.PROTOCOLS`.
-    output_dir: made if needed.
-    page: where to write a page that shows the images, or None.
+    output_dir: made if needed; may be in a bucket, `gs://...`.
+    page: where to write a page that shows the images, or None. For one process only.
     lpips_weights: files for `LPIPS.from_files`, which add LPIPS to the scores; none: without it.
     **options: of `Restorer`.
 
   Raises:
-    UserError: for unreadable weights or images that do not fit each other.
+    UserError: for unreadable weights, images that do not fit each other, or processes that do not
+      see the same ones.
   """
-  lpips = LPIPS.from_files(lpips_weights) if lpips_weights else None
-  path = weights_path(weights)
-  restorer = Restorer.from_pretrained(path, **options)
-  image_dir = os.path.join(output_dir, 'images')
-  os.makedirs(image_dir, exist_ok=True)
+  check_page(page)
+  with ending_together():
+    lpips = LPIPS.from_files(lpips_weights) if lpips_weights else None
+    path = weights_path(weights)
+    restorer = Restorer.from_pretrained(path, **options)
+    image_dir = os.path.join(output_dir, 'images')
+    make_folder(image_dir)
   with contextlib.ExitStack() as stack:
     on_result = None
     if page is not None:
@@ -161,24 +178,29 @@ def evaluate_and_report(
       protocol,
       output_dir=image_dir,
       on_result=on_result,
-      total=test_set.count,
+      total=len(share(range(test_set.count))),
       lpips=lpips,
     )
-  methods = summarize(rows, restorer)
-  facts = {'protocol': protocol, 'data': dict(test_set.facts)}
-  facts['options'] = {key: value for key, value in options.items() if value is not None}
-  facts['weights'] = _file_facts(path)
-  if lpips is not None:
-    facts['lpips'] = {'network': 'alex', 'version': '0.1', 'border': 0}
-    facts['lpips']['weights'] = [_file_facts(file) for file in lpips_weights]
-  write_results(output_dir, rows, methods, facts)
-  print(f'{len(rows)} images, protocol {protocol}, {jax.devices()[0].device_kind}\n')
-  print(format_table(methods))
-  print(f'\nimages, images.csv and summary.json are in {os.fspath(output_dir)}')
+  if len({row['name'] for row in rows}) != test_set.count and jax.process_count() > 1:
+    raise UserError('the processes do not see the same test images: put them on a shared disk')
+  with ending_together():
+    if jax.process_index() == 0:
+      facts = {'protocol': protocol, 'data': dict(test_set.facts)}
+      facts['options'] = {key: value for key, value in options.items() if value is not None}
+      facts['weights'] = _file_facts(path)
+      if lpips is not None:
+        facts['lpips'] = {'network': 'alex', 'version': '0.1', 'border': 0}
+        facts['lpips']['weights'] = [_file_facts(file) for file in lpips_weights]
+      methods = summarize(rows, restorer)
+      write_results(output_dir, rows, methods, facts)
+      print(f'{len(rows)} images, protocol {protocol}, {jax.devices()[0].device_kind}\n')
+      print(format_table(methods))
+      print(f'\nimages, images.csv and summary.json are in {os.fspath(output_dir)}')
 
 
 def _file_facts(path: str | os.PathLike) -> dict[str, str]:
-  return {'path': os.path.abspath(path), 'sha256': file_sha256(path)}
+  place = os.fspath(path) if is_remote(path) else os.path.abspath(path)
+  return {'path': place, 'sha256': file_sha256(path)}
 
 
 def evaluate(
@@ -193,6 +215,8 @@ def evaluate(
 ) -> list[dict[str, Any]]:
   """Restores test images and compares them, and bicubic, with their targets.
 
+  Several processes call it together, each with its `share` of the images.
+
   Args:
     restorer: the network.
     images: `name`, `lr_blur` `[h, w, 3]` and `hr` `[4h, 4w, 3]`, uint8 or float in [0, 1].
@@ -203,16 +227,35 @@ def evaluate(
     lpips: a further metric, or None.
 
   Returns:
-    For each image `name`, what `score` gives, and `seconds`: the time of the network's forward pass
-    with the transfers, after compilation.
+    For each image, of all processes and in their order, `name`, what `score` gives, and `seconds`:
+    the time of the network's forward pass with the transfers, after compilation.
 
   Raises:
     UserError: if a target is not 4 times as large as its input or too small for a metric, or no
-      image came.
+      image came; in every process, if it happens in one.
   """
+  with ending_together():
+    rows = _evaluate_share(restorer, images, protocol, output_dir, on_result, total, lpips)
+  shares = parallel.gather(rows)
+  rows = [row for some in itertools.zip_longest(*shares) for row in some if row]
+  if not rows:
+    raise UserError('there is no image to evaluate')
+  return rows
+
+
+def _evaluate_share(
+  restorer: Restorer,
+  images: Iterable[Mapping[str, Any]],
+  protocol: str,
+  output_dir: str | os.PathLike | None,
+  on_result: Callable[..., None] | None,
+  total: int | None,
+  lpips: LPIPS | None,
+) -> list[dict[str, Any]]:
   rows = []
   sizes = set()
-  for image in tqdm(images, 'evaluating', total, unit='image', leave=False):
+  quiet = jax.process_index() > 0
+  for image in tqdm(images, 'evaluating', total, unit='image', leave=False, disable=quiet):
     name, lr_blur, hr = image['name'], image['lr_blur'], image['hr']
     if lr_blur.shape not in sizes:  # compile outside the timing
       restorer(lr_blur)
@@ -226,11 +269,54 @@ def evaluate(
       on_result(name, lr_blur, restored, hr, scores)
     if output_dir is not None:
       path = os.path.join(output_dir, name + '.png')
-      os.makedirs(os.path.dirname(path), exist_ok=True)
+      make_folder(os.path.dirname(path))
       folders.write_png(path, restored)
-  if not rows:
-    raise UserError('there is no image to evaluate')
   return rows
+
+
+def share(items: Sequence | Iterable) -> Any:
+  """What of some items, which are the same in every process, this process works on: every n-th.
+
+  Args:
+    items: a sequence, which gives one of its kind, or an iterable, which gives an iterator.
+  """
+  index, count = jax.process_index(), jax.process_count()
+  if isinstance(items, Sequence):
+    return items[index::count]
+  return itertools.islice(items, index, None, count)
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+  """Waits at its end for all processes; one that has failed inside ends all.
+
+  Inside, processes must not wait for each other.
+
+  Raises:
+    UserError: with the message of the first process that failed, where this one did not.
+  """
+  mine = None
+  try:
+    yield
+  except Exception as error:
+    if jax.process_count() == 1:
+      raise
+    mine = error
+  reasons = parallel.gather(mine and (str(mine) or type(mine).__name__))
+  if mine is not None:
+    raise mine
+  if reason := next(filter(None, reasons), None):
+    raise UserError(reason)
+
+
+def check_page(page: str | os.PathLike | None) -> None:
+  """Refuses a page of images where they lie in several processes, or for a bucket."""
+  if page is None:
+    return
+  if jax.process_count() > 1:
+    raise UserError('a report needs the images of all processes; use one process for it')
+  if is_remote(page):
+    raise UserError(f'a report is written on this machine, not to {printable(page)}')
 
 
 def score(

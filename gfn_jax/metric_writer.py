@@ -1,65 +1,151 @@
-"""Training logs: `metrics.jsonl` and TensorBoard, without TensorFlow."""
+"""Training logs: `metrics.jsonl`, TensorBoard without TensorFlow, and a picture of the curves."""
 
+import contextlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 
 import numpy as np
-import tensorboardX
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from gfn_jax.files import write_file
+from gfn_jax.curves import write_curves
+from gfn_jax.errors import UserError
+from gfn_jax.files import is_remote, naming, read_file, send_folder, write_file
+
+MINUTE = 60.0
 
 
 class MetricWriter:
   """Writes scalars to `workdir/metrics.jsonl` and, with pictures, to TensorBoard event files.
+
+  `curves.png` is drawn anew with a `sync`, but only once a minute, and at the end. What is for
+  a bucket waits on this machine for the next `sync`. Leaving the context is one.
 
   Args:
     workdir: the run's folder.
     start_step: where the run starts or continues. Rows of later steps, left by a run that was
       killed after its last checkpoint, are dropped.
     writes: False for the other processes of a run than the first: nothing is written.
+
+  Raises:
+    UserError: if the workdir is in a bucket that cannot be reached.
   """
 
   def __init__(self, workdir: str | os.PathLike, start_step: int = 0, writes: bool = True):
     self._writes = writes
     if not writes:
       return
-    self._path = os.path.join(workdir, 'metrics.jsonl')
-    _drop_after(self._path, start_step)
-    self._file = open(self._path, 'a')  # noqa: SIM115 (closed by __exit__)
-    folder = os.path.join(workdir, 'tensorboard')
-    self._tensorboard = tensorboardX.SummaryWriter(folder, purge_step=start_step + 1)
+    self._workdir = os.fspath(workdir)
+    self._start_step = start_step
+    rows = _rows_until(os.path.join(self._workdir, 'metrics.jsonl'), start_step)
+    self._temporary = tempfile.TemporaryDirectory() if is_remote(workdir) else None
+    self._folder = self._temporary.name if self._temporary else self._workdir
+    path = os.path.join(self._folder, 'metrics.jsonl')
+    write_file(path, rows)
+    self._file = open(path, 'a')  # noqa: SIM115 (closed by __exit__)
+    self._events: EventsWriter | None = None
+    self._event_files = 0
+    self._drawn = time.monotonic()
 
   def __enter__(self) -> 'MetricWriter':
     return self
 
-  def __exit__(self, *_) -> None:
+  def __exit__(self, error_type: type | None, *_) -> None:
     if not self._writes:
       return
-    self._file.close()
-    self._tensorboard.close()
+    try:
+      if error_type is None:
+        self._draw_curves(0)
+      self.sync()
+    except (UserError, OSError):
+      if error_type is None:  # otherwise that error is the one to tell
+        raise
+    finally:
+      with contextlib.suppress(OSError):  # told before: all has been flushed
+        self._close_events()
+        self._file.close()
+      if self._temporary:
+        self._temporary.cleanup()
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """Writes one row: the step, the time (seconds since 1970) and the scalars."""
     if not self._writes:
       return
     row = {'step': step, 'time': round(time.time(), 3)} | {k: float(v) for k, v in scalars.items()}
-    self._file.write(json.dumps(row) + '\n')
-    self._file.flush()
+    with naming(self._file.name):
+      self._file.write(json.dumps(row) + '\n')
+      self._file.flush()
     for key, value in scalars.items():
-      self._tensorboard.add_scalar(key, float(value), step)
+      self._write_event(step, summary=summary.scalar(key, float(value)))
+    self._flush_events()
 
   def write_image(self, step: int, name: str, image: np.ndarray) -> None:
     """Writes a picture, `[H, W, 3]` uint8, to TensorBoard."""
     if self._writes:
-      self._tensorboard.add_image(name, image, step, dataformats='HWC')
+      self._write_event(step, summary=summary.image(name, image, dataformats='HWC'))
+
+  def sync(self) -> None:
+    """Brings what was written so far to where it is for: to be called before a checkpoint is saved.
+
+    Raises:
+      UserError: if the workdir is in a bucket that cannot be reached.
+    """
+    if not self._writes:
+      return
+    self._flush_events()
+    self._draw_curves(MINUTE)
+    if not self._temporary:
+      return
+    self._close_events()  # a bucket's files cannot grow: the next event begins another one
+    send_folder(self._folder, self._workdir)
+    folder = os.path.join(self._folder, 'tensorboard')
+    with contextlib.suppress(FileNotFoundError):
+      for name in os.listdir(folder):
+        os.remove(os.path.join(folder, name))
+
+  def _write_event(self, step: int, **content) -> None:
+    if self._events is None:
+      self._open_events()
+    self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+
+  def _open_events(self) -> None:
+    folder = os.path.join(self._folder, 'tensorboard')
+    os.makedirs(folder, exist_ok=True)
+    suffix = f'.{self._start_step:09}.{self._event_files:05}'  # TensorBoard reads them in order
+    self._events = EventsWriter(os.path.join(folder, 'events'), suffix)
+    self._event_files += 1
+    if self._event_files == 1:  # hides the later ones of a killed run
+      self._write_event(self._start_step + 1, session_log=SessionLog(status=SessionLog.START))
+
+  def _flush_events(self) -> None:
+    if self._events:
+      with naming(os.path.join(self._folder, 'tensorboard')):
+        self._events.flush()
+
+  def _close_events(self) -> None:
+    if self._events:
+      self._events.close()
+      self._events = None
+
+  def _draw_curves(self, seconds: float) -> None:
+    """Draws them anew if that was so many seconds ago."""
+    if time.monotonic() - self._drawn < seconds:
+      return
+    self._drawn = time.monotonic()
+    with open(self._file.name) as file:
+      rows = [json.loads(line) for line in file]
+    if rows:
+      write_curves(os.path.join(self._folder, 'curves.png'), rows)
 
 
-def _drop_after(path: str, step: int) -> None:
-  if not os.path.exists(path):
-    return
-  with open(path) as file:
-    lines = file.readlines()
-  rows = [line for line in lines if line.endswith('\n') and json.loads(line)['step'] <= step]
-  write_file(path, ''.join(rows).encode())
+def _rows_until(path: str, step: int) -> bytes:
+  """The whole lines of a log that are of no later step."""
+  try:
+    lines = read_file(path).splitlines(keepends=True)
+  except FileNotFoundError:
+    return b''
+  return b''.join(x for x in lines if x.endswith(b'\n') and json.loads(x)['step'] <= step)

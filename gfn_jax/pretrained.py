@@ -3,7 +3,6 @@
 Released weights lie in the package's folder `weights/` and are found by their name.
 """
 
-import contextlib
 import glob
 import hashlib
 import json
@@ -20,7 +19,16 @@ import safetensors.numpy
 from flax import traverse_util
 
 from gfn_jax.errors import UserError
-from gfn_jax.files import file_sha256, write_file, write_json
+from gfn_jax.files import (
+  exists,
+  file_sha256,
+  is_remote,
+  local_copy,
+  read_file,
+  remove,
+  write_aside,
+  write_json,
+)
 from gfn_jax.models import create_model, param_count, param_shapes
 
 RELEASED_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'weights')
@@ -43,7 +51,7 @@ def save_weights(
   """Writes `path` (safetensors) and, beside it, `path` with suffix .json (the card).
 
   Args:
-    path: ends in .safetensors.
+    path: ends in .safetensors; may be in a bucket, `gs://...`.
     params: the network's parameters.
     model_config: `name` and the options of `create_model`, values that JSON can hold.
     card: what a user should know about them: `step`, `config`, `data`, `scores`. The facts of the
@@ -67,10 +75,10 @@ def save_weights(
   json.dumps(facts)  # a card that JSON cannot hold is refused before anything is written
   # The old card goes before the new file comes: a run killed between the two leaves a file without
   # a card, and not one that its card calls damaged.
-  write_file(path + '.new', content)
-  with contextlib.suppress(FileNotFoundError):
-    os.remove(_card_path(path))
-  os.replace(path + '.new', path)
+  with write_aside(path) as temporary:
+    with open(temporary, 'wb') as file:
+      file.write(content)
+    remove(_card_path(path))
   write_json(_card_path(path), facts)
 
 
@@ -81,7 +89,8 @@ def load_pretrained(path_or_name: str | os.PathLike) -> tuple[nn.Module, Any]:
   taken too, but for released ones.
 
   Args:
-    path_or_name: a .safetensors file, of which nothing is executed, or a name such as 'gfn'.
+    path_or_name: a .safetensors file, of which nothing is executed, here or in a bucket
+      (`gs://...`); or a name such as 'gfn'.
 
   Returns:
     The network and its parameters, float32.
@@ -173,7 +182,7 @@ def weights_path(path_or_name: str | os.PathLike) -> str:
     UserError: if there is no such file or name.
   """
   path = os.fspath(path_or_name)
-  if os.path.isfile(path):
+  if exists(path) if is_remote(path) else os.path.isfile(path):
     return path
   if path.endswith('.safetensors') or os.path.basename(path) != path:
     raise UserError(
@@ -205,13 +214,12 @@ def _card_path(path: str) -> str:
 def _read_card(path: str) -> dict[str, Any] | None:
   """The card of a weights file, or None where there is none."""
   card_path = _card_path(path)
-  if not os.path.exists(card_path):
-    if os.path.dirname(path) == RELEASED_DIR:
-      raise UserError(f'{card_path} is missing: install gfn_jax anew')
-    return None
   try:
-    with open(card_path, encoding='utf-8') as file:
-      card = json.load(file)
+    card = json.loads(read_file(card_path).decode())
+  except FileNotFoundError as error:
+    if os.path.dirname(path) == RELEASED_DIR:
+      raise UserError(f'{card_path} is missing: install gfn_jax anew') from error
+    return None
   except (OSError, ValueError, RecursionError) as error:
     raise UserError(f'{card_path} is no readable card: {error}') from error
   if not isinstance(card, dict) or not {'model', 'sha256'} <= card.keys():
@@ -223,11 +231,12 @@ def _read(path_or_name: str | os.PathLike) -> tuple[str, Any, dict[str, np.ndarr
   """The path of a file, the network that its header names, and its tensors, float32."""
   path = weights_path(path_or_name)
   card = _read_card(path)
-  if card and card['sha256'] != file_sha256(path):
-    raise UserError(
-      f'{path} is damaged: its SHA-256 is not the one in {_card_path(path)}; get both anew'
-    )
-  metadata, flat = _read_tensors(path)
+  with local_copy(path) as copy:
+    if card and card['sha256'] != file_sha256(copy):
+      raise UserError(
+        f'{path} is damaged: its SHA-256 is not the one in {_card_path(path)}; get both anew'
+      )
+    metadata, flat = _read_tensors(copy, path)
   try:
     model_config = json.loads(metadata['model'])
   except (KeyError, ValueError, RecursionError) as error:
@@ -237,10 +246,10 @@ def _read(path_or_name: str | os.PathLike) -> tuple[str, Any, dict[str, np.ndarr
   return path, model_config, flat
 
 
-def _read_tensors(path: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-  """A file's metadata, and its tensors as float32."""
+def _read_tensors(copy: str, path: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+  """A file's metadata, and its tensors as float32; `path` is its name for the errors."""
   try:
-    with safetensors.safe_open(path, framework='numpy') as file:
+    with safetensors.safe_open(copy, framework='numpy') as file:
       keys = file.keys()
       types = {file.get_slice(key).get_dtype() for key in keys}
       if len(types) > 1 or not types <= set(DTYPES.values()):

@@ -1,22 +1,28 @@
-"""Restores a file or a whole folder: what is finished stays, what fails is named at the end."""
+"""Restores a file or a whole folder: what is finished stays, what fails is named at the end.
+
+The results may go into a bucket, `gs://...`.
+"""
 
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
+from gfn_jax import parallel
 from gfn_jax.data import folders
 from gfn_jax.data.image_writers import EXTENSIONS, check_target, write_photo
 from gfn_jax.data.images import MAX_PIXELS, Photo, read_photo
 from gfn_jax.errors import UserError
-from gfn_jax.evaluate import score
-from gfn_jax.files import printable
+from gfn_jax.evaluate import ending_together, score, share
+from gfn_jax.files import exists, is_remote, local_copy, make_folder, printable
 from gfn_jax.report import open_report, to_picture
 from gfn_jax.restore import Restorer
 
@@ -43,12 +49,12 @@ class Outcome:
   Attributes:
     restored: how many images were restored.
     skipped: how many were there already.
-    failures: `(source, reason)` of the others.
+    failures: the reasons of the others, which name their images.
   """
 
   restored: int = 0
   skipped: int = 0
-  failures: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+  failures: list[str] = dataclasses.field(default_factory=list)
 
 
 def plan_jobs(
@@ -76,7 +82,7 @@ def plan_jobs(
     jobs = [Job(name, source, target)]
   seen = {}
   for job in jobs:
-    if os.path.exists(job.target) and os.path.samefile(job.source, job.target):
+    if not is_remote(target) and _is_same(job.source, job.target):
       raise UserError(f'{printable(job.source)} would be overwritten; choose another output')
     if job.target in seen:
       raise UserError(
@@ -85,6 +91,10 @@ def plan_jobs(
       )
     seen[job.target] = job.source
   return jobs
+
+
+def _is_same(source: str, target: str) -> bool:
+  return os.path.exists(target) and os.path.samefile(source, target)
 
 
 def _jobs_of_folder(source: str, target: str, extension: str | None) -> list[Job]:
@@ -132,13 +142,15 @@ def restore_files(
     UserError: if the disk is full.
   """
   outcome = Outcome()
-  for job in tqdm(jobs, 'restoring', unit='image', disable=len(jobs) == 1):
+  quiet = len(jobs) == 1 or jax.process_index() > 0
+  for job in tqdm(jobs, 'restoring', unit='image', disable=quiet):
     try:
-      if os.path.exists(job.target) and not overwrite:
+      if exists(job.target) and not overwrite:
         outcome.skipped += 1
         if on_result is not None:
           limit = max_pixels * restorer.scale**2
-          pair = read_photo(job.source, max_pixels), read_photo(job.target, limit)
+          with local_copy(job.target) as target:
+            pair = read_photo(job.source, max_pixels), read_photo(target, limit)
           on_result(job, *(photo.pixels for photo in pair))
         continue
       photo = read_photo(job.source, max_pixels)
@@ -151,6 +163,33 @@ def restore_files(
       if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
         raise UserError(f'{outcome.failures[-1]}; make room and start again') from error
   return outcome
+
+
+def restore_together(restorer: Restorer, jobs: list[Job], **options: Any) -> Outcome:
+  """Restores images as `restore_files` does, in all processes of a run, each its `share`.
+
+  Args:
+    restorer: the network.
+    jobs: of `plan_jobs`, the same in all processes.
+    **options: of `restore_files`.
+
+  Returns:
+    What became of all of them, in every process.
+
+  Raises:
+    UserError: as `restore_files`; or if the processes have other jobs.
+  """
+  targets = '\0'.join(job.target for job in jobs).encode(errors='surrogateescape')
+  if len(set(parallel.gather(hashlib.sha256(targets).hexdigest()))) > 1:
+    raise UserError('the processes do not see the same images: put them on a shared disk')
+  with ending_together():
+    outcome = restore_files(restorer, share(jobs), **options)
+  outcomes = [Outcome(**fields) for fields in parallel.gather(dataclasses.asdict(outcome))]
+  return Outcome(
+    sum(one.restored for one in outcomes),
+    sum(one.skipped for one in outcomes),
+    [reason for one in outcomes for reason in one.failures],
+  )
 
 
 def restore_and_report(
@@ -206,7 +245,7 @@ def _restore_file(restorer: Restorer, photo: Photo, job: Job) -> np.ndarray:
   check_target(job.target, size, photo.pixels.dtype, channels)
   with tile_progress(job.name) as progress:
     restored = restorer(photo.pixels, progress)
-  os.makedirs(os.path.dirname(job.target) or '.', exist_ok=True)
+  make_folder(os.path.dirname(job.target) or '.')
   write_photo(job.target, dataclasses.replace(photo, pixels=restored))
   return restored
 
@@ -229,7 +268,8 @@ def tile_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     def progress(done: int, total: int) -> None:
       if total > 1 and not bars:
         label = printable(name)[-30:]
-        bars.append(stack.enter_context(tqdm(desc=label, total=total, unit='tile', leave=False)))
+        options = {'leave': False, 'disable': jax.process_index() > 0}
+        bars.append(stack.enter_context(tqdm(desc=label, total=total, unit='tile', **options)))
       for bar in bars:
         bar.update(done - bar.n)
 
@@ -237,7 +277,7 @@ def tile_progress(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def finish(outcome: Outcome) -> None:
-  """Prints what became of the images.
+  """Prints what became of the images, in the first process alone.
 
   Raises:
     UserError: if some failed; their reasons go to stderr before.
@@ -246,8 +286,9 @@ def finish(outcome: Outcome) -> None:
   if total == 1 and outcome.failures:
     raise UserError(outcome.failures[0])
   skipped = f', {outcome.skipped} were there already (--overwrite)' if outcome.skipped else ''
-  print(f'{outcome.restored} restored{skipped}')
-  for reason in outcome.failures:
-    print(reason, file=sys.stderr)
+  if jax.process_index() == 0:
+    print(f'{outcome.restored} restored{skipped}')
+    for reason in outcome.failures:
+      print(reason, file=sys.stderr)
   if outcome.failures:
     raise UserError(f'{len(outcome.failures)} of {total} images could not be restored: see above')

@@ -1,14 +1,9 @@
 """Training: the step first, then the loop around it."""
 
 import functools
-import itertools
 import json
-import math
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,18 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import optax.contrib
-from etils import epath
 from tqdm import tqdm
 
 from gfn_jax import evaluate, losses, metrics, parallel, schedules
 from gfn_jax.checkpoint import Checkpointer
 from gfn_jax.errors import UserError
-from gfn_jax.files import write_json
+from gfn_jax.files import make_folder, write_json
 from gfn_jax.metric_writer import MetricWriter
 from gfn_jax.models import as_variables, create_model, init_params, param_count, param_shapes
 from gfn_jax.models.variables import from_variables
 from gfn_jax.pretrained import init_params_from, save_weights
 from gfn_jax.restore import Restorer, to_float
+from gfn_jax.step_log import StepLog, Trace
+from gfn_jax.termination import TERMINATED, Terminated, Termination
 from gfn_jax.train_state import TrainState
 
 RESUME_KEYS = (
@@ -64,9 +60,6 @@ Parameters, loss and optimiser are float32 always."""
 
 WEIGHTS_FILE = 'weights.safetensors'
 """The newest weights in a run's folder."""
-
-TERMINATED = 128 + 15
-"""The exit status after SIGTERM."""
 
 
 def train_step(
@@ -201,20 +194,6 @@ def all_params(state: TrainState) -> dict[str, Any]:
   return from_variables({'params': params, 'batch_stats': state.batch_stats})
 
 
-def check_finite(scalars: Mapping[str, np.ndarray], step: int) -> None:
-  """Stops a run that has diverged.
-
-  Raises:
-    UserError: naming the step and every scalar that is not finite.
-  """
-  bad = [f'{key} is {value}' for key, value in scalars.items() if not math.isfinite(value)]
-  if bad:
-    raise UserError(
-      f'training diverged at step {step}: {", ".join(bad)}; the checkpoints before it are kept. '
-      'Lower the learning rate or optimizer.clip_norm'
-    )
-
-
 def train_and_evaluate(
   config: Mapping[str, Any], workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None
 ) -> TrainState:
@@ -225,7 +204,7 @@ def train_and_evaluate(
 
   Args:
     config: as in `configs/gfn.py`.
-    workdir: the run's folder, made if needed.
+    workdir: the run's folder, made if needed; or in a bucket, `gs://...`.
     overrides: what the user changed in the config, for the record.
 
   Returns:
@@ -241,8 +220,8 @@ def train_and_evaluate(
   run = _Run(config, workdir)
   is_first = jax.process_index() == 0
   if is_first:
-    epath.Path(workdir).mkdir(parents=True, exist_ok=True)
-  with run.checkpointer, run.termination:
+    make_folder(workdir)
+  with run.checkpointer, run.termination, run.trace:
     state = parallel.replicate(run.restore_or_initialize())
     first_step = int(state.step)
     if is_first:
@@ -284,8 +263,10 @@ class _Run:
     settings = {key: config[key] for key in RESUME_KEYS if key in config}
     settings['data'] = self.dataset.metadata
     self.checkpointer = Checkpointer(workdir, settings, config['keep_checkpoints'])
-    self.termination = _Termination()
-    self.window = _Window(config['batch_size'])
+    self.termination = Termination()
+    self.log = StepLog(config['batch_size'])
+    is_first = jax.process_index() == 0
+    self.trace = Trace(os.path.join(workdir, 'tensorboard'), config['profile'] and is_first)
     self.scores: dict[str, Any] = {}  # of the last evaluation
     self.owes_evaluation = False  # it was left to terminate
     self.writer: MetricWriter
@@ -296,7 +277,7 @@ class _Run:
     state = create_train_state(self.model, self.optimizer, self.config['seed'], ema)
     if (restored := self.checkpointer.restore(state)) is not None:
       state, progress = restored
-      self.scores, self.window.rows = progress['scores'], progress['window']
+      self.scores, self.log.rows = progress['scores'], progress['window']
       self.owes_evaluation = progress['owes_evaluation']
     elif weights := self.config['init_from']:
       exceptions = self.config['init_except']
@@ -346,11 +327,13 @@ class _Run:
     compiled = False
     while step < end:
       stop = np.full(jax.local_device_count(), self.termination.requested, np.float32)
-      state, scalars = step_fn(state, parallel.shard(next(batches) | {'stop': stop}))
+      batch = self.log.time_data(lambda: next(batches))
+      self.trace.before_step(state)
+      state, scalars = step_fn(state, parallel.shard(batch | {'stop': stop}))
       step += 1
-      self.window.add(step, scalars)
+      self.log.add(step, scalars)
       if not compiled:  # keep the compilation out of the speed
-        self.window.restart()
+        self.log.restart()
         compiled = True
       self.bar.update()
       self.after_step(number, step, state)
@@ -393,19 +376,19 @@ class _Run:
       return bool(every) and (step % every == 0 or step == self.last_step)
 
     if due('log_every'):
-      means = self.window.means()
+      means = self.log.means()
       self.writer.write_scalars(step, means)
       self.bar.set_postfix(loss=f'{means["loss"]:.3g}', refresh=False)
     if due('eval_every'):
-      self.window.flush()
+      self.log.flush()
       self.evaluate(number, step, state)
-      self.window.restart()
-      self.window.stop |= self.owes_evaluation
-    if due('checkpoint_every') or due('eval_every') or step == self.last_step or self.window.stop:
-      self.window.flush()
+      self.log.restart()
+      self.log.stop |= self.owes_evaluation
+    if due('checkpoint_every') or due('eval_every') or step == self.last_step or self.log.stop:
+      self.log.flush()
       self.save(number, step, state)
-      self.window.restart()
-    if self.window.stop:
+      self.log.restart()
+    if self.log.stop:
       self.checkpointer.wait()
       _say(f'terminated after step {step}, which is saved: the same command goes on from there')
       sys.exit(TERMINATED)
@@ -414,8 +397,9 @@ class _Run:
   def save(self, number: int, step: int, state: TrainState) -> None:
     """Writes a checkpoint, and the weights."""
     psnr = self.scores['test/psnr'] if self.scores.get('step') == step else None
-    progress = {'scores': self.scores, 'window': self.window.rows}
+    progress = {'scores': self.scores, 'window': self.log.rows}
     progress['owes_evaluation'] = self.owes_evaluation
+    self.writer.sync()  # first: a saved step has its rows
     self.checkpointer.save(state, progress, psnr)
     self.save_weights(number, step, state)
 
@@ -426,8 +410,6 @@ class _Run:
 
   def phase_model(self, number: int) -> nn.Module:
     _, precision = PRECISIONS[self.config['precision']]
-    if jax.default_backend() == 'cpu':  # there is one only, and special gradients without any
-      precision = None
     return create_model(**self.model_config(number), precision=precision)
 
   def evaluate(self, number: int, step: int, state: TrainState) -> None:
@@ -436,18 +418,15 @@ class _Run:
       _say('the dataset has no test images: not evaluating')
       return
     count = min(self.config['eval_images'] or count, count)
-    images = self.dataset.images('test', count)
-    images = list(itertools.islice(images, jax.process_index(), count, jax.process_count()))
+    images = list(evaluate.share(self.dataset.images('test', count)))
     restorer = Restorer(self.phase_model(number), all_params(state))
     protocol = self.config['protocol']
     self.owes_evaluation = True
-    check = self.termination.check
     try:
-      rows = evaluate.evaluate(restorer, images, protocol, on_result=check) if images else []
-    except _Terminated:
+      rows = evaluate.evaluate(restorer, images, protocol, on_result=self.leave)
+    except Terminated:
       return
     self.owes_evaluation = False
-    rows = [row for some in itertools.zip_longest(*parallel.gather(rows)) for row in some if row]
     bicubic, network = evaluate.summarize(rows, restorer)
     scalars = {f'test/{key}': network[key] for key in ('psnr', 'ssim')}
     scalars |= {f'test/bicubic_{key}': bicubic[key] for key in ('psnr', 'ssim')}
@@ -460,6 +439,11 @@ class _Run:
       f'({len(rows)} test images, protocol {protocol})'
     )
 
+  def leave(self, *_) -> None:
+    """Leaves an evaluation if this process should end; one of several waits for the next step."""
+    if self.termination.requested and jax.process_count() == 1:
+      raise Terminated
+
   def save_weights(self, number: int, step: int, state: TrainState) -> None:
     if jax.process_index() != 0:
       return
@@ -469,79 +453,6 @@ class _Run:
     used = param_shapes(create_model(**model_config))  # not the gate, before it is switched on
     params = jax.device_get({module: all_params(state)[module] for module in used})
     save_weights(os.path.join(self.workdir, WEIGHTS_FILE), params, model_config, card)
-
-
-class _Terminated(Exception):
-  """Raised to leave an evaluation."""
-
-
-class _Termination:
-  """Notes a SIGTERM, as job managers send it before they kill, while it is the context."""
-
-  requested = False
-
-  def __enter__(self) -> None:
-    if threading.current_thread() is threading.main_thread():
-      self._before = signal.signal(signal.SIGTERM, self._request)
-
-  def __exit__(self, *_) -> None:
-    if threading.current_thread() is threading.main_thread():
-      signal.signal(signal.SIGTERM, self._before)
-
-  def _request(self, *_) -> None:
-    self.requested = True
-
-  def check(self, *_) -> None:
-    """Raises `_Terminated` if this process should end; one of several waits for the next step."""
-    if self.requested and jax.process_count() == 1:
-      raise _Terminated
-
-
-class _Window:
-  """Scalars since the last log, fetched one step late so that the device never waits.
-
-  Attributes:
-    rows: of the steps since the last log.
-    stop: whether a process asked for the end of the run, in the steps that were fetched.
-  """
-
-  def __init__(self, batch_size: int):
-    self.rows: list[dict[str, float]] = []
-    self.stop = False
-    self._batch_size = batch_size
-    self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
-    self.restart()
-
-  def add(self, step: int, scalars: Mapping[str, jax.Array]) -> None:
-    self.flush()
-    self._pending = step, scalars
-
-  def flush(self) -> None:
-    """Waits for the newest step, and checks it."""
-    if self._pending is None:
-      return
-    step, scalars = self._pending
-    self._pending = None
-    row = {key: float(value) for key, value in jax.device_get(scalars).items()}
-    self.stop |= row.pop('stop') > 0
-    check_finite(row, step)
-    self.rows.append(row)
-
-  def restart(self) -> None:
-    """Leaves the steps so far, and what was done meanwhile, out of the speed."""
-    self.flush()
-    self._start = time.perf_counter()
-    self._timed_rows = len(self.rows)
-
-  def means(self) -> dict[str, float]:
-    self.flush()
-    means = {key: float(np.mean([row[key] for row in self.rows])) for key in self.rows[0]}
-    if steps := len(self.rows) - self._timed_rows:
-      speed = steps * self._batch_size / (time.perf_counter() - self._start)
-      means['images_per_second'] = round(speed, 2)
-    self.rows = []
-    self.restart()
-    return means
 
 
 def _side_by_side(restorer: Restorer, image: Mapping[str, Any]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Draws what the two branches of GFN respond to in a photo, and what its gate makes of that.
 
-python -m gfn_jax.visualize photo.jpg gate.png                    # pip install 'gfn_jax[figures]'
+python -m gfn_jax.visualize photo.jpg gate.png
 python -m gfn_jax.visualize photo.jpg gate.png --crop 600,200,320,240
 python -m gfn_jax.visualize photo.jpg gate.png --channel 5
 
@@ -75,13 +75,11 @@ def draw(
 
   Raises:
     UserError: if something cannot be read, the photo would be overwritten, the network is no GFN,
-      the photo is too large or too small, there is no such part or channel, or matplotlib is
-      missing.
+      the photo is too large or too small, or there is no such part or channel.
     OSError: if the figure cannot be written.
   """
   if not os.fspath(path).lower().endswith('.png'):
     raise UserError(f'{printable(path)}: the figure is a PNG; choose a name that ends in .png')
-  _check_matplotlib()
   image = read_image(photo, crop)
   if os.path.exists(path) and os.path.samefile(photo, path):
     raise UserError(f'{printable(photo)} would be overwritten; choose another output')
@@ -189,7 +187,6 @@ def draw_panels(panels: Sequence[Panel]) -> 'Figure':
   Args:
     panels: as of `make_panels`, all of the proportions of the first.
   """
-  _check_matplotlib()
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
@@ -233,13 +230,6 @@ def colour_range(panel: Panel) -> tuple[float, float]:
     return 0.0, float(np.percentile(panel.values, 99)) or 1.0
   spread = float(np.percentile(np.abs(panel.values - panel.centre), 99)) or 1.0
   return panel.centre - spread, panel.centre + spread
-
-
-def _check_matplotlib() -> None:
-  try:
-    import matplotlib  # noqa: F401
-  except ImportError as error:
-    raise UserError("figures need matplotlib: pip install 'gfn_jax[figures]'") from error
 
 
 def crop(text: str) -> Box:

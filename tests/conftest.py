@@ -1,6 +1,7 @@
 """Eight CPU devices for every test; sample data."""
 
 import os
+import pathlib
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 # Compiling takes most of the time; the commands' tests run with XLA's own options.
@@ -8,6 +9,10 @@ os.environ['XLA_FLAGS'] = (
   '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
 )
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# As in the Makefile; never that of the user.
+_CACHE = pathlib.Path(__file__).parent.parent / '.cache' / 'jax'
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
 import jax  # noqa: E402
 

@@ -1,5 +1,6 @@
 """Runs of several processes, joined over localhost."""
 
+import csv
 import json
 import os
 import signal
@@ -8,11 +9,18 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+import skimage.data
+from PIL import Image
 
-from gfn_jax import UserError, parallel
+from gfn_jax import UserError, create_model, evaluate, parallel
+from gfn_jax.imresize import imresize
+from gfn_jax.models import init_params
+from gfn_jax.pretrained import save_weights
+from tests import small
 
 pytestmark = pytest.mark.end_to_end
 
@@ -37,23 +45,22 @@ TRAIN = (
 )
 
 
-def start(processes, devices, photos, workdir):
-  """The processes of one run, each with its own devices."""
+def start(processes, devices, log, *command):
+  """The processes of one run, each with its own devices and `log_N.log`."""
   flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
   environment = os.environ | {'XLA_FLAGS': flags, 'PYTHONUNBUFFERED': '1'}
   with socket.socket() as free:
     free.bind(('localhost', 0))
     address = f'localhost:{free.getsockname()[1]}'
-  command = [sys.executable, *TRAIN, f'--workdir={workdir}', f'--config.photos={photos}']
   running = []
   for number in range(processes):
     joined = []
     if processes > 1:
       joined = [f'--coordinator_address={address}', f'--num_processes={processes}']
       joined.append(f'--process_id={number}')
-    log = open(workdir.parent / f'{workdir.name}_{number}.log', 'a')  # noqa: SIM115
-    running.append(subprocess.Popen(command + joined, stderr=log, stdout=log, env=environment))
-    log.close()
+    arguments = [sys.executable, *command, *joined]
+    with open(f'{log}_{number}.log', 'a') as file:
+      running.append(subprocess.Popen(arguments, stderr=file, stdout=file, env=environment))
   return running
 
 
@@ -66,17 +73,22 @@ def finish(running, log, status=0):
 def results(workdir):
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   for row in rows:
-    del row['time']
-    row.pop('images_per_second', None)
+    for key in [key for key in row if key == 'time' or key.startswith('system/')]:
+      del row[key]
   return safetensors.numpy.load_file(workdir / 'weights.safetensors'), rows
 
 
 def test_several_processes_train_as_one_and_a_run_changes_their_number(photos_dir, tmp_path):
   alone, joined = tmp_path / 'alone', tmp_path / 'joined'
-  one = start(1, 4, photos_dir, alone)
+
+  def train(processes, devices, workdir):
+    data = f'--config.photos={photos_dir}'
+    return start(processes, devices, workdir, *TRAIN, f'--workdir={workdir}', data)
+
+  one = train(1, 4, alone)
 
   # Two processes of two devices: SIGTERM to one of them ends both after the same step.
-  two = start(2, 2, photos_dir, joined)
+  two = train(2, 2, joined)
   log = tmp_path / 'joined_0.log'
   deadline = time.monotonic() + 240
   while 'compiling the first' not in log.read_text():
@@ -90,7 +102,7 @@ def test_several_processes_train_as_one_and_a_run_changes_their_number(photos_di
   assert step < 8
 
   # Four of one device go on.
-  finish(start(4, 1, photos_dir, joined), log)
+  finish(train(4, 1, joined), log)
   assert f'step {step} of 8, on 4 x' in log.read_text()
 
   finish(one, tmp_path / 'alone_0.log')
@@ -103,6 +115,43 @@ def test_several_processes_train_as_one_and_a_run_changes_their_number(photos_di
   assert 'test/psnr' in rows[-1]
   card = json.loads((joined / 'weights.json').read_text())
   assert card['scores']['images'] == 2  # of which two of the four processes had none
+
+
+def test_two_processes_evaluate_and_restore_as_one(tmp_path):
+  weights = tmp_path / 'weights.safetensors'
+  params = jax.device_get(init_params(create_model(**small.MODEL), 0))
+  save_weights(weights, params, small.MODEL, {})
+  for kind in ('lr', 'hr'):
+    (tmp_path / kind).mkdir()
+  for number in range(3):
+    hr = skimage.data.astronaut()[50 * number : 50 * number + 96, 200:296]
+    Image.fromarray(hr).save(tmp_path / 'hr' / f'{number}.png')
+    Image.fromarray(imresize(hr, 0.25)).save(tmp_path / 'lr' / f'{number}.png')
+  command = ['run_eval.py', f'--weights={weights}', f'--input_dir={tmp_path / "lr"}']
+  evaluating = [*command, f'--target_dir={tmp_path / "hr"}', f'--output_dir={tmp_path / "joined"}']
+  finish(start(2, 1, tmp_path / 'evaluate', *evaluating), tmp_path / 'evaluate_0.log')
+
+  test_set = evaluate.folder_test_set(tmp_path / 'lr', tmp_path / 'hr')
+  evaluate.evaluate_and_report(weights, test_set, 'gfn', tmp_path / 'alone')
+  tables = []
+  for run in ('alone', 'joined'):
+    with open(tmp_path / run / 'images.csv', newline='') as file:
+      tables.append([row | {'seconds': None} for row in csv.DictReader(file)])
+  assert [row['name'] for row in tables[0]] == ['0', '1', '2']
+  assert tables[1] == tables[0]
+  log = (tmp_path / 'evaluate_0.log').read_text()
+  assert '3 images, protocol gfn' in log
+  assert '| bicubic' not in (tmp_path / 'evaluate_1.log').read_text()
+
+  (tmp_path / 'lr' / '1.png').write_bytes(b'no image')
+  restoring = [*command, f'--output_dir={tmp_path / "photos"}']
+  finish(start(2, 1, tmp_path / 'restore', *restoring), tmp_path / 'restore_0.log', status=1)
+  for number in range(2):
+    last = (tmp_path / f'restore_{number}.log').read_text().splitlines()[-1]
+    assert last == 'error: 1 of 3 images could not be restored: see above'
+  for name in ('0.png', '2.png'):
+    expected = (tmp_path / 'joined' / 'images' / name).read_bytes()
+    assert (tmp_path / 'photos' / name).read_bytes() == expected
 
 
 def test_half_of_the_arguments_are_refused():

@@ -15,6 +15,7 @@ from gfn_jax.lpips import LPIPS
 from gfn_jax.models import init_params
 from gfn_jax.pretrained import param_count, save_weights
 from tests import random_lpips, small
+from tests.processes import run_together
 
 
 @pytest.fixture(scope='module')
@@ -185,6 +186,80 @@ def test_the_test_split_of_a_dataset(dataset_dir):
   assert test_set.facts['blur_folder'] == 'blur_gamma'
   np.testing.assert_array_equal(image['hr'], skimage.data.coffee()[:128, :192])
   assert image['lr_blur'].shape == (32, 48, 3)
+
+
+# Several processes.
+
+
+@pytest.mark.parametrize(('processes', 'limit'), [(2, 0), (3, 2)])
+def test_processes_share_the_images_and_give_the_table_of_one(
+  weights, pairs, tmp_path, monkeypatch, capsys, processes, limit
+):
+  write_folders(tmp_path, [*pairs, pairs[1] | {'name': 'c'}])
+
+  def evaluate_into(output):
+    test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr', limit)
+    evaluate.evaluate_and_report(weights, test_set, 'gfn', output)
+    return capsys.readouterr().out
+
+  def results(output):
+    with open(output / 'images.csv', newline='') as file:
+      rows = [row | {'seconds': None} for row in csv.DictReader(file)]
+    summary = json.loads((output / 'summary.json').read_text())
+    summary['methods'][1]['seconds'] = None
+    pictures = {path.name: path.read_bytes() for path in (output / 'images').iterdir()}
+    return rows, summary, pictures
+
+  evaluate_into(tmp_path / 'alone')
+  printed = run_together(monkeypatch, processes, lambda _: evaluate_into(tmp_path / 'together'))
+  assert ''.join(printed).count('| bicubic |') == 1
+  assert results(tmp_path / 'together') == results(tmp_path / 'alone')
+  assert len(results(tmp_path / 'together')[0]) == (limit or 3)
+
+
+def test_an_error_in_one_process_ends_all(weights, pairs, tmp_path, monkeypatch):
+  write_folders(tmp_path, pairs)
+  (tmp_path / 'lr_blur' / 'b.png').write_bytes(b'no image')
+
+  def run(_):
+    test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr')
+    evaluate.evaluate_and_report(weights, test_set, 'gfn', tmp_path / 'out')
+
+  errors = run_together(monkeypatch, 2, run)
+  assert all(isinstance(error, UserError) for error in errors)
+  assert str(errors[0]) == str(errors[1])
+  assert 'b.png cannot be read' in str(errors[0])
+  assert not (tmp_path / 'out' / 'summary.json').exists()
+
+  def fail(index):
+    with evaluate.ending_together():
+      if index == 1:
+        raise TypeError('a fault of the library')
+
+  errors = run_together(monkeypatch, 3, fail)
+  assert [type(error) for error in errors] == [UserError, TypeError, UserError]
+  assert {str(error) for error in errors} == {'a fault of the library'}
+
+
+def test_processes_that_see_other_images_are_told(weights, pairs, tmp_path, monkeypatch):
+  def run(index):
+    test_set = evaluate.TestSet([pairs[0]], 2, {})  # both have the first one
+    evaluate.evaluate_and_report(weights, test_set, 'gfn', tmp_path / f'disk_{index}')
+
+  for error in run_together(monkeypatch, 2, run):
+    assert 'the processes do not see the same test images' in str(error)
+
+
+def test_a_report_is_for_one_process(weights, pairs, tmp_path, monkeypatch):
+  def run(index):
+    test_set = evaluate.TestSet(pairs[index:], 2, {})
+    evaluate.evaluate_and_report(weights, test_set, 'gfn', tmp_path, tmp_path / 'page.html')
+
+  for error in run_together(monkeypatch, 2, run):
+    assert 'use one process for it' in str(error)
+
+
+# Errors.
 
 
 def test_a_target_of_another_size_is_refused_by_name(weights, pairs):

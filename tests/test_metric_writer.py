@@ -1,9 +1,12 @@
 import json
+import os
 
 import numpy as np
+import pytest
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
+from gfn_jax import files, metric_writer
 from gfn_jax.metric_writer import MetricWriter
 
 
@@ -12,9 +15,12 @@ def read_rows(workdir):
 
 
 def read_events(workdir):
-  """TensorBoard's events, by their format: length, its CRC, the event, its CRC."""
   [path] = (workdir / 'tensorboard').glob('events.*')
-  data = path.read_bytes()
+  return events_of(path.read_bytes())
+
+
+def events_of(data):
+  """TensorBoard's events, by their format: length, its CRC, the event, its CRC."""
   while data:
     length = int.from_bytes(data[:8], 'little')
     event, crc = data[12 : 12 + length], int.from_bytes(data[12 + length : 16 + length], 'little')
@@ -45,3 +51,29 @@ def test_rows_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):
   with MetricWriter(tmp_path, start_step=2) as writer:
     writer.write_scalars(3, {'loss': 30})
   assert [(row['step'], row['loss']) for row in read_rows(tmp_path)] == [(1, 1), (2, 2), (3, 30)]
+
+
+def test_curves_are_drawn_once_a_minute_and_at_the_end(tmp_path, monkeypatch):
+  now, drawn = [100.0], []
+  monkeypatch.setattr(metric_writer.time, 'monotonic', lambda: now[0])
+  monkeypatch.setattr(metric_writer, 'write_curves', lambda path, rows: drawn.append(len(rows)))
+  with MetricWriter(tmp_path) as writer:
+    for step in (1, 2, 3, 4):
+      now[0] += 25
+      writer.write_scalars(step, {'loss': step})
+      writer.sync()
+    assert drawn == [3]
+  assert drawn == [3, 4]
+  with MetricWriter(tmp_path / 'none', writes=False):
+    pass
+  assert drawn == [3, 4]
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+  full = pytest.raises(OSError, match="No space left on device: '/dev/full'")
+  with full, files.naming('/dev/full'), open('/dev/full', 'w') as file:
+    file.write('text')
+  writer = MetricWriter(tmp_path)
+  with pytest.raises(OSError, match='No space left on device: .*metrics.jsonl'), writer:
+    os.dup2(os.open('/dev/full', os.O_WRONLY), writer._file.fileno())
+    writer.write_scalars(1, {'loss': 1.0})

@@ -175,7 +175,7 @@ def test_a_save_that_fails_leaves_the_old_files(saved, params, monkeypatch, card
 
   before = {path: path.read_bytes() for path in saved.parent.iterdir()}
   other = jax.tree.map(lambda x: x + 1, params)
-  monkeypatch.setattr(pretrained, 'write_file', full_disk)
+  monkeypatch.setattr(pretrained, 'write_aside', full_disk)
   with pytest.raises(error):
     pretrained.save_weights(saved, other, small.MODEL, card)
   assert {path: path.read_bytes() for path in saved.parent.iterdir()} == before
@@ -183,11 +183,11 @@ def test_a_save_that_fails_leaves_the_old_files(saved, params, monkeypatch, card
 
 @pytest.mark.parametrize('killed_in', ['remove', 'replace', 'write_json'])
 def test_a_save_that_is_killed_leaves_weights_that_load(saved, params, monkeypatch, killed_in):
-  module = pretrained if killed_in == 'write_json' else pretrained.os
+  module = pretrained if killed_in == 'write_json' else files.os
   original = getattr(module, killed_in)
 
   def kill(source, *_):
-    if killed_in != 'replace' or str(source).endswith('.new'):
+    if killed_in != 'replace' or str(source).endswith('.tmp.safetensors'):
       raise KeyboardInterrupt
     original(source, *_)
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from gfn_jax import UserError, restore_files
 from gfn_jax.restore_files import finish, plan_jobs
+from tests.processes import run_together
 
 
 class Enlarger:
@@ -209,6 +210,38 @@ def test_a_page_shows_what_was_restored_and_what_was_there(photos, tmp_path):
   with pytest.raises(UserError, match='b.bmp has no target of its name in .*hr'):
     report(tmp_path / 'none.html', target_dir=targets)
   assert not (tmp_path / 'none.html').exists()
+
+
+def test_processes_share_a_folder(photos, tmp_path, monkeypatch, capsys):
+  (photos / 'bad.png').write_bytes(b'no image')
+  restorers = [Enlarger(), Enlarger()]
+
+  def run(index):
+    jobs = plan_jobs(photos, tmp_path / 'out', '.png')
+    outcome = restore_files.restore_together(restorers[index], jobs)
+    finish(outcome)
+
+  errors = run_together(monkeypatch, 2, run)
+  assert [str(error) for error in errors] == ['1 of 4 images could not be restored: see above'] * 2
+  assert sorted(restorer.calls for restorer in restorers) == [1, 2]
+  assert tree(tmp_path / 'out') == ['a.png', 'b.png', 'deep er/ç\n.png']
+  told = capsys.readouterr()
+  assert told.out == '3 restored\n'
+  assert told.err.count('bad.png cannot be read') == 1
+
+  (photos / 'bad.png').unlink()
+  assert run_together(monkeypatch, 2, run) == [None, None]
+  assert capsys.readouterr().out == '0 restored, 3 were there already (--overwrite)\n'
+
+
+def test_processes_that_see_other_folders_are_told(photos, tmp_path, monkeypatch):
+  def run(index):
+    source = photos if index else photos / 'a.png'
+    return restore_files.restore_together(Enlarger(), plan_jobs(source, tmp_path / 'out'))
+
+  for error in run_together(monkeypatch, 2, run):
+    assert 'the processes do not see the same images' in str(error)
+  assert not (tmp_path / 'out').exists()
 
 
 def test_sources_are_never_overwritten(photos):

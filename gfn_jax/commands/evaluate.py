@@ -5,7 +5,9 @@ gfn-eval --config=configs/gfn.py --config.data_dir=DIR --weights=FILE --output_d
 gfn-eval --input_dir=LR --target_dir=HR --weights=FILE --output_dir=O
 gfn-eval --input_dir=PHOTOS --weights=FILE --output_dir=O
 
-In place of FILE stands the name of released weights, too, such as gfn.
+In place of FILE stands the name of released weights, too, such as gfn. W and O may be in a bucket:
+gs://BUCKET/... On several machines the same command with --distributed runs in each process, and
+they share the images (docs/cluster.md).
 """
 
 import os
@@ -14,10 +16,11 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from gfn_jax import evaluate, metrics
+from gfn_jax import compilation_cache, evaluate, metrics
+from gfn_jax.commands import distributed
 from gfn_jax.errors import UserError, run_command
 from gfn_jax.restore import DTYPES, Restorer
-from gfn_jax.restore_files import finish, plan_jobs, restore_and_report, restore_files
+from gfn_jax.restore_files import finish, plan_jobs, restore_and_report, restore_together
 
 config_flags.DEFINE_config_file('config', None, 'Experiment; default: the one of --workdir.')
 flags.DEFINE_string('workdir', None, 'Folder of a training run, whose newest weights are taken.')
@@ -39,11 +42,13 @@ flags.DEFINE_string('report', None, 'A page to write, FILE.html, that shows befo
 flags.DEFINE_bool('ensemble', False, 'Average over 8 turned and flipped inputs: 8x slower.')
 flags.DEFINE_enum('dtype', None, DTYPES, "Of the computation; default: the network's.")
 flags.DEFINE_integer('tile', 0, 'Largest side restored at once, in pixels; 0: what memory allows.')
+flags.adopt_module_key_flags(distributed)
 
 
 def main(_):
   """Flags to a call."""
   args = flags.FLAGS
+  distributed.join()
   if not (args.weights or args.workdir):
     raise UserError(
       'no weights: pass --weights=gfn for the released ones, --weights=FILE or --workdir=W'
@@ -60,25 +65,28 @@ def main(_):
       raise UserError(
         '--protocol, --limit and --lpips_weights are for evaluating: pass --target_dir too'
       )
-    jobs = plan_jobs(args.input_dir, output_dir, '.png')
-    restorer = Restorer.from_pretrained(weights, **options)
+    evaluate.check_page(args.report)
+    with evaluate.ending_together():
+      jobs = plan_jobs(args.input_dir, output_dir, '.png')
+      restorer = Restorer.from_pretrained(weights, **options)
     if args.report:
       finish(restore_and_report(restorer, jobs, args.report, weights=weights))
     else:
-      finish(restore_files(restorer, jobs))
+      finish(restore_together(restorer, jobs))
     return
 
   config = {'protocol': 'gfn'}
-  if args.config is not None:
-    config = args.config.to_dict()
-  elif args.workdir:
-    config = evaluate.run_config(args.workdir)
-  if args.input_dir:
-    test_set = evaluate.folder_test_set(args.input_dir, args.target_dir, args.limit)
-  elif {'data_dir', 'photos'} & config.keys():
-    test_set = evaluate.dataset_test_set(config, args.limit)
-  else:
-    raise UserError('no test images: pass --config and --config.data_dir, or --input_dir')
+  with evaluate.ending_together():
+    if args.config is not None:
+      config = args.config.to_dict()
+    elif args.workdir:
+      config = evaluate.run_config(args.workdir)
+    if args.input_dir:
+      test_set = evaluate.folder_test_set(args.input_dir, args.target_dir, args.limit)
+    elif {'data_dir', 'photos'} & config.keys():
+      test_set = evaluate.dataset_test_set(config, args.limit)
+    else:
+      raise UserError('no test images: pass --config and --config.data_dir, or --input_dir')
   protocol = args.protocol or config['protocol']
   evaluate.evaluate_and_report(
     weights, test_set, protocol, output_dir, args.report, args.lpips_weights, **options
@@ -88,4 +96,5 @@ def main(_):
 def run() -> None:
   """The command `gfn-eval`."""
   sys.path.insert(0, os.getcwd())  # configs import each other from the project's folder
+  compilation_cache.enable()
   run_command(main)

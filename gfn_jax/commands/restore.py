@@ -9,7 +9,7 @@ gfn-restore video.mp4 sharp.mp4                    # pip install 'gfn_jax[video]
 import os
 from collections.abc import Sequence
 
-from gfn_jax import metrics
+from gfn_jax import compilation_cache, evaluate, metrics
 from gfn_jax.data.image_writers import EXTENSIONS
 from gfn_jax.data.images import MAX_PIXELS
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise UserError(f'max_pixels {args.max_pixels}: pass 1 or more')
   if args.target_dir and not args.report:
     raise UserError('--target_dir is for the report: pass --report=FILE.html too')
+  evaluate.check_page(args.report)
   video = os.path.isfile(args.source) and is_video(args.source)
   if video and (args.report or args.format):
     raise UserError('--report and --format are for images')
@@ -115,5 +116,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run() -> None:
   """The command `gfn-restore`."""
+  compilation_cache.enable()
   with exit_on_user_error():
     main()

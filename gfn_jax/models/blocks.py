@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from gfn_jax.models.cpu_conv import conv_general_dilated
+from gfn_jax.models.cpu_conv import ConvTranspose, conv_general_dilated
 
 INITIALIZATIONS = ('scaled', 'authors')
 """How the networks' weights are drawn; `models.gfn.GFN` tells."""
@@ -25,13 +25,17 @@ class RestorationOutput:
   """What every model of this library returns for an `lr_blur` of `[B, h, w, 3]` in [0, 1].
 
   Attributes:
-    hr: `[B, 4h, 4w, 3]` float32, sharp and super-resolved. Not clipped.
+    hr: `[B, 4h, 4w, 3]` float32, sharp and super-resolved, or None where a model only deblurs. Not
+      clipped.
     lr: `[B, h, w, 3]` float32, deblurred at the input's size, or None where a model has no such
       output. Not clipped.
+    lr_stages: what the stages before the last one make of `lr`, in their order; empty for a model
+      that has no stages. They are for its loss.
   """
 
-  hr: jax.Array
+  hr: jax.Array | None
   lr: jax.Array | None = None
+  lr_stages: tuple[jax.Array, ...] = ()
 
 
 class ResBlock(nn.Module):
@@ -102,7 +106,7 @@ def make_layers(model: nn.Module) -> Layers:
     bias_init = zeros if scaled else kernel_init
     size = dict(kernel_size=(4, 4), strides=(2, 2), padding='SAME')
     inits = dict(kernel_init=kernel_init, bias_init=bias_init)
-    return nn.ConvTranspose(features, **size, **inits, **layer, name=name)
+    return ConvTranspose(features, **size, **inits, **layer, name=name)
 
   return Layers(conv, deconv, gate_conv, image_conv, res_block)
 
@@ -122,6 +126,49 @@ class Enlarge(nn.Module):
     """Maps `[B, h, w, C]` to `[B, scale * h, scale * w, C]`."""
     b, h, w, c = x.shape
     return jax.image.resize(x, (b, self.scale * h, self.scale * w, c), self.method)
+
+
+class ChannelAttention(nn.Module):
+  """Weighs each channel by a score in (0, 1), made of the means of all channels over the image.
+
+  Attributes:
+    reduction: how many times fewer channels there are between the two convolutions.
+    conv: makes a convolution.
+  """
+
+  reduction: int
+  conv: ModuleDef = nn.Conv
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
+    features = x.shape[-1]
+    y = jnp.mean(x, axis=(1, 2), keepdims=True)  # [B, 1, 1, F]
+    y = nn.relu(self.conv(features // self.reduction, (1, 1), name='conv1')(y))
+    return x * nn.sigmoid(self.conv(features, (1, 1), name='conv2')(y))
+
+
+class ChannelAttentionBlock(nn.Module):
+  """conv 3x3, activation, conv 3x3, channel attention, plus the input (Zhang et al., ECCV 2018).
+
+  Attributes:
+    features: channels of the input and of the output.
+    act: the activation between the two convolutions.
+    reduction: of `ChannelAttention`.
+    conv: makes a convolution.
+  """
+
+  features: int
+  act: Callable[[jax.Array], jax.Array]
+  reduction: int
+  conv: ModuleDef = nn.Conv
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
+    y = self.conv(self.features, (3, 3), padding=1, name='conv1')(x)
+    y = self.conv(self.features, (3, 3), padding=1, name='conv2')(self.act(y))
+    return x + ChannelAttention(self.reduction, self.conv, name='attention')(y)
 
 
 def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:

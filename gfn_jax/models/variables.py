@@ -1,6 +1,7 @@
 """A network's parameters: drawn, counted, and as Flax takes them."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,11 +16,22 @@ def init_params(model: nn.Module, seed: int) -> Any:
   they do wherever a network's parameters are passed, but for the train state. `as_variables` makes
   of both what `model.apply` takes.
   """
-  # XLA's CPU backend takes 20 s to optimise the random numbers that are drawn here only once.
-  on_cpu = jax.default_backend() == 'cpu'
-  options = {'xla_backend_optimization_level': 0} if on_cpu else None
-  init = jax.jit(model.init, compiler_options=options)
-  return from_variables(init(jax.random.key(seed), jnp.zeros((1, 16, 16, 3))))
+  lr_blur = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
+  # Nothing but the parameters is computed, and of layers with the same shapes one is compiled.
+  with _quick_compilation():
+    return from_variables(model.lazy_init(jax.random.key(seed), lr_blur))
+
+
+@contextlib.contextmanager
+def _quick_compilation() -> Iterator[None]:
+  """On CPUs, for what runs only once: XLA's takes a second to optimise each shape of normals."""
+  option = 'jax_disable_most_optimizations'
+  before = jax.config.read(option)
+  jax.config.update(option, before or jax.default_backend() == 'cpu')
+  try:
+    yield
+  finally:
+    jax.config.update(option, before)
 
 
 def param_shapes(model: nn.Module) -> Any:

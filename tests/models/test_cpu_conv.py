@@ -5,13 +5,18 @@ import numpy as np
 import pytest
 
 from gfn_jax.models import cpu_conv
-from gfn_jax.models.cpu_conv import conv_general_dilated
+from gfn_jax.models.cpu_conv import ConvTranspose, conv_general_dilated
 
 
 def layers(features, kernel, **options):
   """The same convolution with both implementations."""
   plain = nn.Conv(features, (kernel, kernel), padding=kernel // 2, **options)
   return plain, plain.copy(conv_general_dilated=conv_general_dilated)
+
+
+def transposed_layers(features, kernel, **options):
+  size = {'kernel_size': (kernel, kernel), 'strides': (2, 2), 'padding': 'SAME'}
+  return [module(features, **size, **options) for module in (nn.ConvTranspose, ConvTranspose)]
 
 
 def value_and_grads(layer, params, x):
@@ -21,43 +26,72 @@ def value_and_grads(layer, params, x):
   return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
 
 
+def check_same(plain, fast, x):
+  params = plain.init(jax.random.key(1), x)
+  jax.tree.map(np.testing.assert_array_equal, fast.init(jax.random.key(1), x), params)
+  expected = jax.tree.leaves(value_and_grads(plain, params, x))
+  found = jax.tree.leaves(value_and_grads(fast, params, x))
+  for a, b in zip(found, expected, strict=True):
+    assert a.dtype == b.dtype
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
   ('in_features', 'features', 'kernel', 'options'),
   [
     (24, 32, 3, {}),
     (32, 16, 3, {'use_bias': False}),
-    (4, 4, 3, {}),
-    (24, 32, 7, {}),
+    (3, 8, 7, {}),
+    (8, 3, 5, {}),
+    (8, 8, 1, {}),
+    (8, 8, 4, {}),
     (24, 32, 3, {'strides': 2}),
     (24, 32, 3, {'kernel_dilation': 2}),
     (32, 32, 3, {'feature_group_count': 2}),
     (24, 32, 3, {'precision': 'highest'}),
   ],
 )
-@pytest.mark.parametrize('size', [(8, 8), (5, 9), (1, 1)])
+@pytest.mark.parametrize('size', [(5, 9), (1, 1)])
 def test_values_and_gradients_are_those_of_the_plain_convolution(
   in_features, features, kernel, options, size
 ):
   x = jax.random.normal(jax.random.key(0), (2, *size, in_features))
-  plain, fast = layers(features, kernel, **options)
-  params = plain.init(jax.random.key(1), x)
-  expected = jax.tree.leaves(value_and_grads(plain, params, x))
-  found = jax.tree.leaves(value_and_grads(fast, params, x))
-  for a, b in zip(found, expected, strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+  check_same(*layers(features, kernel, **options), x)
 
 
-def test_only_large_plain_3x3_convolutions_take_the_fast_gradient(monkeypatch):
+@pytest.mark.parametrize('rows', [1, 3, 4, 11])
+def test_pieces_of_an_image_sum_up(monkeypatch, rows):
+  features = 8
+  monkeypatch.setattr(cpu_conv, '_PIECE_BYTES', rows * 10 * features * 4)
+  x = jax.random.normal(jax.random.key(0), (3, 11, 10, 4))
+  check_same(*layers(features, 3), x)
+
+
+def test_sums_of_bfloat16_are_float32(monkeypatch):
+  monkeypatch.setattr(cpu_conv, '_PIECE_BYTES', 1)  # a row at a time
+  x = jnp.ones((2, 512, 1, 4), jnp.bfloat16)
+  grad = jnp.ones((2, 512, 1, 4), jnp.bfloat16)
+  kernel = jnp.zeros((3, 3, 4, 4), jnp.bfloat16)
+  _, pull_back = jax.vjp(lambda x, k: cpu_conv._conv(x, k, None), x, kernel)
+  grad_kernel = pull_back(grad)[1]
+  assert grad_kernel.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(grad_kernel[1, 1].astype(jnp.float32), 1024)  # 256 + 1 is 256
+
+
+def test_only_convolutions_that_keep_the_size_take_the_fast_gradient(monkeypatch):
   calls = []
-  fast_conv = cpu_conv._conv3x3
-  monkeypatch.setattr(cpu_conv, '_conv3x3', lambda *a: calls.append(a) or fast_conv(*a))
+  fast_conv = cpu_conv._conv
+  monkeypatch.setattr(cpu_conv, '_conv', lambda *a: calls.append(a) or fast_conv(*a))
   x = jnp.ones((1, 8, 8, 32))
   for expected, kernel, options in (
     (1, 3, {}),
-    (0, 7, {}),
+    (1, 7, {}),
+    (0, 1, {}),
+    (0, 4, {}),
     (0, 3, {'strides': 2}),
     (0, 3, {'kernel_dilation': 2}),
-    (0, 3, {'precision': 'highest'}),
+    (1, 3, {'precision': 'highest'}),
+    (0, 3, {'feature_group_count': 2}),
   ):
     calls.clear()
     _, fast = layers(32, kernel, **options)
@@ -65,10 +99,27 @@ def test_only_large_plain_3x3_convolutions_take_the_fast_gradient(monkeypatch):
     assert len(calls) == expected, (kernel, options)
 
 
+@pytest.mark.parametrize(
+  ('kernel', 'size', 'options'),
+  [
+    (4, (8, 8), {}),
+    (4, (5, 9), {}),
+    (4, (1, 1), {}),
+    (2, (5, 9), {}),
+    (6, (5, 9), {}),
+    (4, (5, 9), {'precision': 'highest'}),
+    (4, (5, 9), {'bias_init': nn.initializers.ones}),
+  ],
+)
+def test_transposed_convolutions_too(kernel, size, options):
+  x = jax.random.normal(jax.random.key(0), (2, *size, 6))
+  check_same(*transposed_layers(4, kernel, **options), x)
+
+
 def test_other_backends_take_jaxs_own(monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  monkeypatch.setattr(cpu_conv, '_conv3x3', lambda *_: pytest.fail('the CPU one was taken'))
+  for name in ('_conv', '_enlarge'):
+    monkeypatch.setattr(cpu_conv, name, lambda *_: pytest.fail('the CPU one was taken'))
   x = jax.random.normal(jax.random.key(0), (1, 8, 8, 32))
-  plain, fast = layers(32, 3)
-  params = plain.init(jax.random.key(1), x)
-  np.testing.assert_array_equal(fast.apply(params, x), plain.apply(params, x))
+  check_same(*layers(32, 3), x)
+  check_same(*transposed_layers(32, 4), x)

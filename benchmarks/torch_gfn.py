@@ -1,0 +1,273 @@
+"""GFN in PyTorch, the peer of the speed benchmarks. Its tensors have the names of the authors'."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from gfn_jax.errors import UserError
+from gfn_jax.interop.convert import to_torch
+from gfn_jax.models import as_variables
+from gfn_jax.models.gfn import GFN as OurGFN
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """How PyTorch is told to run.
+
+  Attributes:
+    channels_last: the memory format of images and weights.
+    bfloat16: with autocast.
+    tf32: in matrix products and convolutions; GPU only.
+    compiled: with `torch.compile`.
+  """
+
+  channels_last: bool = False
+  bfloat16: bool = False
+  tf32: bool = False
+  compiled: bool = False
+
+
+VARIANTS = {
+  'cpu': {
+    'torch': Variant(),
+    'torch channels_last': Variant(channels_last=True),
+    'torch channels_last bfloat16': Variant(channels_last=True, bfloat16=True),
+  },
+  'cuda': {
+    'torch': Variant(),
+    'torch channels_last tf32': Variant(channels_last=True, tf32=True),
+    'torch channels_last bfloat16': Variant(channels_last=True, bfloat16=True, tf32=True),
+    'torch channels_last bfloat16 compiled': Variant(True, True, True, True),
+  },
+}
+"""What is timed, by device."""
+
+
+class GFN(nn.Module):
+  """The gated network of `gfn_jax.models.gfn.GFN`, for sides that are multiples of 4.
+
+  Takes `[B, 3, h, w]` and gives `hr` `[B, 3, 4h, 4w]` and `lr` `[B, 3, h, w]`.
+  """
+
+  def __init__(
+    self,
+    features: int = 64,
+    deblur_blocks: int = 6,
+    sr_blocks: int = 8,
+    reconstruction_blocks: int = 8,
+  ):
+    super().__init__()
+    # The authors wrote these names so, each a list of one.
+    self.deblurMoudle = nn.ModuleList([_Deblur(features, deblur_blocks)])
+    self.srMoudle = nn.ModuleList([_SRFeature(features, sr_blocks)])
+    self.geteMoudle = nn.ModuleList([_Gate(features)])
+    self.reconstructMoudle = nn.ModuleList([_Reconstruction(features, reconstruction_blocks)])
+
+  def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Deblurs and enlarges 4x."""
+    f_deblur, lr = self.deblurMoudle[0](x)
+    f_sr = self.srMoudle[0](x)
+    g = self.geteMoudle[0](torch.cat([f_deblur, x, f_sr], dim=1))
+    return self.reconstructMoudle[0](g * f_deblur + f_sr), lr
+
+
+class _ResBlock(nn.Module):
+  def __init__(self, features: int, slope: float):
+    super().__init__()
+    self.layers = nn.Sequential(
+      _conv(features, features), nn.LeakyReLU(slope, inplace=True), _conv(features, features)
+    )
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    return x + self.layers(x)
+
+
+class _Deblur(nn.Module):
+  def __init__(self, features: int, blocks: int):
+    super().__init__()
+    f = features
+    self.conv1 = _conv(3, f, 7)
+    self.resBlock1 = _blocks(f, blocks, 0.0)
+    self.conv2 = nn.Sequential(_conv(f, 2 * f, stride=2), nn.ReLU(inplace=True))
+    self.resBlock2 = _blocks(2 * f, blocks, 0.0)
+    self.conv3 = nn.Sequential(_conv(2 * f, 4 * f, stride=2), nn.ReLU(inplace=True))
+    self.resBlock3 = _blocks(4 * f, blocks, 0.0)
+    self.deconv1 = nn.Sequential(nn.ConvTranspose2d(4 * f, 2 * f, 4, 2, 1), nn.ReLU(inplace=True))
+    self.deconv2 = nn.Sequential(
+      nn.ConvTranspose2d(2 * f, f, 4, 2, 1), nn.ReLU(inplace=True), _conv(f, f, 7)
+    )
+    self.convout = nn.Sequential(_conv(f, f), nn.ReLU(inplace=True), _conv(f, 3))
+
+  def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    c1 = functional.leaky_relu(self.conv1(x), 0.2)
+    y = self.resBlock1(c1) + c1
+    y = self.conv2(y)
+    y = self.resBlock2(y) + y
+    y = self.conv3(y)
+    y = self.resBlock3(y) + y
+    f_deblur = self.deconv2(self.deconv1(y))
+    return f_deblur, self.convout(f_deblur + c1)
+
+
+class _SRFeature(nn.Module):
+  def __init__(self, features: int, blocks: int):
+    super().__init__()
+    self.conv1 = _conv(3, features, 7)
+    self.resBlock = _blocks(features, blocks, 0.2)
+    self.conv2 = _conv(features, features)
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    s1 = functional.leaky_relu(self.conv1(x), 0.2)
+    return self.conv2(self.resBlock(s1)) + s1
+
+
+class _Gate(nn.Module):
+  def __init__(self, features: int):
+    super().__init__()
+    self.conv1 = _conv(2 * features + 3, features)
+    self.conv2 = _conv(features, features, 1)
+
+  def forward(self, x: torch.Tensor) -> torch.Tensor:
+    return self.conv2(functional.leaky_relu(self.conv1(x), 0.2))
+
+
+class _Reconstruction(nn.Module):
+  def __init__(self, features: int, blocks: int):
+    super().__init__()
+    self.resBlock = _blocks(features, blocks, 0.0)
+    self.conv1 = _conv(features, 4 * features)
+    self.conv2 = _conv(features, 4 * features)
+    self.conv3 = _conv(features, features)
+    self.conv4 = _conv(features, 3)
+
+  def forward(self, y: torch.Tensor) -> torch.Tensor:
+    y = functional.leaky_relu(functional.pixel_shuffle(self.conv1(self.resBlock(y)), 2), 0.1)
+    y = functional.leaky_relu(functional.pixel_shuffle(self.conv2(y), 2), 0.2)
+    return self.conv4(functional.leaky_relu(self.conv3(y), 0.2))
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+  return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+
+
+def _blocks(features: int, number: int, slope: float) -> nn.Sequential:
+  return nn.Sequential(*(_ResBlock(features, slope) for _ in range(number)))
+
+
+def load(model: OurGFN, params: Any) -> GFN:
+  """The same network with the same parameters, on the CPU.
+
+  Args:
+    model: a `gfn_jax.models.gfn.GFN` as the paper has it: gated, without a global skip.
+    params: its parameters.
+
+  Raises:
+    ValueError: for a network that the peer has not.
+  """
+  if not model.gated or model.gate_recursions != 1 or model.global_skip != 'none':
+    raise ValueError('the peer is gated once and has no global skip')
+  sizes = ('features', 'deblur_blocks', 'sr_blocks', 'reconstruction_blocks')
+  options = {size: getattr(model, size) for size in sizes}
+  state = to_torch('gfn', params, **options)
+  peer = GFN(**options)
+  peer.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()}, strict=True)
+  return peer
+
+
+def check_same(model: OurGFN, params: Any, peer: GFN) -> None:
+  """Checks that both networks give the same images, to 1e-4 of their largest value.
+
+  Raises:
+    UserError: if they do not.
+  """
+  x = np.random.default_rng(0).random((1, 16, 24, 3), np.float32)
+  output = model.clone(precision='highest', dtype='float32').apply(as_variables(params), x)
+  with torch.inference_mode():
+    hr, lr = peer.cpu()(torch.from_numpy(x.transpose(0, 3, 1, 2)))
+  for ours, theirs in ((output.hr, hr), (output.lr, lr)):
+    theirs = theirs.numpy().transpose(0, 2, 3, 1)
+    error = np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
+    if not error <= 1e-4:
+      raise UserError(f'the networks differ by {error:.1e} of the largest value: not timing them')
+
+
+def device() -> str:
+  """The device beside JAX's.
+
+  Raises:
+    UserError: if PyTorch does not see a GPU that JAX does.
+  """
+  if jax.default_backend() == 'cpu':
+    return 'cpu'
+  if jax.default_backend() != 'gpu' or not torch.cuda.is_available():
+    raise UserError(f'PyTorch has no device beside {jax.devices()[0]}: pass --nopeer')
+  return 'cuda'
+
+
+def inference_work(peer: GFN, variant: Variant, x: np.ndarray) -> Callable[[], Any]:
+  """Restores images `[B, h, w, 3]` that are on the device; returns when done."""
+  net, place = _prepare(peer, variant)
+  x = place(x)
+  forward = torch.compile(net) if variant.compiled else net
+
+  @torch.inference_mode()
+  def work():
+    with _settings(variant, x.device.type):
+      forward(x)
+    _synchronize(x)
+
+  return work
+
+
+def train_work(
+  peer: GFN, variant: Variant, batch: Mapping[str, np.ndarray], learning_rate: float
+) -> Callable[[], Any]:
+  """One step of Adam on GFN's loss with `lr_weight=0.5`; gives the loss when done."""
+  net, place = _prepare(peer, variant)
+  batch = {key: place(image) for key, image in batch.items()}
+  on_gpu = batch['hr'].device.type == 'cuda'
+  optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate, fused=on_gpu)
+  forward = torch.compile(net) if variant.compiled else net
+
+  def work():
+    with _settings(variant, batch['hr'].device.type):
+      hr, lr = forward(batch['lr_blur'])
+    mse = functional.mse_loss
+    loss = mse(hr.float(), batch['hr']) + 0.5 * mse(lr.float(), batch['lr'])
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    _synchronize(loss)
+    return loss.detach()
+
+  return work
+
+
+def _prepare(peer: GFN, variant: Variant) -> tuple[GFN, Callable[[np.ndarray], torch.Tensor]]:
+  """A copy of the network as a variant has it, and what places images alike."""
+  memory_format = torch.channels_last if variant.channels_last else torch.contiguous_format
+
+  def place(x: np.ndarray) -> torch.Tensor:
+    x = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    return x.to(device(), memory_format=memory_format)
+
+  return copy.deepcopy(peer).to(device(), memory_format=memory_format), place
+
+
+def _settings(variant: Variant, device_type: str) -> torch.autocast:
+  torch.backends.cudnn.benchmark = True
+  torch.backends.cudnn.allow_tf32 = variant.tf32
+  torch.backends.cuda.matmul.allow_tf32 = variant.tf32
+  return torch.autocast(device_type, torch.bfloat16, enabled=variant.bfloat16)
+
+
+def _synchronize(x: torch.Tensor) -> None:
+  if x.device.type == 'cuda':
+    torch.cuda.synchronize()

@@ -1,0 +1,47 @@
+"""JAX's persistent compilation cache, for the commands."""
+
+import hashlib
+import os
+import pathlib
+import platform
+
+import jax
+import platformdirs
+
+MAX_BYTES = 2**30
+"""Of a folder; what was not used for longest goes first."""
+
+
+def enable() -> None:
+  """Keeps compiled programs in the user's cache folder, from run to run.
+
+  Nothing is changed where JAX's own variables say what to do (`JAX_COMPILATION_CACHE_DIR`, or
+  `JAX_ENABLE_COMPILATION_CACHE=false`), or where the folder cannot be written.
+  """
+  if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    return
+  folder = cache_folder()
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError:
+    return
+  if not os.access(folder, os.W_OK):
+    return
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_compilation_cache_max_size', MAX_BYTES)
+  # The initial parameters are drawn by many small programs.
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+
+
+def cache_folder() -> pathlib.Path:
+  """One for each kind of processor: a program for another one may crash, and homes are shared."""
+  kind = hashlib.sha256(f'{platform.machine()} {_processor_features()}'.encode()).hexdigest()
+  return platformdirs.user_cache_path('gfn_jax', appauthor=False) / f'xla-{kind[:12]}'
+
+
+def _processor_features() -> str:
+  try:
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+  except OSError:  # not Linux
+    return platform.processor()
+  return next((line for line in lines if line.startswith(('flags', 'Features'))), '')

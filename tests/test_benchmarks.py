@@ -1,0 +1,79 @@
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import timing, works
+from gfn_jax.errors import UserError
+from gfn_jax.models import create_model, init_params
+from tests import small
+
+
+def test_the_network_in_pytorch_is_ours():
+  torch = pytest.importorskip('torch')
+  from benchmarks import torch_gfn
+
+  model = create_model(**small.MODEL)
+  params = jax.tree.map(lambda p: p + 0.01, init_params(model, seed=0))  # biases too
+  network = torch_gfn.load(model, params)
+  torch_gfn.check_same(model, params, network)
+  with torch.no_grad():
+    network.geteMoudle[0].conv2.bias += 0.01
+  with pytest.raises(UserError, match='differ'):
+    torch_gfn.check_same(model, params, network)
+  with pytest.raises(ValueError, match='gated once'):
+    torch_gfn.load(model.clone(gated=False), params)
+
+
+def test_ratios_are_medians_within_rounds():
+  # The third round met something else on the machine.
+  assert timing.ratio([1.0, 1.2, 9.0], [2.0, 2.0, 18.0]) == 0.5
+
+
+def test_works_are_called_in_turns_and_the_first_call_is_apart():
+  calls = []
+  names = ('a', 'b')
+  seconds = timing.time_in_turns({n: lambda n=n: calls.append(n) or len(calls) for n in names}, 2)
+  assert calls == ['a', 'b'] * 3
+  assert [len(seconds[name].wall) for name in names] == [2, 2]
+  assert [seconds[name].first_result for name in names] == [1, 2]
+
+
+def test_the_summary_compares_ours_with_peers_and_matrix_products():
+  def seconds(wall, cpu):
+    return timing.Seconds(first=9.0, wall=[wall] * 3, cpu=[cpu] * 3)
+
+  measured = {
+    'jax': seconds(2.0, 4.0),
+    'torch': seconds(1.0, 2.0),
+    'matmul jax': seconds(1.0, 2.0),
+  }
+  rows = timing.summarize(measured, 'cpu', flops=1e12, matmul_side=10_000)
+  assert rows['jax']['times'] == {'torch': 2.0}
+  assert rows['jax']['cpu_times'] == {'torch': 2.0}
+  assert rows['jax']['tflops'] == 0.5
+  assert rows['jax']['share_of_matmul'] == 0.25  # of 2 TFLOP/s
+  assert rows['matmul jax']['tflops'] == 2.0
+  assert 'times' not in rows['torch']
+  assert 'cpu_times' not in timing.summarize(measured, 'gpu', 1e12, 10_000)['jax']
+
+
+def test_flops_are_those_of_the_papers_network():
+  model = create_model('gfn')
+  params = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 4, 4, 3), 'f4')))
+  flops = works.forward_flops(model, params['params'], (1, 180, 320, 3))
+  assert flops == pytest.approx(2 * 4_338_432 * 180 * 320, rel=0.03)  # without zeros
+
+
+@pytest.mark.parametrize('size', ['320', '320x', '0x0', '30x20', '320x180x3'])
+def test_sizes_are_checked(size):
+  with pytest.raises(UserError, match='size'):
+    timing.parse_size(size)
+  assert timing.parse_size('320x180') == (320, 180)
+
+
+def test_losses_must_agree():
+  works.check_losses({'jax': 1.0, 'torch': 1.0005, 'torch channels_last bfloat16': 1.04})
+  with pytest.raises(UserError, match='first loss'):
+    works.check_losses({'jax': 1.0, 'torch': 1.01})
+  with pytest.raises(UserError, match='first loss'):
+    works.check_losses({'jax': float('nan'), 'torch': 1.0})
