@@ -34,7 +34,7 @@ from gfn_jax.step_log import SYSTEM
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'For the runs; must be empty.', required=True)
 KILLS = flags.DEFINE_integer('kills', 30, 'How often.', lower_bound=1)
-STEPS = flags.DEFINE_integer('steps', 300, 'Of the run.', lower_bound=10)
+STEPS = flags.DEFINE_integer('steps', 600, 'Of the run.', lower_bound=10)
 SEED = flags.DEFINE_integer('seed', 0, 'Of the moments.')
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 

@@ -47,7 +47,7 @@ def main(_):
     model=model,
     optimizer=optimizer,
     learning_rate=optax.constant_schedule(RATE.value),
-    loss=functools.partial(losses.gfn_loss, lr_weight=0.5),
+    loss=functools.partial(losses.restoration_loss, lr_weight=0.5),
   )
   step = parallel.parallel_step(step)
 

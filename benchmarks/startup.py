@@ -109,7 +109,7 @@ def start_training() -> dict[str, Any]:
     model=model,
     optimizer=optimizer,
     learning_rate=optax.constant_schedule(1e-4),
-    loss=functools.partial(losses.gfn_loss, lr_weight=0.5),
+    loss=functools.partial(losses.restoration_loss, lr_weight=0.5),
   )
   step = parallel.parallel_step(step)
   for name in ('first_step', 'steady'):

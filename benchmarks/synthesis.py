@@ -46,7 +46,7 @@ def main(_):
     model=model,
     optimizer=optimizer,
     learning_rate=schedules.learning_rate(phases, config.steps_per_epoch),
-    loss=functools.partial(losses.gfn_loss, lr_weight=phases[0].lr_weight),
+    loss=functools.partial(losses.restoration_loss, lr_weight=phases[0].lr_weight),
   )
   steps = {
     'with': (parallel.parallel_step(lambda s, b: train.train_step(s, prepare(b), **fixed)), batch),

@@ -79,7 +79,7 @@ def train_work(model: nn.Module, params: Any, batch: Mapping[str, np.ndarray]) -
     model=model,
     optimizer=optimizer,
     learning_rate=optax.constant_schedule(LEARNING_RATE),
-    loss=functools.partial(losses.gfn_loss, lr_weight=0.5),
+    loss=functools.partial(losses.restoration_loss, lr_weight=0.5),
   )
   step = parallel.parallel_step(step)
   on_device = parallel.shard(batch)

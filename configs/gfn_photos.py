@@ -72,7 +72,7 @@ def get_config(variant=''):
   config.real_blur = 'blur_gamma'
   config.real_fraction = 0.2  # of the examples, if there are pairs
 
-  config.pixel_loss = 'charbonnier'
+  config.loss.hr = config.loss.lr = 'charbonnier'
   config.precision = 'bfloat16'
   config.batch_size = 32
   config.crop_size = 64

@@ -8,7 +8,7 @@ from gfn_jax.files import write_file
 
 _PANELS = {
   'loss': ('loss', 'loss_hr', 'loss_lr'),
-  'test PSNR (dB)': ('test/psnr', 'test/bicubic_psnr'),
+  'test PSNR (dB)': ('test/psnr', 'test/bicubic_psnr', 'test/input_psnr'),
   'learning rate': ('learning_rate',),
 }
 _LOGARITHMIC = ('loss', 'learning rate')

@@ -256,7 +256,7 @@ def _evaluate_share(
   sizes = set()
   quiet = jax.process_index() > 0
   for image in tqdm(images, 'evaluating', total, unit='image', leave=False, disable=quiet):
-    name, lr_blur, hr = image['name'], image['lr_blur'], image['hr']
+    name, lr_blur, hr = image['name'], image['lr_blur'], target_of(image, restorer)
     if lr_blur.shape not in sizes:  # compile outside the timing
       restorer(lr_blur)
       sizes.add(lr_blur.shape)
@@ -272,6 +272,11 @@ def _evaluate_share(
       make_folder(os.path.dirname(path))
       folders.write_png(path, restored)
   return rows
+
+
+def target_of(image: Mapping[str, Any], restorer: Restorer) -> np.ndarray:
+  """What a restored test image should be: `hr`, or `lr`, if there is one, without enlargement."""
+  return image['lr'] if restorer.scale == 1 and 'lr' in image else image['hr']
 
 
 def share(items: Sequence | Iterable) -> Any:
@@ -365,11 +370,11 @@ def score(
 
 
 def summarize(rows: list[dict[str, Any]], restorer: Restorer) -> list[dict[str, Any]]:
-  """The rows of a table: bicubic, then the network.
+  """The rows of a table: bicubic, or the input where nothing is enlarged, then the network.
 
   Returns:
     For each `method`, `parameters`, the means `psnr`, `ssim` and (if the rows have it) `lpips` of
-    the images' values, and the median `seconds` of a forward pass (None for bicubic).
+    the images' values, and the median `seconds` of a forward pass (None for the first).
   """
 
   def means(prefix: str) -> dict[str, float]:
@@ -377,9 +382,10 @@ def summarize(rows: list[dict[str, Any]], restorer: Restorer) -> list[dict[str, 
     return {key: statistics.fmean(row[prefix + key] for row in rows) for key in keys}
 
   seconds = statistics.median(row['seconds'] for row in rows)
+  baseline = 'bicubic' if restorer.scale > 1 else 'input'
   name, count = type(restorer.model).__name__, param_count(restorer.params)
   return [
-    {'method': 'bicubic', 'parameters': 0, **means('bicubic_'), 'seconds': None},
+    {'method': baseline, 'parameters': 0, **means('bicubic_'), 'seconds': None},
     {'method': name, 'parameters': count, **means(''), 'seconds': seconds},
   ]
 

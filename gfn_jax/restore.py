@@ -19,7 +19,6 @@ from gfn_jax.data.images import read_photo, to_photo
 from gfn_jax.errors import UserError
 from gfn_jax.models import as_variables
 from gfn_jax.models.borders import apply_within
-from gfn_jax.models.gfn import SCALE
 from gfn_jax.pretrained import load_pretrained
 
 OVERLAP = 96
@@ -30,7 +29,7 @@ Here are 48."""
 MAX_TILE = 512
 """Side of the largest automatic tile: larger ones are hardly faster."""
 
-OUTPUTS = {'hr': SCALE, 'lr': 1}
+OUTPUTS = ('hr', 'lr')
 """What a network can give, as its output's field, and how much larger that is than the input."""
 
 DTYPES = ('float32', 'bfloat16', 'float16')
@@ -90,7 +89,8 @@ class Restorer:
     overlap: pixels that neighbouring tiles share, a multiple of 16.
     ensemble: whether to average over the eight symmetries of a square (Timofte et al., CVPR 2016),
       before rounding: better by a little, eight times slower.
-    output: 'hr', or 'lr' for the deblurred image at the input's size.
+    output: 'hr', or 'lr' for the deblurred image at the input's size; at first 'hr', or 'lr' for a
+      network that only deblurs.
     scale: how much larger the output is: 4 or 1.
     batch_size: tiles that go through the network at once.
   """
@@ -103,7 +103,7 @@ class Restorer:
     tile: int | str | None = 'auto',
     overlap: int = OVERLAP,
     ensemble: bool = False,
-    output: str = 'hr',
+    output: str | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
   ):
@@ -125,6 +125,8 @@ class Restorer:
     if dtype not in (None, *DTYPES):
       raise UserError(f'dtype {dtype!r}: pass one of {", ".join(DTYPES)}')
     self.model = model.clone(dtype=dtype) if dtype else model
+    if output is None:
+      output = 'hr' if model.scale > 1 else 'lr'
     if output not in OUTPUTS:
       raise UserError(f'output {output!r}: pass one of {", ".join(OUTPUTS)}')
     if tile not in ('auto', None) and not isinstance(tile, int):
@@ -147,9 +149,11 @@ class Restorer:
     self.overlap = overlap
     self.ensemble = ensemble
     self.output = output
-    self.scale = OUTPUTS[output]
+    self.scale = model.scale if output == 'hr' else 1
     self.batch_size = batch_size
     self._shrinks = tile == 'auto'
+    if output == 'hr' and model.scale == 1:
+      raise UserError(f"{type(model).__name__} only deblurs: leave output out, or pass 'lr'")
     if output == 'lr' and self._output_shape((32, 32)) is None:
       raise UserError(f'{type(model).__name__} has no deblurred image at the size of its input')
 

@@ -21,24 +21,45 @@ def learning_rate(phases: Sequence[Mapping[str, Any]], steps_per_epoch: int) -> 
   """The learning rate as a function of the global step; each phase starts its own schedule.
 
   Args:
-    phases: with `epochs`, `learning_rate`, and either `decay_rate` and `decay_every` (epochs) for
-      the step-wise decay of the GFN recipes, `learning_rate * decay_rate ** floor(epoch /
-      decay_every)`; or `warmup_steps`, for a linear warm-up and then half a cosine down to 0.
+    phases: with `epochs`, `learning_rate`, and one of these:
+      `decay_rate` and `decay_every` (epochs), for the step-wise decay of the GFN recipes,
+      `learning_rate * decay_rate ** floor(epoch / decay_every)`;
+      `cosine_epochs`, `warmup_epochs` and `end_learning_rate`, for a linear warm-up and then half a
+      cosine, which change once an epoch, as in MPRNet's recipe; the phase may end before it does;
+      `warmup_steps`, for a linear warm-up and then half a cosine down to 0, from step to step.
     steps_per_epoch: steps in an epoch.
 
   Returns:
     step -> learning rate; it may be traced.
 
   Raises:
-    UserError: if a warm-up is as long as its phase.
+    UserError: if a warm-up is as long as its phase, or as its cosine.
   """
-  schedules = [
-    _cosine(phase, steps_per_epoch)
-    if 'warmup_steps' in phase
-    else _staircase(phase, steps_per_epoch)
-    for phase in phases
-  ]
+  schedules = [_schedule(phase, steps_per_epoch) for phase in phases]
   return optax.join_schedules(schedules, phase_starts(phases, steps_per_epoch)[1:-1])
+
+
+def _schedule(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
+  if 'warmup_steps' in phase:
+    return _cosine(phase, steps_per_epoch)
+  if 'cosine_epochs' in phase:
+    return _cosine_of_epochs(phase, steps_per_epoch)
+  return _staircase(phase, steps_per_epoch)
+
+
+def _cosine_of_epochs(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
+  warmup, epochs = phase['warmup_epochs'], phase['cosine_epochs']
+  if not 0 <= warmup < epochs:
+    raise UserError(f'warmup_epochs is {warmup}, but cosine_epochs is {epochs}')
+  rate, end = phase['learning_rate'], phase['end_learning_rate']
+  fall = optax.cosine_decay_schedule(rate, epochs - warmup, end / rate)
+
+  def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+    epoch = jnp.asarray(step) // steps_per_epoch
+    rise = rate * (epoch + 1) / max(warmup, 1)
+    return jnp.where(epoch < warmup, rise, fall(jnp.maximum(epoch - warmup, 0)))
+
+  return schedule
 
 
 def _cosine(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:

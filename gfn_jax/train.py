@@ -34,12 +34,12 @@ RESUME_KEYS = (
   'crop_size',
   'ema_decay',
   'held_out',
+  'loss',
   'margin',
   'model',
   'motion_blur',
   'optimizer',
   'phases',
-  'pixel_loss',
   'photo_scales',
   'precision',
   'real_blur',
@@ -81,7 +81,7 @@ def train_step(
     model: the network of the current phase.
     optimizer: gives the descent direction; the learning rate is applied here.
     learning_rate: of the global step.
-    loss: of a model's output and the batch, and its terms; `losses.gfn_loss` with its weights.
+    loss: of a model's output and the batch, and its terms: `losses.restoration_loss` with options.
     accumulate: into how many parts the batch is divided, to go through the network one after the
       other; the gradient is their mean, that of the whole batch, in less memory.
     ema_decay: of the moving average of the parameters, if the state has one.
@@ -255,10 +255,9 @@ class _Run:
     self.model = create_model(**config['model'])
     if config['precision'] not in PRECISIONS:
       raise UserError(f'precision is {config["precision"]!r}; there are {", ".join(PRECISIONS)}')
-    if config['pixel_loss'] not in losses.PIXEL_LOSSES:
-      raise UserError(
-        f'pixel_loss is {config["pixel_loss"]!r}; there are {", ".join(losses.PIXEL_LOSSES)}'
-      )
+    for image in ('hr', 'lr'):
+      if (name := config['loss'][image]) not in losses.PIXEL_LOSSES:
+        raise UserError(f'loss.{image} is {name!r}; there are {", ".join(losses.PIXEL_LOSSES)}')
     self.optimizer = make_optimizer(**config['optimizer'])
     settings = {key: config[key] for key in RESUME_KEYS if key in config}
     settings['data'] = self.dataset.metadata
@@ -346,10 +345,10 @@ class _Run:
     """
     phase = self.phases[number]
     loss = functools.partial(
-      losses.gfn_loss,
+      losses.restoration_loss,
       lr_weight=phase['lr_weight'],
       hr_weight=phase['hr_weight'],
-      pixel_loss=self.config['pixel_loss'],
+      **self.config['loss'],
     )
     fixed = dict(
       model=self.phase_model(number),
@@ -427,15 +426,16 @@ class _Run:
     except Terminated:
       return
     self.owes_evaluation = False
-    bicubic, network = evaluate.summarize(rows, restorer)
+    baseline, network = evaluate.summarize(rows, restorer)
     scalars = {f'test/{key}': network[key] for key in ('psnr', 'ssim')}
-    scalars |= {f'test/bicubic_{key}': bicubic[key] for key in ('psnr', 'ssim')}
+    scalars |= {f'test/{baseline["method"]}_{key}': baseline[key] for key in ('psnr', 'ssim')}
     self.scores = {'step': step, 'protocol': protocol, 'images': len(rows)} | scalars
     self.writer.write_scalars(step, scalars)
     if jax.process_index() == 0:
-      self.writer.write_image(step, 'test/bicubic_restored_hr', _side_by_side(restorer, images[0]))
+      picture = _side_by_side(restorer, images[0])
+      self.writer.write_image(step, f'test/{baseline["method"]}_restored_target', picture)
     _say(
-      f'step {step}: PSNR {network["psnr"]:.2f} dB, bicubic {bicubic["psnr"]:.2f} dB '
+      f'step {step}: PSNR {network["psnr"]:.2f} dB, {baseline["method"]} {baseline["psnr"]:.2f} dB '
       f'({len(rows)} test images, protocol {protocol})'
     )
 
@@ -456,8 +456,10 @@ class _Run:
 
 
 def _side_by_side(restorer: Restorer, image: Mapping[str, Any]) -> np.ndarray:
-  lr_blur, hr = image['lr_blur'], metrics.to_uint8(image['hr'])
-  return np.concatenate([evaluate.bicubic(lr_blur), restorer(lr_blur), hr], axis=1)
+  lr_blur, target = image['lr_blur'], evaluate.target_of(image, restorer)
+  before = evaluate.bicubic(lr_blur) if restorer.scale > 1 else lr_blur
+  images = before, restorer(lr_blur), target
+  return np.concatenate([metrics.to_uint8(image) for image in images], axis=1)
 
 
 def _say(line: str) -> None:

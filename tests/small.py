@@ -10,6 +10,16 @@ MODEL = {
   'reconstruction_blocks': 1,
 }
 
+MPRNET = {
+  'features': 8,
+  'unet_step': 4,
+  'orsnet_step': 2,
+  'unet_blocks': 1,
+  'orsnet_blocks': 1,
+  'reduction': 4,
+}
+MOTION_DEBLUR_SR = {**MPRNET, 'sr_features': 6, 'reconstruction_blocks': 1}
+
 
 def config(data_dir, **changes):
   """Two phases of two steps each, as plain values."""

@@ -34,6 +34,9 @@ PARAMETERS = {
   'gfn_photos:small_finetune': 1_184_550,
   'gfn_photos:small_sr': 118_779,
   'gfn_small': 334_982,
+  'motion_deblur_sr': 21_839_972,
+  'motion_deblur_sr:paper': 21_839_972,
+  'mprnet': 20_127_073,
 }
 
 
@@ -103,7 +106,7 @@ def test_the_ablation_differs_in_the_network_and_in_what_the_paper_says():
     gfn = load('gfn_ablation:gfn')
 
 
-@pytest.mark.parametrize('name', ['gfn', 'gfn_ablation', 'gfn_photos'])
+@pytest.mark.parametrize('name', ['gfn', 'gfn_ablation', 'gfn_photos', 'motion_deblur_sr'])
 def test_unknown_variants_are_refused(name):
   with pytest.raises(UserError, match="not 'fast'"):
     load(f'{name}:fast')

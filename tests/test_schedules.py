@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import gfn, gfn_paper
+from configs import gfn, gfn_paper, motion_deblur_sr, mprnet
 from gfn_jax import UserError, schedules
 
 STEPS = 6724  # in an epoch of the full training set
@@ -76,3 +76,27 @@ def test_a_warm_up_must_be_shorter_than_its_phase(warmup):
   phase = {'epochs': 2, 'learning_rate': 1.0, 'warmup_steps': warmup}
   with pytest.raises(UserError, match=f'warmup_steps is {warmup}, but its phase has 6 steps'):
     schedules.learning_rate([phase], 3)
+
+
+def test_the_cosine_of_shoyan_et_al():
+  [phase] = phases(motion_deblur_sr.get_config('paper'))
+  assert schedules.phase_starts([phase], 10) == [0, 210]
+  schedule = jax.jit(schedules.learning_rate([phase], 10))
+  for epoch in (0, 1, 13, 20):
+    expected = 1e-5 + 0.5 * 9e-5 * (1 + np.cos(np.pi * epoch / 100))
+    for step in (0, 9):
+      assert float(schedule(10 * epoch + step)) == pytest.approx(expected, rel=1e-5)
+  assert float(schedule(200)) == pytest.approx(9.14e-5, rel=1e-2)
+
+
+def test_a_cosine_of_epochs_after_a_warmup():
+  [phase] = phases(mprnet.get_config())
+  schedule = schedules.learning_rate([phase], 2)
+  rates = [float(schedule(step)) for step in range(8)]
+  np.testing.assert_allclose(rates[:6], np.repeat([1, 2, 3], 2) * 2e-4 / 3, rtol=1e-6)
+  np.testing.assert_allclose(rates[6:], 2e-4, rtol=1e-6)
+  middle, end = 3 + 2997 // 2, 2999
+  assert float(schedule(2 * middle)) == pytest.approx(0.5 * (2e-4 + 1e-6), rel=1e-3)
+  assert float(schedule(2 * end)) == pytest.approx(1e-6, rel=1e-3)
+  with pytest.raises(UserError, match='warmup_epochs is 3000, but cosine_epochs is 3000'):
+    schedules.learning_rate([phase.to_dict() | {'warmup_epochs': 3000}], 2)

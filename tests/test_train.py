@@ -37,7 +37,7 @@ def make_step(model, lr_weight=0.5, rate=1e-3, hr_weight=1.0, optimizer='adam', 
     model=model,
     optimizer=optimizer,
     learning_rate=optax.constant_schedule(rate),
-    loss=functools.partial(losses.gfn_loss, lr_weight=lr_weight, hr_weight=hr_weight),
+    loss=functools.partial(losses.restoration_loss, lr_weight=lr_weight, hr_weight=hr_weight),
     **options,
   )
   return state, step
@@ -207,6 +207,29 @@ def test_the_average_of_the_parameters_follows_them(batch):
   first = jax.tree.map(lambda x: x[0], after)
   jax.tree.map(np.testing.assert_array_equal, train.all_params(first), first.ema_params)
   jax.tree.map(np.testing.assert_array_equal, train.all_params(state), state.params)
+
+
+@pytest.mark.parametrize(('name', 'scale'), [('mprnet', 1), ('motion_deblur_sr', 4)])
+def test_a_run_of_a_network_in_stages(dataset_dir, tmp_path, name, scale):
+  config = small.config(dataset_dir)
+  config.model = {'name': name, **(small.MPRNET if scale == 1 else small.MOTION_DEBLUR_SR)}
+  config.loss.update(lr='charbonnier', edge_weight=0.05)
+  config.phases = {'phase_1': config.phases.phase_1}
+  config.phases.phase_1.model = {}
+  train.train_and_evaluate(config, tmp_path)
+  rows = read_rows(tmp_path)
+  last = [row for row in rows if 'loss' in row][-1]
+  terms = last.get('loss_hr', 0) + 0.5 * (last['loss_lr'] + 0.05 * last['loss_edge'])
+  np.testing.assert_allclose(last['loss'], terms, rtol=1e-4)
+  assert ('loss_hr' in last) == (scale == 4)
+  baseline = 'input' if scale == 1 else 'bicubic'
+  assert {f'test/{baseline}_psnr', 'test/psnr'} <= rows[-1].keys()
+  restorer = Restorer.from_pretrained(tmp_path / 'weights.safetensors')
+  image = np.random.default_rng(0).integers(256, size=(13, 18, 3), dtype=np.uint8)
+  assert restorer(image).shape == (13 * scale, 18 * scale, 3)
+  [image] = evaluate.dataset_test_set(evaluate.run_config(tmp_path), 1).images
+  scores = evaluate.evaluate(restorer, [image], config.protocol)[0]
+  assert scores['psnr'] == pytest.approx(rows[-1]['test/psnr'], abs=0.01)
 
 
 @pytest.mark.parametrize('precision', train.PRECISIONS)
@@ -447,8 +470,10 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(dataset_dir, tmp_path)
 
 
 def test_an_unknown_pixel_loss_is_refused(dataset_dir, tmp_path):
-  with pytest.raises(UserError, match="pixel_loss is 'l3'; there are mse, charbonnier"):
-    train.train_and_evaluate(small.config(dataset_dir, pixel_loss='l3'), tmp_path)
+  config = small.config(dataset_dir)
+  config.loss.lr = 'l3'
+  with pytest.raises(UserError, match="loss.lr is 'l3'; there are mse, charbonnier"):
+    train.train_and_evaluate(config, tmp_path)
 
 
 def test_less_data_than_a_batch_is_refused(dataset_dir, tmp_path):

@@ -34,7 +34,11 @@ def make_parser() -> ArgumentParser:
   add('source', metavar='IN', help='a photo, a folder or a video')
   add('target', metavar='OUT', help='a file, whose extension is its format, or a folder')
   add('--weights', default='gfn', help='a .safetensors file or a name; default: %(default)s')
-  add('--output', default='hr', choices=OUTPUTS, help='hr: 4x larger (default); lr: deblurred only')
+  add(
+    '--output',
+    choices=OUTPUTS,
+    help='hr: 4x larger (default, where the network enlarges); lr: deblurred only',
+  )
   add('--ensemble', action='store_true', help='average over 8 turned and flipped inputs: 8x slower')
   add('--overwrite', action='store_true', help='restore also what is there already')
   add(

@@ -6,14 +6,15 @@
 Each network has a table of the names of its layers, ours and the authors'. Layouts follow from the
 tensors: a convolution's `[out, in, h, w]` is our `[h, w, in, out]`, and a transposed one's
 `[in, out, h, w]` is turned by 180 degrees too. A pixel shuffle needs nothing: ours has PyTorch's
-order.
+order. A PReLU that layers share is one parameter of ours and a tensor of theirs for each layer.
 """
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 from flax import traverse_util
 
@@ -26,16 +27,24 @@ MAX_BLOCKS = 64
 """Of a group, where their number is taken from the names in a file."""
 
 
+_PRELU = 'prelu.negative_slope'  # where all layers share it
+
+
 @dataclasses.dataclass(frozen=True)
 class Version:
   """What the authors of a network, or of one version of it, called its layers.
 
   Attributes:
-    layers: our names and theirs; `{i}` stands for a number, the same in both.
+    layers: our names and theirs; `{i}`, `{j}` and `{k}` stand for numbers, the same in both, and in
+      theirs the name of an option for its value.
     transposed: our names of the transposed convolutions.
     features: their name of a tensor whose first axis is the option `features`.
     blocks: options, and their name of a tensor that each such block has.
     options: of `create_model`.
+    widths: options, and how they follow from the output channels of their layers, which a function
+      tells by the name.
+    prelus: endings of their names of the layers that a PReLU follows, and of the PReLUs. All these
+      are one parameter.
     ignored: endings of names that serve for nothing.
   """
 
@@ -44,8 +53,66 @@ class Version:
   blocks: Mapping[str, str]
   transposed: frozenset[str] = frozenset()
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  widths: Mapping[str, Callable[[Callable[[str], int]], int]] = dataclasses.field(
+    default_factory=dict
+  )
+  prelus: Mapping[str, str] = dataclasses.field(default_factory=dict)
   ignored: tuple[str, ...] = ()
 
+
+def _attention_block(ours: str, theirs: str) -> dict[str, str]:
+  """The layers of a channel attention block."""
+  return {
+    f'{ours}.conv1': f'{theirs}.body.0',
+    f'{ours}.conv2': f'{theirs}.body.2',
+    f'{ours}.attention.conv1': f'{theirs}.CA.conv_du.0',
+    f'{ours}.attention.conv2': f'{theirs}.CA.conv_du.2',
+  }
+
+
+_MPRNET = Version(
+  layers={
+    'shallow{i}_conv': 'shallow_feat{i}.0',
+    **_attention_block('shallow{i}_block', 'shallow_feat{i}.1'),
+    **_attention_block('encoder{k}.level{i}_{j}', 'stage{k}_encoder.encoder_level{i}.{j}'),
+    'encoder{k}.down1': 'stage{k}_encoder.down12.down.1',
+    'encoder{k}.down2': 'stage{k}_encoder.down23.down.1',
+    'encoder2.fuse_encoded{i}': 'stage2_encoder.csff_enc{i}',
+    'encoder2.fuse_decoded{i}': 'stage2_encoder.csff_dec{i}',
+    **_attention_block('decoder{k}.level{i}_{j}', 'stage{k}_decoder.decoder_level{i}.{j}'),
+    **_attention_block('decoder{k}.skip{i}', 'stage{k}_decoder.skip_attn{i}'),
+    'decoder{k}.up1': 'stage{k}_decoder.up21.up.1',
+    'decoder{k}.up2': 'stage{k}_decoder.up32.up.1',
+    'sam12.conv{i}': 'sam12.conv{i}',
+    'sam23.conv{i}': 'sam23.conv{i}',
+    'concat12': 'concat12',
+    'concat23': 'concat23',
+    **_attention_block('orsnet.group{i}_{j}', 'stage3_orsnet.orb{i}.body.{j}'),
+    'orsnet.group{i}_conv': 'stage3_orsnet.orb{i}.body.{orsnet_blocks}',
+    'orsnet.encoded{i}': 'stage3_orsnet.conv_enc{i}',
+    'orsnet.decoded{i}': 'stage3_orsnet.conv_dec{i}',
+    'orsnet.encoded2_up1': 'stage3_orsnet.up_enc1.up.1',
+    'orsnet.decoded2_up1': 'stage3_orsnet.up_dec1.up.1',
+    'orsnet.encoded3_up2': 'stage3_orsnet.up_enc2.0.up.1',
+    'orsnet.decoded3_up2': 'stage3_orsnet.up_dec2.0.up.1',
+    'orsnet.encoded3_up1': 'stage3_orsnet.up_enc2.1.up.1',
+    'orsnet.decoded3_up1': 'stage3_orsnet.up_dec2.1.up.1',
+    'tail': 'tail',
+  },
+  features='shallow_feat1.0.weight',
+  blocks={
+    'unet_blocks': 'stage1_encoder.encoder_level1.{i}.body.0.weight',
+    'orsnet_blocks': 'stage3_orsnet.orb1.body.{i}.body.0.weight',
+  },
+  widths={
+    'unet_step': lambda width: width('stage1_encoder.down12.down.1') - width('shallow_feat1.0'),
+    'orsnet_step': lambda width: width('concat23') - width('shallow_feat1.0'),
+    'reduction': lambda width: (
+      width('shallow_feat1.0') // max(1, width('shallow_feat1.1.CA.conv_du.0'))
+    ),
+  },
+  prelus={'.body.0': '.body.1'},
+)
 
 VERSIONS = {
   'gfn': (
@@ -109,6 +176,27 @@ VERSIONS = {
       blocks={'blocks': 'body.{i}.conv1.weight'},
     ),
   ),
+  'mprnet': (_MPRNET,),
+  'motion_deblur_sr': (
+    dataclasses.replace(
+      _MPRNET,
+      layers={
+        **_MPRNET.layers,
+        **_attention_block('fusion.stage{i}_block', 'sr_cab{i}'),
+        'fusion.stage3_conv': 'before_sr_cab3',
+        'fusion.conv': 'before_reconstruction.0',
+        'reconstruction.resblock_{i}.conv1': 'reconstructModule.resBlock.{i}.layers.0',
+        'reconstruction.resblock_{i}.conv2': 'reconstructModule.resBlock.{i}.layers.2',
+        'reconstruction.conv{i}': 'reconstructModule.conv{i}',
+      },
+      blocks={
+        **_MPRNET.blocks,
+        'reconstruction_blocks': 'reconstructModule.resBlock.{i}.layers.0.weight',
+      },
+      widths={**_MPRNET.widths, 'sr_features': lambda width: width('before_reconstruction.0')},
+      prelus={**_MPRNET.prelus, 'before_reconstruction.0': 'before_reconstruction.1'},
+    ),
+  ),
 }
 """The networks that have public weights for PyTorch."""
 
@@ -129,16 +217,18 @@ def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options) -> d
 
   Raises:
     UserError: if `state` is not of this network with these options: the message tells which tensors
-      are missing, unexpected, of another shape, no floating-point numbers, or not finite.
+      are missing, unexpected, of another shape, no floating-point numbers, or not finite; or if
+      those that are one parameter here differ.
   """
   options = infer_options(model_name, state, **options)
   version = _version(model_name, options)
-  shapes = _flat_shapes(model_name, options)
-  names = {path: _torch_name(version, path) for path in shapes}
-  wanted = {names[path]: _torch_shape(version, path, shapes[path]) for path in shapes}
+  model, shapes = _network(model_name, options)
+  paths = _torch_names(version, model, shapes)
+  wanted = {name: _torch_shape(version, path, shapes[path]) for name, path in paths.items()}
   used = {name: array for name, array in state.items() if not name.endswith(version.ignored)}
   _check(used, wanted, f'{model_name} ({_describe(options)})')
-  flat = {path: _to_flax(version, path, state[name]) for path, name in names.items()}
+  _check_copies({name: state[name] for name, path in paths.items() if path == _PRELU})
+  flat = {path: _to_flax(version, path, state[name]) for name, path in paths.items()}
   return traverse_util.unflatten_dict(flat, sep='.')
 
 
@@ -158,11 +248,12 @@ def to_torch(model_name: str, params: Any, /, **options) -> dict[str, np.ndarray
     UserError: if the network has no version of other authors, or `params` are not this network's.
   """
   version = _version(model_name, options)
-  shapes = {path: leaf.shape for path, leaf in _flat_shapes(model_name, options).items()}
+  model, shapes = _network(model_name, options)
   flat = traverse_util.flatten_dict(params, sep='.')
   arrays = {path: np.asarray(value, np.float32) for path, value in flat.items()}
   _check(arrays, shapes, f'{model_name} ({_describe(options)})')
-  return {_torch_name(version, path): _from_flax(version, path, arrays[path]) for path in shapes}
+  paths = _torch_names(version, model, shapes)
+  return {name: _from_flax(version, path, arrays[path]) for name, path in paths.items()}
 
 
 def infer_options(model_name: str, state: Mapping[str, np.ndarray], /, **options) -> dict[str, Any]:
@@ -174,7 +265,7 @@ def infer_options(model_name: str, state: Mapping[str, np.ndarray], /, **options
     **options: these take precedence.
 
   Returns:
-    `options`, with the number of features and of blocks, and the preset where the network has any.
+    `options`, with the numbers of features and of blocks, and the preset where the network has any.
 
   Raises:
     UserError: if the network has no version of other authors, or none whose weights these are.
@@ -192,6 +283,14 @@ def infer_options(model_name: str, state: Mapping[str, np.ndarray], /, **options
     inferred[option] = sum(pattern.fullmatch(key) is not None for key in state)
     if inferred[option] > MAX_BLOCKS:
       raise UserError(f'there are {inferred[option]} {option}; at most {MAX_BLOCKS} are taken')
+
+  def width(name: str) -> int:
+    if np.ndim(state.get(f'{name}.weight')) != 4:
+      raise UserError(f'these are no weights for {model_name}: they have no convolution {name}')
+    return state[f'{name}.weight'].shape[0]
+
+  for option, infer in version.widths.items():
+    inferred[option] = infer(width)
   return inferred | options
 
 
@@ -212,19 +311,24 @@ def _version(model_name: str, options: Mapping[str, Any]) -> Version:
   return _versions(model_name, options)[0]
 
 
-def _flat_shapes(model_name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _network(
+  model_name: str, options: Mapping[str, Any]
+) -> tuple[nn.Module, dict[str, tuple[int, ...]]]:
+  """The network, and the shapes of its parameters by their names."""
   network = f'{model_name} ({_describe(options)})'
   numbers = [value for value in options.values() if isinstance(value, int)]
   if max(numbers, default=0) > MAX_OPTION:
     raise UserError(f'{network}: options are at most {MAX_OPTION}')
   try:
-    shapes = param_shapes(create_model(model_name, **options))
+    model = create_model(model_name, **options)
+    shapes = param_shapes(model)
   except UserError:
     raise
   except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
     reason = str(error).partition('\n')[0]
     raise UserError(f'{network} is no network: {reason}') from error
-  return traverse_util.flatten_dict(shapes, sep='.')
+  flat = traverse_util.flatten_dict(shapes, sep='.')
+  return model, {path: leaf.shape for path, leaf in flat.items()}
 
 
 def _describe(options: Mapping[str, Any]) -> str:
@@ -234,16 +338,27 @@ def _describe(options: Mapping[str, Any]) -> str:
 
 
 def _pattern(name: str) -> re.Pattern[str]:
-  """Of a name with `{i}` and `{j}` for numbers."""
+  """Of a name with `{i}`, `{j}` and `{k}` for numbers."""
   return re.compile(re.sub(r'\\{(\w)\\}', r'(?P<\1>[0-9]+)', re.escape(name)))
 
 
-def _torch_name(version: Version, path: str) -> str:
+def _torch_names(version: Version, model: nn.Module, shapes: Mapping[str, Any]) -> dict[str, str]:
+  """Our names by the authors', of which more than one can stand for a parameter of ours."""
+  shared = {_PRELU} if version.prelus else set()
+  paths = {_torch_name(version, model, path): path for path in shapes if path not in shared}
+  for name in list(paths):
+    for layer, prelu in version.prelus.items():
+      if name.endswith(f'{layer}.weight'):
+        paths[f'{name.removesuffix(f"{layer}.weight")}{prelu}.weight'] = _PRELU
+  return paths
+
+
+def _torch_name(version: Version, model: nn.Module, path: str) -> str:
   """`'deblur.resblock1_0.conv1.kernel'` -> `'deblurMoudle.0.resBlock1.0.layers.0.weight'`."""
   layer, _, tensor = path.rpartition('.')
   for ours, theirs in version.layers.items():
     if match := _pattern(ours).fullmatch(layer):
-      return f'{theirs.format(**match.groupdict())}.{_TENSORS[tensor]}'
+      return f'{theirs.format(**vars(model) | match.groupdict())}.{_TENSORS[tensor]}'
   raise UserError(f"the authors' network has nothing like {path}")
 
 
@@ -252,23 +367,23 @@ def _axes(version: Version, path: str) -> tuple[int, ...]:
   return (2, 3, 0, 1) if path.rpartition('.')[0] in version.transposed else (3, 2, 0, 1)
 
 
-def _torch_shape(version: Version, path: str, leaf: Any) -> tuple[int, ...]:
-  if len(leaf.shape) != 4:
-    return leaf.shape
-  return tuple(leaf.shape[axis] for axis in _axes(version, path))
+def _torch_shape(version: Version, path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+  if len(shape) != 4:
+    return shape or (1,)  # PyTorch has a PReLU's slope as a vector
+  return tuple(shape[axis] for axis in _axes(version, path))
 
 
 def _to_flax(version: Version, path: str, array: np.ndarray) -> np.ndarray:
   array = np.array(array, np.float32)
   if array.ndim != 4:
-    return array
+    return array.reshape(()) if path == _PRELU else array
   array = array.transpose(np.argsort(_axes(version, path)))
   return np.ascontiguousarray(_turn(version, path, array))
 
 
 def _from_flax(version: Version, path: str, array: np.ndarray) -> np.ndarray:
   if array.ndim != 4:
-    return array.copy()
+    return np.array(array, ndmin=1)
   return np.ascontiguousarray(_turn(version, path, array).transpose(_axes(version, path)))
 
 
@@ -300,6 +415,18 @@ def _check(
   ]
   if texts:
     raise UserError(f'these are no weights for {network}: {"; ".join(texts)}')
+
+
+def _check_copies(copies: Mapping[str, np.ndarray]) -> None:
+  """Refuses different values for one parameter."""
+  values = {name: np.float32(array).item() for name, array in copies.items()}
+  for name, value in values.items():
+    first = next(iter(values))
+    if value != values[first]:
+      raise UserError(
+        'all PReLUs of this network share one slope, but '
+        f'{first} is {values[first]:.9g} and {name} is {value:.9g}'
+      )
 
 
 def _is_finite(array: np.ndarray) -> bool:

@@ -8,15 +8,26 @@ from gfn_jax.errors import UserError
 from gfn_jax.models.blocks import RestorationOutput
 from gfn_jax.models.gfn import GFN, SRBranch
 from gfn_jax.models.gfn_ablation import GFNAblation
+from gfn_jax.models.motion_deblur_sr import MotionDeblurSR
+from gfn_jax.models.mprnet import MPRNet
 from gfn_jax.models.srresnet import SRResNet
 from gfn_jax.models.variables import as_variables, init_params, param_count, param_shapes
 
-MODELS = {'gfn': GFN, 'gfn_ablation': GFNAblation, 'sr_branch': SRBranch, 'srresnet': SRResNet}
+MODELS = {
+  'gfn': GFN,
+  'gfn_ablation': GFNAblation,
+  'motion_deblur_sr': MotionDeblurSR,
+  'mprnet': MPRNet,
+  'sr_branch': SRBranch,
+  'srresnet': SRResNet,
+}
 
 __all__ = [
   'GFN',
   'MODELS',
   'GFNAblation',
+  'MPRNet',
+  'MotionDeblurSR',
   'RestorationOutput',
   'SRBranch',
   'SRResNet',

@@ -174,6 +174,7 @@ class GFN(nn.Module):
     precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
     stride: sides that need no padding are multiples of it. Not an option.
     local: whether a result depends on what is near it only. Not an option.
+    scale: how much larger `hr` is; 1 for a network that only deblurs. Not an option.
   """
 
   features: int = 64
@@ -190,6 +191,7 @@ class GFN(nn.Module):
 
   stride = STRIDE
   local = True
+  scale = SCALE
 
   def __post_init__(self):
     check_choice('size_mode', self.size_mode, SIZE_MODES)
@@ -250,6 +252,7 @@ class SRBranch(nn.Module):
     precision: as GFN's.
     stride: any size will do. Not an option.
     local: as GFN's. Not an option.
+    scale: as GFN's. Not an option.
   """
 
   features: int = 64
@@ -262,6 +265,7 @@ class SRBranch(nn.Module):
 
   stride = 1
   local = True
+  scale = SCALE
 
   def __post_init__(self):
     check_choice('global_skip', self.global_skip, GLOBAL_SKIPS[:2])

@@ -55,6 +55,7 @@ class GFNAblation(nn.Module):
     precision: of the matrix products.
     stride: sides that need no padding are multiples of it. Not an option.
     local: whether a result depends on what is near it only. Not an option.
+    scale: as GFN's. Not an option.
   """
 
   variant: str = 'deblur_first'
@@ -69,6 +70,7 @@ class GFNAblation(nn.Module):
 
   stride = STRIDE
   local = True
+  scale = SCALE
 
   def __post_init__(self):
     check_choice('variant', self.variant, VARIANTS)

@@ -59,6 +59,7 @@ class SRResNet(nn.Module):
     precision: of the matrix products.
     stride: any size will do. Not an option.
     local: whether a result depends on what is near it only. Not an option.
+    scale: how much larger `hr` is. Not an option.
     presets: the options of the versions. Not an option. `srresnet_gfn`, the default, is
       the twtygqyy/pytorch-SRResNet that GFN's code builds on, 1,546,752 parameters;
       `srresnet_paper` has the batch normalisation and the PReLUs of the paper, 1,549,462;
@@ -81,6 +82,7 @@ class SRResNet(nn.Module):
   precision: Any = None
 
   stride = 1
+  scale = SCALE
   presets = {  # noqa: RUF012
     'srresnet_gfn': {},
     'srresnet_paper': dict(norm='batch', act='prelu', block_act='prelu', use_bias=True),

@@ -13,6 +13,7 @@ from gfn_jax.interop.convert import VERSIONS, convert, infer_options, to_torch
 from gfn_jax.models import create_model
 from gfn_jax.pretrained import param_shapes
 from tests import small
+from tests.small import MOTION_DEBLUR_SR, MPRNET
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 SMALL_GFN = {key: value for key, value in small.MODEL.items() if key != 'name'}
@@ -24,6 +25,8 @@ NETWORKS = {
   ),
   'srresnet': ('srresnet', {'preset': 'srresnet_gfn', 'features': 4, 'blocks': 2}),
   'msrresnet': ('srresnet', {'preset': 'msrresnet', 'features': 4, 'blocks': 3}),
+  'mprnet': ('mprnet', MPRNET),
+  'motion_deblur_sr': ('motion_deblur_sr', MOTION_DEBLUR_SR | {'orsnet_blocks': 2}),
 }
 
 
@@ -152,6 +155,129 @@ def test_the_keys_of_srresnet(preset, shapes, count, parameters):
     assert_same(flatten(convert('srresnet', old)), params)
 
 
+def attention_blocks(*names):
+  shapes = {}
+  for name, width in names:
+    shapes[f'{name}.body.0.weight'] = shapes[f'{name}.body.2.weight'] = (width, width, 3, 3)
+    shapes[f'{name}.body.1.weight'] = (1,)
+    shapes[f'{name}.CA.conv_du.0.weight'] = (width // 4, width, 1, 1)
+    shapes[f'{name}.CA.conv_du.2.weight'] = (width, width // 4, 1, 1)
+  return shapes
+
+
+WIDTHS = {1: 96, 2: 144, 3: 192}
+# The keys of MPRNet's deblurring checkpoint.
+ZAMIR = {
+  **attention_blocks(*[(f'shallow_feat{i}.1', 96) for i in WIDTHS]),
+  **attention_blocks(
+    *[
+      (f'stage{stage}_{part}.{part}_level{i}.{j}', width)
+      for stage in (1, 2)
+      for part in ('encoder', 'decoder')
+      for i, width in WIDTHS.items()
+      for j in (0, 1)
+    ],
+    *[(f'stage{stage}_decoder.skip_attn{i}', WIDTHS[i]) for stage in (1, 2) for i in (1, 2)],
+    *[(f'stage3_orsnet.orb{i}.body.{j}', 128) for i in WIDTHS for j in range(8)],
+  ),
+  **{f'shallow_feat{i}.0.weight': (96, 3, 3, 3) for i in WIDTHS},
+  **{f'stage3_orsnet.orb{i}.body.8.weight': (128, 128, 3, 3) for i in WIDTHS},
+  'concat12.weight': (96, 192, 3, 3),
+  'concat23.weight': (128, 192, 3, 3),
+  'tail.weight': (3, 128, 3, 3),
+  **{
+    f'{key}.weight': (*channels, 1, 1)
+    for stage in (1, 2)
+    for key, channels in {
+      f'stage{stage}_encoder.down12.down.1': (144, 96),
+      f'stage{stage}_encoder.down23.down.1': (192, 144),
+      f'stage{stage}_decoder.up21.up.1': (96, 144),
+      f'stage{stage}_decoder.up32.up.1': (144, 192),
+      f'sam{stage}{stage + 1}.conv1': (96, 96),
+      f'sam{stage}{stage + 1}.conv2': (3, 96),
+      f'sam{stage}{stage + 1}.conv3': (96, 3),
+    }.items()
+  },
+  **{
+    f'{key}.weight': (*channels, 1, 1)
+    for kind in ('enc', 'dec')
+    for key, channels in {
+      **{f'stage2_encoder.csff_{kind}{i}': (width, width) for i, width in WIDTHS.items()},
+      **{f'stage3_orsnet.conv_{kind}{i}': (128, 96) for i in WIDTHS},
+      f'stage3_orsnet.up_{kind}1.up.1': (96, 144),
+      f'stage3_orsnet.up_{kind}2.0.up.1': (144, 192),
+      f'stage3_orsnet.up_{kind}2.1.up.1': (96, 144),
+    }.items()
+  },
+}
+SHOYAN = {
+  **ZAMIR,
+  **attention_blocks(*[(f'sr_cab{i}', 96) for i in WIDTHS]),
+  'before_sr_cab3.weight': (96, 128, 3, 3),
+  'before_reconstruction.0.weight': (64, 288, 3, 3),
+  'before_reconstruction.1.weight': (1,),
+  **{
+    f'reconstructModule.{key}': shape
+    for layer, channels in {
+      **{f'resBlock.{i}.layers.{j}': (64, 64) for i in range(8) for j in (0, 2)},
+      'conv1': (256, 64),
+      'conv2': (256, 64),
+      'conv3': (64, 64),
+      'conv4': (3, 64),
+    }.items()
+    for key, shape in {
+      f'{layer}.weight': (*channels, 3, 3),
+      f'{layer}.bias': channels[:1],
+    }.items()
+  },
+}
+
+
+@pytest.mark.parametrize(
+  ('model_name', 'shapes', 'count', 'parameters'),
+  [('mprnet', ZAMIR, 316, 20_127_073), ('motion_deblur_sr', SHOYAN, 374, 21_839_972)],
+)
+def test_the_keys_of_mprnet_and_of_shoyan_et_al(model_name, shapes, count, parameters):
+  assert len(shapes) == count
+  rng = np.random.default_rng(0)
+  state = {key: rng.random(shape, np.float32) for key, shape in shapes.items()}
+  slopes = [key for key, shape in shapes.items() if shape == (1,)]
+  state.update({key: np.full(1, 0.2, np.float32) for key in slopes})
+  assert len(slopes) == {'mprnet': 55, 'motion_deblur_sr': 59}[model_name]
+  options = {
+    'features': 96,
+    'unet_blocks': 2,
+    'orsnet_blocks': 8,
+    'unet_step': 48,
+    'orsnet_step': 32,
+    'reduction': 4,
+  }
+  if model_name == 'motion_deblur_sr':
+    options |= {'reconstruction_blocks': 8, 'sr_features': 64}
+  assert infer_options(model_name, state) == options
+  params = convert(model_name, state)
+  assert sum(array.size for array in flatten(params).values()) == parameters
+  assert params['prelu']['negative_slope'].shape == ()
+  assert_same(to_torch(model_name, params), state)
+  theirs = state['stage2_encoder.encoder_level3.1.CA.conv_du.2.weight']  # [out, in, h, w]
+  ours = params['encoder2']['level3_1']['attention']['conv2']['kernel']
+  np.testing.assert_array_equal(ours[0, 0], theirs[:, :, 0, 0].T)
+
+
+def test_slopes_that_differ():
+  params = random_params('motion_deblur_sr', MOTION_DEBLUR_SR)
+  state = to_torch('motion_deblur_sr', params, **MOTION_DEBLUR_SR)
+  state['sr_cab2.body.1.weight'] = np.array([0.5], np.float32)
+  first = next(key for key, array in state.items() if array.shape == (1,))
+  slope = params['prelu']['negative_slope'].item()
+  with pytest.raises(UserError) as error:
+    convert('motion_deblur_sr', state)
+  assert str(error.value) == (
+    'all PReLUs of this network share one slope, but '
+    f'{first} is {slope:.9g} and sr_cab2.body.1.weight is 0.5'
+  )
+
+
 def test_every_layer_of_every_table_is_used():
   for model_name, versions in VERSIONS.items():
     for version in versions:
@@ -160,7 +286,7 @@ def test_every_layer_of_every_table_is_used():
       params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
       used = to_torch(model_name, params, **options)
       for theirs in version.layers.values():
-        name = theirs.format(i='1', j='1')
+        name = theirs.format(i='1', j='1', k='1', orsnet_blocks='8')
         assert f'{name}.weight' in used, name
 
 
@@ -206,7 +332,12 @@ def test_all_that_does_not_fit_is_told_at_once(state):
     ('gfn', {}, {'gated': False}, '4 unexpected'),
     ('gfn', {}, {'feature': 9}, "model 'gfn' has no option 'feature'"),
     ('gfn', {}, {'preset': 'x'}, "no PyTorch weights are known for gfn, preset 'x'"),
-    ('sr_branch', {}, {}, "no PyTorch weights are known for 'sr_branch', but for gfn, srresnet"),
+    (
+      'sr_branch',
+      {},
+      {},
+      "no PyTorch weights are known for 'sr_branch', but for gfn, srresnet, mprnet, ",
+    ),
     ('srresnet', {}, {}, 'no convolution conv_input.weight or conv_first.weight'),
     ('srresnet', {}, {'preset': 'msrresnet'}, 'no convolution conv_first.weight'),
     ('srresnet', {}, {'preset': 'srresnet_paper'}, "known for srresnet, preset 'srresnet_paper'"),

@@ -1,4 +1,4 @@
-"""The original GFN's tensors under their PyTorch names, filled by a formula, as our parameters."""
+"""The original networks' tensors under their names, filled by a formula, as our parameters."""
 
 import zlib
 
@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from gfn_jax.interop.convert import convert, to_torch
-from gfn_jax.models import GFN
+from gfn_jax.models import create_model
 from gfn_jax.pretrained import param_shapes
 
 
@@ -15,11 +15,14 @@ def fill(key: str, torch_shape: tuple[int, ...]) -> np.ndarray:
   z = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(torch_shape)
   if len(torch_shape) == 4:
     return (z * 0.7 / np.sqrt(np.prod(torch_shape[1:]))).astype(np.float32)
+  if torch_shape == (1,) and 'weight' in key:  # the slope of a PReLU
+    return np.full(torch_shape, 0.25, np.float32)
   return (z * 0.02).astype(np.float32)
 
 
-def original_params():
-  """Parameters of a full-size GFN with every tensor filled by the formula."""
-  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), param_shapes(GFN()))
-  state = to_torch('gfn', zeros)
-  return convert('gfn', {key: fill(key, tensor.shape) for key, tensor in state.items()})
+def original_params(model_name: str = 'gfn'):
+  """Parameters of a full-size network with every tensor filled by the formula."""
+  shapes = param_shapes(create_model(model_name))
+  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+  state = to_torch(model_name, zeros)
+  return convert(model_name, {key: fill(key, tensor.shape) for key, tensor in state.items()})

@@ -1,0 +1,326 @@
+"""MPRNet (Zamir et al., CVPR 2021): deblurs in three stages, at the size of its input.
+
+    4 quarters --> encoder --> decoder --> attention --> image of stage 1
+                      |           |            |
+                      v           v            |
+    2 halves -----> encoder --> decoder <------+ --> attention --> image of stage 2
+                      |           |                      |
+                      v           v                      |
+    the whole ----> ORSNet, at full resolution <---------+ ------> image of stage 3: lr
+
+Every stage predicts the difference from what it sees of the input. All of this is the authors'
+deblurring network, without any bias, and with one slope of a PReLU for all of its blocks.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gfn_jax.models.blocks import (
+  ChannelAttentionBlock,
+  Enlarge,
+  ModuleDef,
+  RestorationOutput,
+  check_positive,
+  pad_to_multiple,
+)
+from gfn_jax.models.cpu_conv import conv_general_dilated
+
+STRIDE = 8  # two halvings of a quarter of the image
+
+Levels = list[jax.Array]
+"""Features at full size, at 1/2 and at 1/4."""
+
+
+class AttentionLayers(NamedTuple):
+  """What the network is made of: each makes a module, but `act`.
+
+  Attributes:
+    conv: a convolution without bias.
+    act: the PReLU that all share.
+    block: a channel attention block.
+  """
+
+  conv: ModuleDef
+  act: Callable[[jax.Array], jax.Array]
+  block: ModuleDef
+
+
+class Encoder(nn.Module):
+  """Features at three sizes, each with more channels than the one before.
+
+  Attributes:
+    features: channels at full size.
+    step: channels that each halving adds.
+    blocks: channel attention blocks at each size.
+    layers: makes the layers.
+  """
+
+  features: int
+  step: int
+  blocks: int
+  layers: AttentionLayers
+
+  @nn.compact
+  def __call__(self, y: jax.Array, encoded: Levels = (), decoded: Levels = ()) -> Levels:
+    """Maps `[B, h, w, F]`, sides multiples of 4, to features at three sizes.
+
+    Features of the stage before, encoded and decoded, are added to those of the same size.
+    """
+    conv, levels = self.layers.conv, []
+    for i in range(3):
+      f = self.features + i * self.step
+      if i:
+        y = conv(f, (1, 1), name=f'down{i}')(halve(y))
+      y = _run_blocks(y, self.layers, f, self.blocks, f'level{i + 1}')
+      if encoded:
+        y = y + conv(f, (1, 1), name=f'fuse_encoded{i + 1}')(encoded[i])
+        y = y + conv(f, (1, 1), name=f'fuse_decoded{i + 1}')(decoded[i])
+      levels.append(y)
+    return levels
+
+
+class Decoder(nn.Module):
+  """Back to the full size; the skips have a block of their own.
+
+  Attributes:
+    features: as the encoder's, like all below.
+    step: channels that each halving adds.
+    blocks: channel attention blocks at each size.
+    layers: makes the layers.
+  """
+
+  features: int
+  step: int
+  blocks: int
+  layers: AttentionLayers
+
+  @nn.compact
+  def __call__(self, encoded: Levels) -> Levels:
+    """Maps the encoder's features to as many of the same sizes."""
+    levels, y = [], None
+    for i in (2, 1, 0):
+      f = self.features + i * self.step
+      if y is None:
+        y = encoded[i]
+      else:
+        skip = self.layers.block(f, name=f'skip{i + 1}')(encoded[i])
+        y = enlarge(self.layers.conv(f, (1, 1), name=f'up{i + 1}')(y)) + skip
+      y = _run_blocks(y, self.layers, f, self.blocks, f'level{i + 1}')
+      levels.insert(0, y)
+    return levels
+
+
+class SupervisedAttention(nn.Module):
+  """A stage's image, and its features for the next stage, weighed by what that image shows.
+
+  Attributes:
+    features: channels.
+    conv: makes a convolution.
+  """
+
+  features: int
+  conv: ModuleDef
+
+  @nn.compact
+  def __call__(self, y: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Maps features `[B, h, w, F]` and the input `[B, h, w, 3]` to features and the image."""
+    image = self.conv(3, (1, 1), name='conv2')(y).astype(jnp.float32) + x
+    attention = nn.sigmoid(self.conv(self.features, (1, 1), name='conv3')(image))
+    return self.conv(self.features, (1, 1), name='conv1')(y) * attention + y, image
+
+
+class ORSNet(nn.Module):
+  """The "original resolution subnetwork": never downsampled, it gets one level after each group.
+
+  Attributes:
+    features: channels.
+    step: those that each of the levels has more than the next larger one, of which the first has
+      `level_features`.
+    level_features: channels of the first level.
+    blocks: channel attention blocks in each of the three groups.
+    layers: makes the layers.
+  """
+
+  features: int
+  step: int
+  level_features: int
+  blocks: int
+  layers: AttentionLayers
+
+  def _at_full_size(self, y: jax.Array, level: int, name: str) -> jax.Array:
+    """Features of a level as those of this network."""
+    for i in range(level, 0, -1):
+      up = self.layers.conv(self.level_features + (i - 1) * self.step, (1, 1), name=f'{name}_up{i}')
+      y = enlarge(up(y))
+    return self.layers.conv(self.features, (1, 1), name=name)(y)
+
+  @nn.compact
+  def __call__(self, y: jax.Array, encoded: Levels, decoded: Levels) -> jax.Array:
+    """Maps `[B, h, w, F]` and the features of the stage before to `[B, h, w, F]`."""
+    f = self.features
+    for i in range(3):
+      name = f'group{i + 1}'
+      z = _run_blocks(y, self.layers, f, self.blocks, name)
+      y = self.layers.conv(f, (3, 3), padding=1, name=f'{name}_conv')(z) + y
+      y = y + self._at_full_size(encoded[i], i, f'encoded{i + 1}')
+      y = y + self._at_full_size(decoded[i], i, f'decoded{i + 1}')
+    return y
+
+
+class MPRNet(nn.Module):
+  """Deblurs at the size of its input, in three stages; 20,127,073 parameters by default.
+
+  Its output has no `hr`: `lr` is the image of the third stage, `lr_stages` are those before. For
+  results that do not depend on a tile it restores an image whole: it divides the image itself, and
+  its blocks weigh their channels by means over a quarter, a half or all of it.
+
+  Weights are drawn as the authors', by PyTorch's default, uniform: the images start near the input.
+
+  Attributes:
+    features: channels at full size.
+    unet_step: channels that each halving adds, in the first two stages.
+    orsnet_step: channels that the third stage has more.
+    unet_blocks: channel attention blocks at each size of the encoders and decoders.
+    orsnet_blocks: channel attention blocks in each of the third stage's three groups.
+    reduction: how many times fewer channels there are within a channel attention.
+    dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
+    precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
+    stride: sides that need no padding are multiples of it; others are reflected up to the next, and
+      the outputs are cropped. Not an option.
+    local: whether a result depends on what is near it only. Not an option.
+    scale: 1: it only deblurs. Not an option.
+  """
+
+  features: int = 96
+  unet_step: int = 48
+  orsnet_step: int = 32
+  unet_blocks: int = 2
+  orsnet_blocks: int = 8
+  reduction: int = 4
+  dtype: Any = jnp.float32
+  precision: Any = None
+
+  stride = STRIDE
+  local = False
+  scale = 1
+
+  def __post_init__(self):
+    check_positive('reduction', self.reduction)
+    check_positive('orsnet_blocks', self.orsnet_blocks)
+    if self.features < self.reduction:
+      raise ValueError(
+        f'features must be at least reduction, {self.reduction}, not {self.features}'
+      )
+    for field in ('unet_step', 'orsnet_step'):
+      if getattr(self, field) < 0:
+        raise ValueError(f'{field} must be at least 0, not {getattr(self, field)}')
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
+    """Deblurs `lr_blur`, `[B, h, w, 3]` in [0, 1], to `lr` and `lr_stages`, `[B, h, w, 3]`."""
+    _, h, w, _ = lr_blur.shape
+    images, _ = self.deblur(pad_to_multiple(lr_blur, STRIDE), self.make_layers())
+    *lr_stages, lr = (image[:, :h, :w] for image in images)
+    return RestorationOutput(hr=None, lr=lr, lr_stages=tuple(lr_stages))
+
+  def make_layers(self) -> AttentionLayers:
+    """The layers, with the network's dtype; called once, as they share a parameter."""
+    conv = functools.partial(
+      nn.Conv,
+      use_bias=False,
+      kernel_init=nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform'),  # PyTorch's default
+      conv_general_dilated=conv_general_dilated,
+      dtype=jnp.dtype(self.dtype),
+      precision=self.precision,
+    )
+    act = nn.PReLU(negative_slope_init=0.25, name='prelu')
+    block = functools.partial(ChannelAttentionBlock, act=act, reduction=self.reduction, conv=conv)
+    return AttentionLayers(conv, act, block)
+
+  def deblur(
+    self, x: jax.Array, layers: AttentionLayers
+  ) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Maps `[B, h, w, 3]`, sides multiples of 8, to each stage's image and last features.
+
+    All are of the input's size; the features of the last stage have `orsnet_step` more channels.
+    """
+    f, conv = self.features, layers.conv
+    unet = dict(features=f, step=self.unet_step, blocks=self.unet_blocks, layers=layers)
+
+    def shallow(x: jax.Array, stage: int) -> jax.Array:
+      y = conv(f, (3, 3), padding=1, name=f'shallow{stage}_conv')(x)
+      return layers.block(f, name=f'shallow{stage}_block')(y)
+
+    halves = split(x, axis=1)  # [2B, h/2, w, 3]
+    quarters = split(halves, axis=2)  # [4B, h/2, w/2, 3]
+
+    encoded = Encoder(**unet, name='encoder1')(shallow(quarters, 1))
+    encoded = [merge(y, axis=2) for y in encoded]  # of halves
+    decoded = Decoder(**unet, name='decoder1')(encoded)
+    features1 = decoded[0]
+    attended, image1 = SupervisedAttention(f, conv, name='sam12')(features1, halves)
+
+    y = jnp.concatenate([shallow(halves, 2), attended], axis=-1)  # [2B, h/2, w, 2F]
+    y = conv(f, (3, 3), padding=1, name='concat12')(y)
+    encoded = Encoder(**unet, name='encoder2')(y, encoded, decoded)
+    encoded = [merge(y, axis=1) for y in encoded]  # of the whole
+    decoded = Decoder(**unet, name='decoder2')(encoded)
+    features2 = decoded[0]
+    attended, image2 = SupervisedAttention(f, conv, name='sam23')(features2, x)
+
+    y = jnp.concatenate([shallow(x, 3), attended], axis=-1)  # [B, h, w, 2F]
+    f3 = f + self.orsnet_step
+    y = conv(f3, (3, 3), padding=1, name='concat23')(y)
+    orsnet = ORSNet(f3, self.unet_step, f, self.orsnet_blocks, layers, name='orsnet')
+    features3 = orsnet(y, encoded, decoded)  # [B, h, w, F3]
+    image3 = conv(3, (3, 3), padding=1, name='tail')(features3).astype(jnp.float32) + x
+
+    images = [merge(image1, axis=1), image2, image3]
+    return images, [merge(features1, axis=1), features2, features3]
+
+
+def split(x: jax.Array, axis: int) -> jax.Array:
+  """Halves of `[B, h, w, C]` along an axis, all first ones before all second ones: 2B images."""
+  b, *sides, c = x.shape
+  sides[axis - 1] //= 2
+  halves = x.reshape(*x.shape[:axis], 2, sides[axis - 1], *x.shape[axis + 1 :])
+  return jnp.moveaxis(halves, axis, 0).reshape(2 * b, *sides, c)
+
+
+def merge(x: jax.Array, axis: int) -> jax.Array:
+  """The opposite of `split`."""
+  b, *sides, c = x.shape
+  halves = jnp.moveaxis(x.reshape(2, b // 2, *sides, c), 0, axis)
+  sides[axis - 1] *= 2
+  return halves.reshape(b // 2, *sides, c)
+
+
+def halve(x: jax.Array) -> jax.Array:
+  """Means of 2x2 pixels: bilinear, as PyTorch's `interpolate`. The sides are even."""
+  b, h, w, c = x.shape
+  x = x.reshape(b, h // 2, 2, w, c).mean(axis=2)
+  return x.reshape(b, h // 2, w // 2, 2, c).mean(axis=3)
+
+
+def enlarge(x: jax.Array) -> jax.Array:
+  """Twice as large, bilinearly.
+
+  A 1x1 convolution without bias may stand before it or behind it: the result is the same. The
+  authors have it behind, where it takes four times as long.
+  """
+  return Enlarge(2, 'linear')(x)
+
+
+def _run_blocks(
+  y: jax.Array, layers: AttentionLayers, features: int, count: int, name: str
+) -> jax.Array:
+  """A row of channel attention blocks, as parts of the module that calls."""
+  for i in range(count):
+    y = layers.block(features, name=f'{name}_{i}')(y)
+  return y
