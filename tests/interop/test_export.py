@@ -306,6 +306,25 @@ def test_onnx(network, jax2onnx, tmp_path):
   assert values < param_count(params) + 5 * 5 * 3 * 48 + 500
 
 
+@pytest.mark.parametrize('extension', ['stablehlo', 'onnx'])
+@pytest.mark.parametrize(
+  ('model_config', 'outputs'),
+  [
+    ({'name': 'mprnet', **small.MPRNET}, ['lr']),
+    ({'name': 'motion_deblur_sr', **small.MOTION_DEBLUR_SR}, ['hr', 'lr']),
+  ],
+)
+def test_networks_with_a_larger_stride(model_config, outputs, extension, request, tmp_path, capsys):
+  if extension == 'onnx':
+    request.getfixturevalue('jax2onnx')
+  weights, _, _ = save(tmp_path, model_config)
+  export.main([str(weights), str(tmp_path / f'network.{extension}')])  # compares with JAX
+  lines = capsys.readouterr().out.splitlines()
+  compared = [line.split(':')[0] for line in lines if ' of ' in line.split(':')[0]]
+  sizes = ('1x8x16', '2x16x8')
+  assert compared[:-2] == [f'{name} of {size}' for size in sizes for name in outputs]
+
+
 def test_onnx_names_what_it_cannot_convert(jax2onnx, tmp_path):
   _, model, params = save(tmp_path, {**small.MODEL, 'name': 'gfn_ablation', 'variant': 'sr_first'})
   with pytest.raises(UserError, match='^jax2onnx does not convert this GFNAblation: No symb'):
