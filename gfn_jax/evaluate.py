@@ -12,7 +12,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -52,7 +52,7 @@ class TestSet:
 
   Attributes:
     images: dicts with `name`, `lr_blur` `[h, w, 3]` and `hr` `[4h, 4w, 3]`, uint8 or float in
-      [0, 1]; can be gone through once. In a run of several processes, the `share` of this one.
+      [0, 1]; can be gone through once. In a run of several processes, its `parallel.share`.
     count: how many there are, in all processes.
     facts: where they come from, for the record.
   """
@@ -73,7 +73,7 @@ def folder_test_set(
   pairs = folders.pair_images(input_dir, target_dir)[: limit or None]
   images = (
     {'name': name, 'lr_blur': folders.read_rgb(input_path), 'hr': folders.read_rgb(target_path)}
-    for name, input_path, target_path in share(pairs)
+    for name, input_path, target_path in parallel.share(pairs)
   )
   facts = {'input_dir': os.path.abspath(input_dir), 'target_dir': os.path.abspath(target_dir)}
   return TestSet(images, len(pairs), facts)
@@ -88,7 +88,7 @@ def dataset_test_set(config: Mapping[str, Any], limit: int = 0) -> TestSet:
   dataset = open_dataset(config)
   count = dataset.num_examples('test')
   facts = {'dataset': dataset.path, **dataset.metadata}
-  return TestSet(share(dataset.images('test', limit)), min(limit or count, count), facts)
+  return TestSet(parallel.share(dataset.images('test', limit)), min(limit or count, count), facts)
 
 
 def open_dataset(config: Mapping[str, Any]):
@@ -160,7 +160,7 @@ def evaluate_and_report(
       see the same ones.
   """
   check_page(page)
-  with ending_together():
+  with parallel.ending_together():
     lpips = LPIPS.from_files(lpips_weights) if lpips_weights else None
     path = weights_path(weights)
     restorer = Restorer.from_pretrained(path, **options)
@@ -178,12 +178,12 @@ def evaluate_and_report(
       protocol,
       output_dir=image_dir,
       on_result=on_result,
-      total=len(share(range(test_set.count))),
+      total=len(parallel.share(range(test_set.count))),
       lpips=lpips,
     )
   if len({row['name'] for row in rows}) != test_set.count and jax.process_count() > 1:
     raise UserError('the processes do not see the same test images: put them on a shared disk')
-  with ending_together():
+  with parallel.ending_together():
     if jax.process_index() == 0:
       facts = {'protocol': protocol, 'data': dict(test_set.facts)}
       facts['options'] = {key: value for key, value in options.items() if value is not None}
@@ -215,7 +215,7 @@ def evaluate(
 ) -> list[dict[str, Any]]:
   """Restores test images and compares them, and bicubic, with their targets.
 
-  Several processes call it together, each with its `share` of the images.
+  Several processes call it together, each with its `parallel.share` of the images.
 
   Args:
     restorer: the network.
@@ -234,7 +234,7 @@ def evaluate(
     UserError: if a target is not 4 times as large as its input or too small for a metric, or no
       image came; in every process, if it happens in one.
   """
-  with ending_together():
+  with parallel.ending_together():
     rows = _evaluate_share(restorer, images, protocol, output_dir, on_result, total, lpips)
   shares = parallel.gather(rows)
   rows = [row for some in itertools.zip_longest(*shares) for row in some if row]
@@ -277,41 +277,6 @@ def _evaluate_share(
 def target_of(image: Mapping[str, Any], restorer: Restorer) -> np.ndarray:
   """What a restored test image should be: `hr`, or `lr`, if there is one, without enlargement."""
   return image['lr'] if restorer.scale == 1 and 'lr' in image else image['hr']
-
-
-def share(items: Sequence | Iterable) -> Any:
-  """What of some items, which are the same in every process, this process works on: every n-th.
-
-  Args:
-    items: a sequence, which gives one of its kind, or an iterable, which gives an iterator.
-  """
-  index, count = jax.process_index(), jax.process_count()
-  if isinstance(items, Sequence):
-    return items[index::count]
-  return itertools.islice(items, index, None, count)
-
-
-@contextlib.contextmanager
-def ending_together() -> Iterator[None]:
-  """Waits at its end for all processes; one that has failed inside ends all.
-
-  Inside, processes must not wait for each other.
-
-  Raises:
-    UserError: with the message of the first process that failed, where this one did not.
-  """
-  mine = None
-  try:
-    yield
-  except Exception as error:
-    if jax.process_count() == 1:
-      raise
-    mine = error
-  reasons = parallel.gather(mine and (str(mine) or type(mine).__name__))
-  if mine is not None:
-    raise mine
-  if reason := next(filter(None, reasons), None):
-    raise UserError(reason)
 
 
 def check_page(page: str | os.PathLike | None) -> None:

@@ -1,12 +1,14 @@
-"""Data parallelism over the devices of all processes, and nothing else.
+"""Data parallelism over the devices of all processes, and how these share other work.
 
 The processes of a run are started by a cluster or by hand, one or more a machine, all with the same
 command. `initialize` joins them; then `jax.devices()` are those of all, and every process feeds its
 own.
 """
 
+import contextlib
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -112,3 +114,38 @@ def parallel_step(step: Callable[..., Any]) -> Callable[..., Any]:
       return run(state, batch)
 
   return run_on_devices
+
+
+def share(items: Sequence | Iterable) -> Any:
+  """What of some items, which are the same in every process, this process works on: every n-th.
+
+  Args:
+    items: a sequence, which gives one of its kind, or an iterable, which gives an iterator.
+  """
+  index, count = jax.process_index(), jax.process_count()
+  if isinstance(items, Sequence):
+    return items[index::count]
+  return itertools.islice(items, index, None, count)
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+  """Waits at its end for all processes; one that has failed inside ends all.
+
+  Inside, processes must not wait for each other.
+
+  Raises:
+    UserError: with the message of the first process that failed, where this one did not.
+  """
+  mine = None
+  try:
+    yield
+  except Exception as error:
+    if jax.process_count() == 1:
+      raise
+    mine = error
+  reasons = gather(mine and (str(mine) or type(mine).__name__))
+  if mine is not None:
+    raise mine
+  if reason := next(filter(None, reasons), None):
+    raise UserError(reason)

@@ -20,10 +20,12 @@ from flax import traverse_util
 
 from gfn_jax.errors import UserError
 from gfn_jax.files import (
+  check_new_file,
   exists,
   file_sha256,
   is_remote,
   local_copy,
+  printable,
   read_file,
   remove,
   write_aside,
@@ -39,6 +41,17 @@ DTYPES = {'float32': 'F32', 'bfloat16': 'BF16', 'float16': 'F16'}
 
 MAX_OPTION = 1024
 """Largest number among the options in a header: a million blocks would take for ever to build."""
+
+
+def check_new_weights(path: str | os.PathLike, overwrite: bool) -> None:
+  """Checks, before long work, that `save_weights` can write there.
+
+  Raises:
+    UserError: as `check_new_file`, or for another extension.
+  """
+  if not os.fspath(path).endswith('.safetensors'):
+    raise UserError(f'{printable(path)}: the name of weights ends in .safetensors')
+  check_new_file(path, overwrite)
 
 
 def save_weights(
@@ -160,6 +173,15 @@ def convert_weights(
   _, params = load_pretrained(source)
   card = load_card(source)
   save_weights(path, params, card['model'], card | dict(changes or {}), dtype)
+
+
+def load_model_config(path_or_name: str | os.PathLike) -> dict[str, Any]:
+  """The `name` and the options of the network that the header of a weights file names.
+
+  Raises:
+    UserError: if there is no such file or name, or it is damaged or not one of this library.
+  """
+  return _read(path_or_name)[1]
 
 
 def load_card(path_or_name: str | os.PathLike) -> dict[str, Any]:

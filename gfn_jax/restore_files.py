@@ -21,7 +21,7 @@ from gfn_jax.data import folders
 from gfn_jax.data.image_writers import EXTENSIONS, check_target, write_photo
 from gfn_jax.data.images import MAX_PIXELS, Photo, read_photo
 from gfn_jax.errors import UserError
-from gfn_jax.evaluate import ending_together, score, share
+from gfn_jax.evaluate import score
 from gfn_jax.files import exists, is_remote, local_copy, make_folder, printable
 from gfn_jax.report import open_report, to_picture
 from gfn_jax.restore import Restorer
@@ -166,7 +166,7 @@ def restore_files(
 
 
 def restore_together(restorer: Restorer, jobs: list[Job], **options: Any) -> Outcome:
-  """Restores images as `restore_files` does, in all processes of a run, each its `share`.
+  """Restores images as `restore_files` does, in all processes of a run, each its `parallel.share`.
 
   Args:
     restorer: the network.
@@ -182,8 +182,8 @@ def restore_together(restorer: Restorer, jobs: list[Job], **options: Any) -> Out
   targets = '\0'.join(job.target for job in jobs).encode(errors='surrogateescape')
   if len(set(parallel.gather(hashlib.sha256(targets).hexdigest()))) > 1:
     raise UserError('the processes do not see the same images: put them on a shared disk')
-  with ending_together():
-    outcome = restore_files(restorer, share(jobs), **options)
+  with parallel.ending_together():
+    outcome = restore_files(restorer, parallel.share(jobs), **options)
   outcomes = [Outcome(**fields) for fields in parallel.gather(dataclasses.asdict(outcome))]
   return Outcome(
     sum(one.restored for one in outcomes),

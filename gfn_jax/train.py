@@ -417,7 +417,7 @@ class _Run:
       _say('the dataset has no test images: not evaluating')
       return
     count = min(self.config['eval_images'] or count, count)
-    images = list(evaluate.share(self.dataset.images('test', count)))
+    images = list(parallel.share(self.dataset.images('test', count)))
     restorer = Restorer(self.phase_model(number), all_params(state))
     protocol = self.config['protocol']
     self.owes_evaluation = True

@@ -26,14 +26,14 @@ TRAIN = (
   '--config.model.reconstruction_blocks=1',
   '--config.batch_size=4',
   '--config.crop_size=8',
-  '--config.steps_per_epoch=10',
+  '--config.steps_per_epoch=5',
   '--config.checkpoint_every=5',
-  '--config.eval_every=60',
+  '--config.eval_every=30',
   '--config.log_every=5',
   '--config.protocol=mprnet',
 )
 PHOTOS = ('run_train.py', '--config=configs/gfn_photos.py:small')
-STEPS = 120
+STEPS = 60
 
 
 def environment():

@@ -8,7 +8,7 @@ import safetensors.numpy
 import skimage.data
 from PIL import Image
 
-from gfn_jax import Restorer, UserError, create_model, evaluate, metrics, pretrained
+from gfn_jax import Restorer, UserError, create_model, evaluate, metrics, parallel, pretrained
 from gfn_jax.files import file_sha256
 from gfn_jax.imresize import imresize
 from gfn_jax.lpips import LPIPS
@@ -232,7 +232,7 @@ def test_an_error_in_one_process_ends_all(weights, pairs, tmp_path, monkeypatch)
   assert not (tmp_path / 'out' / 'summary.json').exists()
 
   def fail(index):
-    with evaluate.ending_together():
+    with parallel.ending_together():
       if index == 1:
         raise TypeError('a fault of the library')
 

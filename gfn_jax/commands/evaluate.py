@@ -16,7 +16,7 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from gfn_jax import compilation_cache, evaluate, metrics
+from gfn_jax import compilation_cache, evaluate, metrics, parallel
 from gfn_jax.commands import distributed
 from gfn_jax.errors import UserError, run_command
 from gfn_jax.restore import DTYPES, Restorer
@@ -66,7 +66,7 @@ def main(_):
         '--protocol, --limit and --lpips_weights are for evaluating: pass --target_dir too'
       )
     evaluate.check_page(args.report)
-    with evaluate.ending_together():
+    with parallel.ending_together():
       jobs = plan_jobs(args.input_dir, output_dir, '.png')
       restorer = Restorer.from_pretrained(weights, **options)
     if args.report:
@@ -76,7 +76,7 @@ def main(_):
     return
 
   config = {'protocol': 'gfn'}
-  with evaluate.ending_together():
+  with parallel.ending_together():
     if args.config is not None:
       config = args.config.to_dict()
     elif args.workdir:

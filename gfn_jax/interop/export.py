@@ -20,7 +20,6 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 from jax.image import resize  # bound here: jax2onnx replaces jax.image.resize while it traces
 
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
@@ -29,7 +28,7 @@ from gfn_jax.interop.convert import convert, to_torch
 from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint, save_torch_checkpoint
 from gfn_jax.models import as_variables, param_count
 from gfn_jax.models.blocks import Enlarge, pixel_shuffle
-from gfn_jax.pretrained import load_card, load_pretrained, weights_path
+from gfn_jax.pretrained import load_card, load_model_config, load_pretrained, weights_path
 
 EXTENSIONS = {'.stablehlo': 'stablehlo', '.onnx': 'onnx', '.pth': 'torch', '.pt': 'torch'}
 """What a file is by its name."""
@@ -89,7 +88,7 @@ def export_weights(
   file_format = choose_format(path, file_format)
   model, params = load_pretrained(weights)
   model = model.clone(dtype='float32')
-  model_config, card = _model_config(weights), _card(weights)
+  model_config, card = load_model_config(weights), _card(weights)
   with _new_file(path) as temporary:
     if file_format == 'stablehlo':
       write_stablehlo(model, params, temporary)
@@ -308,12 +307,6 @@ def _enlarge_by_convolution(
 
   # Beyond the border there are zeros: the weights of the pixels that exist are to sum to 1.
   return enlarge(x) / enlarge(jnp.ones((1, *x.shape[1:]), x.dtype))
-
-
-def _model_config(weights: str | os.PathLike) -> dict[str, Any]:
-  """The network that the header of a weights file names, which `load_pretrained` has verified."""
-  with safetensors.safe_open(weights_path(weights), framework='numpy') as file:
-    return json.loads(file.metadata()['model'])
 
 
 def _onnx_metadata(

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
-from gfn_jax.files import check_new_file, file_sha256, printable
+from gfn_jax.files import file_sha256, printable
 from gfn_jax.interop.convert import VERSIONS, convert, infer_options
 from gfn_jax.interop.torch_checkpoint import HOLDERS, load_torch_checkpoint
-from gfn_jax.pretrained import param_count, save_weights
+from gfn_jax.pretrained import check_new_weights, param_count, save_weights
 
 
 def import_torch(
@@ -90,9 +90,7 @@ def make_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
   """Options to a call."""
   args = make_parser().parse_args(argv)
-  if not args.target.endswith('.safetensors'):
-    raise UserError(f'{printable(args.target)}: the name of weights ends in .safetensors')
-  check_new_file(args.target, args.overwrite)
+  check_new_weights(args.target, args.overwrite)
   network = import_torch(args.source, args.target, args.model, args.key, dict(args.option))
   parameters, name = network.pop('parameters'), network.pop('name')
   settings = ', '.join(f'{key}={value}' for key, value in network.items())

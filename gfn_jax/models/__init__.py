@@ -1,11 +1,13 @@
 """The networks: one file for each paper's system, `blocks.py` for what they share."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import flax.linen as nn
 
 from gfn_jax.errors import UserError
 from gfn_jax.models.blocks import RestorationOutput
+from gfn_jax.models.cascade import Cascade
 from gfn_jax.models.gfn import GFN, SRBranch
 from gfn_jax.models.gfn_ablation import GFNAblation
 from gfn_jax.models.motion_deblur_sr import MotionDeblurSR
@@ -14,6 +16,7 @@ from gfn_jax.models.srresnet import SRResNet
 from gfn_jax.models.variables import as_variables, init_params, param_count, param_shapes
 
 MODELS = {
+  'cascade': Cascade,
   'gfn': GFN,
   'gfn_ablation': GFNAblation,
   'motion_deblur_sr': MotionDeblurSR,
@@ -23,6 +26,7 @@ MODELS = {
 }
 
 __all__ = [
+  'Cascade',
   'GFN',
   'MODELS',
   'GFNAblation',
@@ -52,7 +56,8 @@ def create_model(name: str, preset: str | None = None, **options) -> nn.Module:
     name: a key of `MODELS`.
     preset: a key of the class's `presets`, where it has any: a set of options.
     **options: fields of the network's class, such as `features` or `dtype`; they take precedence
-      over the preset's.
+      over the preset's. A field that is itself a network is given as a dict of what this function
+      takes.
 
   Returns:
     The Flax module.
@@ -67,6 +72,10 @@ def create_model(name: str, preset: str | None = None, **options) -> nn.Module:
     raise UserError(
       f'model {name!r} has no option {unknown[0]!r}; it has {", ".join(sorted(fields))}'
     )
+  options = {
+    key: create_model(**value) if isinstance(value, Mapping) else value
+    for key, value in options.items()
+  }
   presets = getattr(MODELS[name], 'presets', {})
   if preset is not None and preset not in presets:
     raise UserError(

@@ -1,0 +1,122 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gfn_jax import Restorer, UserError, create_model, join_weights, load_pretrained
+from gfn_jax.models import init_params
+from gfn_jax.pretrained import load_card, save_weights
+from tests import small
+
+DEBLUR = {'name': 'mprnet', **small.MPRNET}
+ENLARGE = {'name': 'srresnet', 'preset': 'msrresnet', 'features': 4, 'blocks': 1}
+
+
+@pytest.fixture(scope='module')
+def parts():
+  """Networks, and parameters with which their images are far from their inputs."""
+  networks = {}
+  for model_config in (DEBLUR, ENLARGE):
+    model = create_model(**model_config)
+    params = init_params(model, seed=0)
+    draw = lambda p: p + 0.03 * np.random.default_rng(0).standard_normal(p.shape).astype('f4')
+    networks[model_config['name']] = model, jax.tree.map(draw, params)
+  return networks
+
+
+@pytest.fixture(scope='module')
+def lr_blur():
+  return np.random.default_rng(1).random((1, 11, 16, 3), np.float32)
+
+
+def apply(model, params, x):
+  return jax.jit(model.apply)({'params': params}, x)
+
+
+@pytest.mark.parametrize('quantize', [False, True])
+def test_the_second_network_gets_the_image_of_the_first(parts, lr_blur, quantize):
+  deblur, enlarge = parts['mprnet'], parts['srresnet']
+  hand_over = lambda x: np.round(255 * np.clip(x, 0, 1)) / np.float32(255) if quantize else x
+
+  params = {'first': deblur[1], 'second': enlarge[1]}
+  model = create_model('cascade', first=DEBLUR, second=ENLARGE, quantize=quantize)
+  output, lr = apply(model, params, lr_blur), apply(*deblur, lr_blur).lr
+  np.testing.assert_allclose(output.lr, lr, atol=1e-6)
+  np.testing.assert_allclose(output.hr, apply(*enlarge, hand_over(lr)).hr, atol=1e-4)
+  assert len(output.lr_stages) == 2
+
+  params = {'first': enlarge[1], 'second': deblur[1]}
+  model = create_model('cascade', first=ENLARGE, second=DEBLUR, quantize=quantize)
+  output, hr = apply(model, params, lr_blur), apply(*enlarge, lr_blur).hr
+  assert output.lr is None
+  np.testing.assert_allclose(output.hr, apply(*deblur, hand_over(hr)).lr, atol=1e-4)
+
+
+def test_what_a_cascade_is():
+  model = create_model('cascade', first=DEBLUR, second=ENLARGE, dtype='bfloat16')
+  assert (model.stride, model.local, model.scale) == (8, False, 4)
+  assert {model.first.dtype, model.second.dtype} == {'bfloat16'}
+  assert create_model('cascade', first=DEBLUR, second=ENLARGE).first.dtype == jnp.float32
+  assert model.clone(dtype='float32').second.dtype == 'float32'
+
+
+def test_both_are_trained_through_the_rounding(parts, lr_blur):
+  params = {'first': parts['mprnet'][1], 'second': parts['srresnet'][1]}
+
+  def gradient(quantize):
+    model = create_model('cascade', first=DEBLUR, second=ENLARGE, quantize=quantize)
+    return jax.jit(jax.grad(lambda p: model.apply({'params': p}, lr_blur).hr.sum()))(params)
+
+  smooth, rounded = gradient(False), gradient(True)
+  for part in ('first', 'second'):
+    assert float(norm(rounded[part])) == pytest.approx(norm(smooth[part]), rel=0.1)
+    assert norm(rounded[part]) > 0
+
+
+def norm(tree):
+  return float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree))))
+
+
+@pytest.mark.parametrize(
+  ('first', 'second', 'message'),
+  [
+    (ENLARGE, ENLARGE, 'these: 4x and 4x'),
+    (DEBLUR, DEBLUR, 'these: 1x and 1x'),
+    ({'name': 'cascade', 'first': DEBLUR, 'second': ENLARGE}, DEBLUR, 'no cascade among them'),
+    ({'name': 'none'}, DEBLUR, "unknown model 'none'"),
+  ],
+)
+def test_wrong_parts(first, second, message):
+  with pytest.raises(UserError, match=message):
+    create_model('cascade', first=first, second=second)
+
+
+def test_joined_weights_restore(parts, tmp_path, capsys):
+  for model_config in (DEBLUR, ENLARGE):
+    name = model_config['name']
+    save_weights(tmp_path / f'{name}.safetensors', parts[name][1], model_config, {})
+  paths = [str(tmp_path / f'{name}.safetensors') for name in ('mprnet', 'srresnet', 'cascade')]
+  join_weights.main([*paths, '--quantize'])
+  assert 'parameters of a cascade are in' in capsys.readouterr().out
+  card = load_card(paths[2])
+  assert card['joined_from']['second']['file'] == 'srresnet.safetensors'
+  model, params = load_pretrained(paths[2])
+  assert model.quantize
+  for part, name in (('first', 'mprnet'), ('second', 'srresnet')):
+    jax.tree.map(np.testing.assert_array_equal, params[part], parts[name][1])
+  image = np.random.default_rng(0).integers(256, size=(9, 13, 3), dtype=np.uint8)
+  between = Restorer.from_pretrained(paths[0])(image)
+  expected = Restorer.from_pretrained(paths[1])(between)
+  restored = Restorer.from_pretrained(paths[2])(image)
+  assert restored.shape == (36, 52, 3)
+  assert np.abs(restored.astype(int) - expected).max() <= 1
+
+  before = (tmp_path / 'cascade.safetensors').read_bytes()
+  with pytest.raises(UserError, match='these: 1x and 1x'):
+    join_weights.main([paths[0], paths[0], paths[2], '--overwrite'])
+  with pytest.raises(UserError, match='exists already'):
+    join_weights.main(paths)
+  assert (tmp_path / 'cascade.safetensors').read_bytes() == before
+  assert json.loads((tmp_path / 'cascade.json').read_text())['model']['quantize'] is True
