@@ -4,7 +4,7 @@ import os
 import pathlib
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
-# Compiling takes most of the time; the commands' tests run with XLA's own options.
+# Compiling takes most of the time.
 os.environ['XLA_FLAGS'] = (
   '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
 )

@@ -36,13 +36,18 @@ PHOTOS = ('run_train.py', '--config=configs/gfn_photos.py:small')
 STEPS = 60
 
 
-def environment():
-  return os.environ | {'XLA_FLAGS': '', 'PYTHONUNBUFFERED': '1'}
+def environment(xla_flags='--xla_backend_optimization_level=0'):
+  """One device; small networks take longer to optimise than to run."""
+  return os.environ | {'XLA_FLAGS': xla_flags, 'PYTHONUNBUFFERED': '1'}
 
 
-def run(*command):
+def run(*command, **options):
   return subprocess.run(
-    [sys.executable, *command], capture_output=True, text=True, env=environment(), timeout=300
+    [sys.executable, *command],
+    capture_output=True,
+    text=True,
+    env=environment(**options),
+    timeout=300,
   )
 
 
@@ -109,33 +114,8 @@ def test_evaluating_a_run(workdir, dataset_dir, tmp_path):
     assert image.size == (192, 128)
 
 
-def test_photos_train_and_evaluate_without_tensorflow(photos_dir, tmp_path):
-  def run_without_tensorflow(*command):
-    code = (
-      'import runpy, sys\n'
-      "sys.modules.update({'tensorflow': None, 'tensorflow_datasets': None})\n"
-      f'sys.argv = {list(command)!r}\n'
-      "sys.path.insert(0, '.')\n"
-      "runpy.run_path(sys.argv[0], run_name='__main__')\n"
-    )
-    return run('-c', code)
-
-  options = [f'--config.model.{key}={value}' for key, value in small.MODEL.items() if key != 'name']
-  for phase in ('phase_1', 'phase_2'):
-    options += [f'--config.phases.{phase}.epochs=1', f'--config.phases.{phase}.warmup_steps=0']
-  data = ('--config.crop_size=16', f'--config.photos={photos_dir}', '--config.held_out=2')
-  steps = ('--config.steps_per_epoch=1', '--config.eval_every=0', f'--workdir={tmp_path}')
-  result = run_without_tensorflow(*PHOTOS, *data, *steps, *options)
-  assert result.returncode == 0, result.stderr
-  result = run_without_tensorflow('run_eval.py', f'--workdir={tmp_path}')
-  assert result.returncode == 0, result.stderr
-  assert result.stdout.startswith('2 images, protocol gfn')
-  restored = tmp_path / 'eval' / 'images'
-  assert sorted(path.name for path in restored.iterdir()) == ['a.png', 'c.png']
-
-
 def test_the_demonstration(tmp_path):
-  result = run('examples/demo.py', f'--dir={tmp_path}')
+  result = run('examples/demo.py', f'--dir={tmp_path}', xla_flags='')
   assert result.returncode == 0, result.stderr
   scores = re.findall(r'(\d\d\.\d\d) dB / (0\.\d{4})', result.stdout)
   bicubic, restored = ([float(score) for score in pair] for pair in scores)

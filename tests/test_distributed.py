@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -46,9 +47,13 @@ TRAIN = (
 
 
 def start(processes, devices, log, *command):
-  """The processes of one run, each with its own devices and `log_N.log`."""
+  """The processes of one run, each with its own devices and `log_N.log`, without TensorFlow."""
+  without = pathlib.Path(f'{log}_without')
+  without.mkdir(exist_ok=True)
+  (without / 'tensorflow.py').write_text("raise ImportError('this needs no TensorFlow')")
   flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
   environment = os.environ | {'XLA_FLAGS': flags, 'PYTHONUNBUFFERED': '1'}
+  environment['PYTHONPATH'] = str(without)
   with socket.socket() as free:
     free.bind(('localhost', 0))
     address = f'localhost:{free.getsockname()[1]}'

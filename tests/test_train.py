@@ -230,15 +230,14 @@ def test_a_run_of_a_network_that_only_deblurs(dataset_dir, tmp_path):
   assert scores['psnr'] == pytest.approx(rows[-1]['test/psnr'], abs=0.01)
 
 
-@pytest.mark.parametrize('precision', ['tf32', 'bfloat16'])  # the others have float32
-def test_a_run_of_each_precision_with_an_average(dataset_dir, tmp_path, precision):
-  config = small.config(dataset_dir, precision=precision, ema_decay=0.5, accumulate=1)
+def test_a_run_of_another_precision_with_an_average(dataset_dir, tmp_path):
+  config = small.config(dataset_dir, precision='bfloat16', ema_decay=0.5, accumulate=1)
   del config.phases.phase_2
   config.eval_every = 0
   state = train.train_and_evaluate(config, tmp_path)
   assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype('float32')}
   model, params = load_pretrained(tmp_path / 'weights.safetensors')
-  assert model.dtype == ('bfloat16' if precision == 'bfloat16' else 'float32')
+  assert model.dtype == 'bfloat16'
   for module, average in params.items():
     jax.tree.map(np.testing.assert_array_equal, average, state.ema_params[module])
 
@@ -260,7 +259,7 @@ def test_a_small_network_learns_to_beat_bicubic(batch):
   model = create_model('gfn', features=16, deblur_blocks=1, sr_blocks=1, reconstruction_blocks=1)
   state, step = make_step(model, rate=4e-3)
   step = jax.jit(jax.vmap(step, (None, 0), None, axis_name=parallel.AXIS))
-  for _ in range(250):
+  for _ in range(150):
     state, _ = step(state, {key: x[None] for key, x in batch.items()})
   restorer = Restorer(model, state.params)
   restored = np.stack([restorer(x) for x in batch['lr_blur']])
@@ -305,7 +304,7 @@ def terminate(*_):
 
 @pytest.mark.parametrize(
   ('any_config', 'end', 'steps'),
-  [('photos', kill, 2), ('tfrecords', terminate, 4)],
+  [('tfrecords', kill, 2), ('photos', terminate, 4)],
   indirect=['any_config'],
 )
 def test_a_run_that_is_ended_and_continued_equals_an_uninterrupted_one(
