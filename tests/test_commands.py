@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from tests import random_lpips, small
+from tests import random_lpips
 
 pytestmark = pytest.mark.end_to_end
 
