@@ -26,7 +26,7 @@ def value_and_grads(layer, params, x):
   return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
 
 
-def check_same(plain, fast, x):
+def assert_same(plain, fast, x):
   params = plain.init(jax.random.key(1), x)
   jax.tree.map(np.testing.assert_array_equal, fast.init(jax.random.key(1), x), params)
   expected = jax.tree.leaves(value_and_grads(plain, params, x))
@@ -56,7 +56,7 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(
   in_features, features, kernel, options, size
 ):
   x = jax.random.normal(jax.random.key(0), (2, *size, in_features))
-  check_same(*layers(features, kernel, **options), x)
+  assert_same(*layers(features, kernel, **options), x)
 
 
 @pytest.mark.parametrize('rows', [1, 3, 4, 11])
@@ -64,7 +64,7 @@ def test_pieces_of_an_image_sum_up(monkeypatch, rows):
   features = 8
   monkeypatch.setattr(cpu_conv, '_PIECE_BYTES', rows * 10 * features * 4)
   x = jax.random.normal(jax.random.key(0), (3, 11, 10, 4))
-  check_same(*layers(features, 3), x)
+  assert_same(*layers(features, 3), x)
 
 
 def test_sums_of_bfloat16_are_float32(monkeypatch):
@@ -113,7 +113,7 @@ def test_only_convolutions_that_keep_the_size_take_the_fast_gradient(monkeypatch
 )
 def test_transposed_convolutions_too(kernel, size, options):
   x = jax.random.normal(jax.random.key(0), (2, *size, 6))
-  check_same(*transposed_layers(4, kernel, **options), x)
+  assert_same(*transposed_layers(4, kernel, **options), x)
 
 
 def test_other_backends_take_jaxs_own(monkeypatch):
@@ -121,5 +121,5 @@ def test_other_backends_take_jaxs_own(monkeypatch):
   for name in ('_conv', '_enlarge'):
     monkeypatch.setattr(cpu_conv, name, lambda *_: pytest.fail('the CPU one was taken'))
   x = jax.random.normal(jax.random.key(0), (1, 8, 8, 32))
-  check_same(*layers(32, 3), x)
-  check_same(*transposed_layers(32, 4), x)
+  assert_same(*layers(32, 3), x)
+  assert_same(*transposed_layers(32, 4), x)
