@@ -8,8 +8,8 @@ schemes of the ablation were in a supplement that is no longer public. Expected,
 srresnet 26.20 dB, model_1 26.82, model_2 27.00, model_3 27.01, model_4 27.39, model_5 27.53, gfn
 27.74. Nobody has run them with this code yet.
 
-`model_1,small` and so on are narrow networks for CPUs, trained on photos with synthetic blur for
-2,000 steps: `python -m benchmarks.ablation` trains them all and prints the table.
+`model_1,small` and so on are narrow networks for CPUs, with the budget of configs/comparison.py:
+`python -m benchmarks.ablation` trains them all and prints the table.
 
 | variant | what it is |
 |---|---|
@@ -26,7 +26,7 @@ srresnet 26.20 dB, model_1 26.82, model_2 27.00, model_3 27.01, model_4 27.39, m
 
 from ml_collections import ConfigDict
 
-from configs import gfn_paper, gfn_photos
+from configs import comparison, gfn_paper
 from gfn_jax.errors import UserError
 
 MODELS = {
@@ -49,7 +49,7 @@ def get_config(variant='gfn'):
       f'configs/gfn_ablation.py has the variants {", ".join(MODELS)}, and each with ",small", not '
       f'{variant!r}'
     )
-  config = _small() if size else gfn_paper.get_config()
+  config = comparison.get_config('gfn') if size else gfn_paper.get_config()
   shared = {key: config.model[key] for key in ('initialization', 'global_skip')}
   blocks = {
     key: config.model[key] for key in ('deblur_blocks', 'sr_blocks', 'reconstruction_blocks')
@@ -63,22 +63,4 @@ def get_config(variant='gfn'):
       phase.model = ConfigDict()
     if name == 'model_4':
       phase.lr_weight = 0.0
-  return config
-
-
-def _small():
-  """A narrow GFN on photos: one phase, the gate on from the start, where it lets everything pass.
-
-  The input is added to each image that a network makes: without it 2,000 steps do not suffice for
-  what bicubic does.
-  """
-  config = gfn_photos.get_config('small')
-  config.model.update(features=16, deblur_blocks=2, sr_blocks=3, reconstruction_blocks=3)
-  config.model.global_skip = 'input'
-  config.crop_size = 24
-  config.steps_per_epoch = 2000
-  config.phases = ConfigDict(dict(phase_1=gfn_photos.phase(1, 3e-3, warmup_steps=200)))
-  config.phases.phase_1.model = ConfigDict(dict(gated=True))
-  config.eval_every = 0
-  config.checkpoint_every = 100
   return config
