@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from gfn_jax.files import write_file
 
 _PANELS = {
-  'loss': ('loss', 'loss_hr', 'loss_lr'),
+  'loss': ('loss', 'loss_hr', 'loss_lr', 'loss_edge', 'loss_gradient'),
   'test PSNR (dB)': ('test/psnr', 'test/bicubic_psnr', 'test/input_psnr'),
-  'learning rate': ('learning_rate',),
+  'learning rate': ('learning_rate',),  # and those of modules, 'learning_rate/...'
 }
 _LOGARITHMIC = ('loss', 'learning rate')
 
@@ -24,8 +24,12 @@ def write_curves(path: str | os.PathLike, rows: Sequence[Mapping[str, float]]) -
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  keys = {key for row in rows for key in row}
-  panels = {title: names for title, names in _PANELS.items() if keys & set(names)}
+  keys = sorted({key for row in rows for key in row})
+  panels = {
+    title: [key for name in names for key in keys if key == name or key.startswith(f'{name}/')]
+    for title, names in _PANELS.items()
+  }
+  panels = {title: names for title, names in panels.items() if names}
   if not panels:
     return
   figure = Figure(figsize=(8, 2.6 * len(panels)), layout='constrained')
@@ -35,9 +39,8 @@ def write_curves(path: str | os.PathLike, rows: Sequence[Mapping[str, float]]) -
   ):
     for name in names:
       points = [(row['step'], row[name]) for row in rows if name in row]
-      if points:
-        # One point alone is no line.
-        axes.plot(*zip(*points, strict=True), marker='.' if len(points) < 50 else '', label=name)
+      # One point alone is no line.
+      axes.plot(*zip(*points, strict=True), marker='.' if len(points) < 50 else '', label=name)
     axes.set_ylabel(title)
     if title in _LOGARITHMIC and any(row.get(name, 0) > 0 for row in rows for name in names):
       axes.set_yscale('log')

@@ -69,6 +69,16 @@ def _say_compiling(model: nn.Module, height: int, width: int, *_: Any) -> None:
   tqdm.write(f'compiling {type(model).__name__} for {width}x{height}', file=sys.stderr)
 
 
+@functools.cache
+def _say_not_local(model: nn.Module, tile: int) -> None:
+  """Prints, once, that a network sees less in tiles."""
+  tqdm.write(
+    f'{type(model).__name__} looks at all of an image, but at one tile of {tile} at a time here: '
+    'the result differs from that of the whole',
+    file=sys.stderr,
+  )
+
+
 class Restorer:
   """Restores photos with a trained network.
 
@@ -84,8 +94,9 @@ class Restorer:
     params: its parameters.
     tile: largest side of a tile, in pixels of the input, a multiple of 32; None restores an image
       whole, and compiles for each size of image; 'auto' (at first) takes what fits into memory, and
-      half of it when that runs out. For a network that is not local, such as one with instance
-      normalisation, 'auto' is None.
+      half of it when that runs out. A network that is not local, such as one with instance
+      normalisation, gives something else in tiles than for the whole image: for it 'auto' divides
+      only what does not fit, and a line on stderr says so.
     overlap: pixels that neighbouring tiles share, a multiple of 16.
     ensemble: whether to average over the eight symmetries of a square (Timofte et al., CVPR 2016),
       before rounding: better by a little, eight times slower.
@@ -132,13 +143,6 @@ class Restorer:
     if tile not in ('auto', None) and not isinstance(tile, int):
       raise UserError(f"tile {tile!r}: pass a number, None or 'auto'")
     tiling.check_tile(tile if isinstance(tile, int) else MAX_TILE, overlap)
-    if not model.local and tile is not None:
-      if tile != 'auto':
-        raise UserError(
-          f'{type(model).__name__} takes statistics from the whole image, and tiles would change '
-          'them: leave tile out'
-        )
-      tile = None
     self.device = jax.local_devices()[0]
     if batch_size is None:
       batch_size = 1 if self.device.platform == 'cpu' else 4
@@ -236,15 +240,17 @@ class Restorer:
   def _restore_tiles(self, image: np.ndarray, progress: Callable | None) -> np.ndarray:
     """`[h, w, 3]` to `[s * h, s * w, 3]` of the same type, a batch of tiles after the other."""
     h, w, _ = image.shape
-    if self.tile is None:
+    if (tile := self._tile_for(h, w)) is None:
       everything = slice(0, h), slice(0, w)
       shape, windows = (h, w), [tiling.Window(everything, everything)]
     else:
-      if self.tile == 'auto':
-        self.tile = self._largest_tile()
       stride = self.model.stride
       image = np.pad(image, [(0, -h % stride), (0, -w % stride), (0, 0)], mode='reflect')
-      shape, windows = tiling.plan_windows(image.shape[:2], self.tile, self.overlap, stride)
+      shape, windows = tiling.plan_windows(image.shape[:2], tile, self.overlap, stride)
+      if not self.model.local:
+        shape = min(shape[0], image.shape[0]), min(shape[1], image.shape[1])  # nothing beyond it
+        if len(windows) > 1:
+          _say_not_local(self.model, tile)
     restored = np.empty((self.scale * h, self.scale * w, 3), image.dtype)
     done = 0
     for group, result in self._results(image, windows, shape):
@@ -305,15 +311,22 @@ class Restorer:
       functools.partial(_forward, self.model, self.output), self.params, x, None
     )
 
+  def _tile_for(self, h: int, w: int) -> int | None:
+    """The tile for an image of a size; None for the whole."""
+    if self.tile == 'auto':
+      self.tile = self._largest_tile()
+    fits = self._shrinks and not self.model.local and h * w <= self.tile**2
+    return None if fits else self.tile
+
   def _largest_tile(self) -> int:
-    """The largest tile for which the memory should suffice."""
+    """The largest tile for which the memory should suffice; up to MAX_TILE if nothing is lost."""
     x = jax.ShapeDtypeStruct((self.batch_size, 64, 64, 3), jnp.float32)
     forward = functools.partial(_forward, self.model, self.output)
     per_pixel = memory.peak_bytes(forward, self.params, x, None) / 64**2
     budget = memory.available_bytes(self.device) / 2
     side = int((budget / per_pixel) ** 0.5) // tiling.STEP * tiling.STEP
     smallest = (self.overlap // tiling.STEP + 1) * tiling.STEP
-    return max(smallest, min(side, MAX_TILE))
+    return max(smallest, min(side, MAX_TILE) if self.model.local else side)
 
 
 def check_image(image: Any) -> np.ndarray:

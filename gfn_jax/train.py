@@ -4,7 +4,8 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -70,6 +71,8 @@ def train_step(
   optimizer: optax.GradientTransformation,
   learning_rate: optax.Schedule,
   loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]],
+  module_learning_rates: Mapping[str, optax.Schedule] = types.MappingProxyType({}),
+  frozen: Collection[str] = (),
   accumulate: int = 1,
   ema_decay: float = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -82,6 +85,8 @@ def train_step(
     optimizer: gives the descent direction; the learning rate is applied here.
     learning_rate: of the global step.
     loss: of a model's output and the batch, and its terms: `losses.restoration_loss` with options.
+    module_learning_rates: of the top-level modules that have one of their own.
+    frozen: top-level modules that stay as they are, and have no gradient.
     accumulate: into how many parts the batch is divided, to go through the network one after the
       other; the gradient is their mean, that of the whole batch, in less memory.
     ema_decay: of the moving average of the parameters, if the state has one.
@@ -93,6 +98,7 @@ def train_step(
   batch = {key: to_float(image) for key, image in batch.items()}
 
   def loss_fn(params, batch_stats, part):
+    params = params | {module: jax.lax.stop_gradient(params[module]) for module in frozen}
     variables = {'params': params, 'batch_stats': batch_stats}
     output, changed = model.apply(variables, part['lr_blur'], mutable=['batch_stats'])
     value, terms = loss(output, part)
@@ -107,14 +113,20 @@ def train_step(
   value, terms, grads = jax.lax.pmean(means, parallel.AXIS)
 
   rate = learning_rate(state.step)
+  rates = {module: of_step(state.step) for module, of_step in module_learning_rates.items()}
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+
+  def descend(path, param, update):
+    return param - rates.get(path[0].key, rate) * update
+
+  params = jax.tree_util.tree_map_with_path(descend, state.params, updates)
   ema_params = state.ema_params
   if ema_params:
     ema_params = optax.incremental_update(params, ema_params, 1 - ema_decay)
 
   norms = {f'grad_norm/{module}': optax.tree.norm(grad) for module, grad in grads.items()}
   scalars = {'loss': value, **terms, 'learning_rate': rate, 'grad_norm': optax.tree.norm(grads)}
+  scalars |= {f'learning_rate/{module}': rate for module, rate in rates.items()}
   state = TrainState(state.step + 1, params, opt_state, batch_stats, ema_params)
   return state, scalars | norms
 
@@ -251,8 +263,12 @@ class _Run:
     self.phases = [config['phases'][name] for name in sorted(config['phases'])]
     self.starts = schedules.phase_starts(self.phases, self.steps_per_epoch)
     self.last_step = self.starts[-1]
-    self.learning_rate = schedules.learning_rate(self.phases, self.steps_per_epoch)
     self.model = create_model(**config['model'])
+    self.learning_rate = schedules.learning_rate(self.phases, self.steps_per_epoch)
+    self.module_learning_rates = {
+      module: schedules.learning_rate(self.phases, self.steps_per_epoch, module)
+      for module in self.modules_with_rates()
+    }
     if config['precision'] not in PRECISIONS:
       raise UserError(f'precision is {config["precision"]!r}; there are {", ".join(PRECISIONS)}')
     for image in ('hr', 'lr'):
@@ -269,6 +285,16 @@ class _Run:
     self.scores: dict[str, Any] = {}  # of the last evaluation
     self.owes_evaluation = False  # it was left to terminate
     self.writer: MetricWriter
+
+  def modules_with_rates(self) -> list[str]:
+    """The modules that have a learning rate of their own in some phase."""
+    modules = set().union(*(phase.get('module_learning_rates', {}) for phase in self.phases))
+    if modules and (unknown := sorted(modules - set(param_shapes(self.model)))):
+      raise UserError(
+        f'module_learning_rates: {type(self.model).__name__} has no module {unknown[0]!r}, but '
+        f'{", ".join(sorted(param_shapes(self.model)))}'
+      )
+    return sorted(modules)
 
   def restore_or_initialize(self) -> TrainState:
     """The newest checkpoint's state, or that of a run that starts: with `init_from`, if given."""
@@ -350,10 +376,13 @@ class _Run:
       hr_weight=phase['hr_weight'],
       **self.config['loss'],
     )
+    rates = phase.get('module_learning_rates', {})
     fixed = dict(
       model=self.phase_model(number),
       optimizer=self.optimizer,
       learning_rate=self.learning_rate,
+      module_learning_rates=self.module_learning_rates,
+      frozen=[module for module, rate in rates.items() if rate == 0],
       loss=loss,
       accumulate=self.config['accumulate'],
       ema_decay=self.config['ema_decay'],

@@ -5,12 +5,21 @@ import pathlib
 import ml_collections
 import pytest
 
-from configs import gfn_ablation
+from configs import comparison, gfn_ablation
 from gfn_jax import UserError, create_model, schedules
 from gfn_jax.data.motion_blur import MotionBlur
 from gfn_jax.models import param_count, param_shapes
 
 PARAMETERS = {
+  'cascade': 21_644_644,
+  'cascade:deblur_first': 21_644_644,
+  'cascade:deblur_first,apart': 21_644_644,
+  'cascade:sr_first': 21_644_644,
+  'comparison': 334_982,
+  'comparison:deblur_first': 346_265,
+  'comparison:gfn': 334_982,
+  'comparison:motion_deblur_sr': 349_500,
+  'comparison:sr_first': 346_265,
   'gfn': 12_210_438,
   'gfn_ablation': 12_210_438,
   'gfn_ablation:gfn': 12_210_438,
@@ -39,6 +48,8 @@ PARAMETERS = {
   'mprnet': 20_127_073,
 }
 
+CONFIGS_WITH_VARIANTS = sorted({name.partition(':')[0] for name in PARAMETERS if ':' in name})
+
 
 def load(name):
   module, _, variant = name.partition(':')
@@ -50,6 +61,7 @@ def test_every_config_is_in_the_table():
   files = {path.stem for path in pathlib.Path(__file__).parents[1].glob('configs/*.py')}
   assert files == {name.partition(':')[0] for name in PARAMETERS}
   rows = {f'gfn_ablation:{row}{size}' for row in gfn_ablation.MODELS for size in ('', ',small')}
+  rows |= {f'comparison:{row}' for row in comparison.MODELS}
   assert rows <= PARAMETERS.keys()
 
 
@@ -106,7 +118,17 @@ def test_the_ablation_differs_in_the_network_and_in_what_the_paper_says():
     gfn = load('gfn_ablation:gfn')
 
 
-@pytest.mark.parametrize('name', ['gfn', 'gfn_ablation', 'gfn_photos', 'motion_deblur_sr'])
+def test_a_cascade_is_trained_together_or_one_network_after_the_other():
+  [together] = load('cascade').phases.values()
+  assert (together.hr_weight, together.lr_weight) == (1, 0.5)
+  assert 'module_learning_rates' not in together
+  deblurs, enlarges = load('cascade:deblur_first,apart').phases.values()
+  assert (deblurs.hr_weight, deblurs.lr_weight) == (0, 0.5)
+  assert (enlarges.hr_weight, enlarges.lr_weight) == (1, 0)
+  assert enlarges.module_learning_rates.to_dict() == {'first': 0}
+
+
+@pytest.mark.parametrize('name', CONFIGS_WITH_VARIANTS)
 def test_unknown_variants_are_refused(name):
   with pytest.raises(UserError, match="not 'fast'"):
     load(f'{name}:fast')

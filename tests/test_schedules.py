@@ -100,3 +100,35 @@ def test_a_cosine_of_epochs_after_a_warmup():
   assert float(schedule(2 * end)) == pytest.approx(1e-6, rel=1e-3)
   with pytest.raises(UserError, match='warmup_epochs is 3000, but cosine_epochs is 3000'):
     schedules.learning_rate([phase.to_dict() | {'warmup_epochs': 3000}], 2)
+
+
+# CNLRN's second phase: four periods of 250,000 steps; the others start at half of the rate.
+JOINT = {
+  'epochs': 1000,
+  'learning_rate': 2e-4,
+  'module_learning_rates': {'deblur': 1e-5, 'other': 0.0},
+  'periods': 4,
+  'restart_factor': 0.5,
+  'end_learning_rate': 1e-7,
+}
+
+
+@pytest.mark.parametrize(('module', 'rate'), [(None, 2e-4), ('nlrn', 2e-4), ('deblur', 1e-5)])
+def test_cosines_with_restarts(module, rate):
+  schedule = jax.jit(schedules.learning_rate([JOINT], 1000, module))
+  for start in (0, 250_000, 500_000, 750_000):
+    top = rate / 2 if start else rate
+    for step, share in ((0, 0.0), (125_000, 0.5), (200_000, 0.8), (249_999, 1.0)):
+      expected = 1e-7 + (top - 1e-7) * (1 + np.cos(np.pi * share)) / 2
+      assert float(schedule(start + step)) == pytest.approx(expected, rel=1e-4), start + step
+
+
+def test_a_module_whose_rate_is_0_stays_there():
+  schedule = schedules.learning_rate([JOINT, JOINT | {'module_learning_rates': {}}], 1000, 'other')
+  assert [float(schedule(step)) for step in (0, 123_456, 999_999)] == [0, 0, 0]
+  assert float(schedule(1_000_000)) == pytest.approx(2e-4)
+
+
+def test_more_periods_than_steps():
+  with pytest.raises(UserError, match='periods is 4, but its phase has 3 steps'):
+    schedules.learning_rate([JOINT | {'epochs': 1}], 3)

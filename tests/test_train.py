@@ -10,6 +10,7 @@ import optax
 import pytest
 import skimage.data
 
+from configs import cascade
 from gfn_jax import Restorer, UserError, create_model, evaluate, losses, metrics, parallel, train
 from gfn_jax.evaluate import bicubic
 from gfn_jax.imresize import imresize
@@ -102,6 +103,25 @@ def test_without_the_hr_loss_only_the_deblurring_module_is_trained(batch):
   assert kept == {'gate', 'reconstruction', 'sr_feature'}
   assert 'loss_hr' not in scalars
   np.testing.assert_allclose(scalars['loss'], 0.5 * scalars['loss_lr'], rtol=1e-6)
+
+
+def test_modules_can_have_another_learning_rate_or_none(batch):
+  model, constant = create_model(**small.MODEL), optax.constant_schedule
+  state, step = make_step(model, optimizer='sgd')
+  _, other = make_step(
+    model, optimizer='sgd', module_learning_rates={'deblur': constant(1e-4)}, frozen=['gate']
+  )
+  one = {key: x[None] for key, x in batch.items()}
+  (a, scalars_a), (b, scalars_b) = (all_replicas(step, 1)(state, one) for step in (step, other))
+  factors = {'deblur': 0.1, 'gate': 0}
+  for module, before in state.params.items():
+    leaves = map(jax.tree.leaves, (before, a.params[module], b.params[module]))
+    for x, y, z in zip(*leaves, strict=True):
+      expected = factors.get(module, 1) * (y[0] - x)
+      np.testing.assert_allclose(z[0] - x, expected, rtol=1e-3, atol=1e-7)
+  assert scalars_b['learning_rate'] == scalars_a['learning_rate']
+  assert scalars_b['learning_rate/deblur'][0] == np.float32(1e-4)
+  assert scalars_b['grad_norm/gate'][0] == 0 < scalars_a['grad_norm/gate'][0]
 
 
 SIZE = {key: value for key, value in small.MODEL.items() if key != 'name'}
@@ -228,6 +248,30 @@ def test_a_run_of_a_network_that_only_deblurs(dataset_dir, tmp_path):
   [image] = evaluate.dataset_test_set(evaluate.run_config(tmp_path), 1).images
   scores = evaluate.evaluate(restorer, [image], config.protocol)[0]
   assert scores['psnr'] == pytest.approx(rows[-1]['test/psnr'], abs=0.01)
+
+
+def test_a_run_of_a_cascade_one_network_after_the_other(dataset_dir, tmp_path):
+  config = small.config(dataset_dir, eval_every=0)
+  first = {'name': 'mprnet', **small.MPRNET, 'unet_blocks': 0}
+  second = {'name': 'srresnet', 'preset': 'msrresnet', 'features': 4, 'blocks': 1}
+  config.model = {'name': 'cascade', 'first': first, 'second': second}
+  config.phases = cascade.apart(config.phases.phase_1)
+  for phase in config.phases.values():
+    phase.model = {}
+  config.phases.phase_2.module_learning_rates.third = 0.1
+  with pytest.raises(UserError, match="Cascade has no module 'third', but first, second"):
+    train.train_and_evaluate(config, tmp_path)
+  del config.phases.phase_2.module_learning_rates.third
+  state = train.train_and_evaluate(config, tmp_path)
+  start = train.create_train_state(create_model(**config.model), optax.identity(), config.seed)
+  moved, _ = changed_modules(start.params, state.params)
+  assert moved == {'first', 'second'}
+  rows = read_rows(tmp_path)
+  norms = [(row['grad_norm/first'] > 0, row['grad_norm/second'] > 0) for row in rows]
+  assert norms == [(True, False)] * 2 + [(False, True)] * 2
+  assert [row['learning_rate/first'] == 0 for row in rows] == [False] * 2 + [True] * 2
+  restorer = Restorer.from_pretrained(tmp_path / 'weights.safetensors')
+  assert restorer(np.zeros((9, 12, 3), np.uint8)).shape == (36, 48, 3)
 
 
 def test_a_run_of_another_precision_with_an_average(dataset_dir, tmp_path):

@@ -1,13 +1,13 @@
 """The networks: one file for each paper's system, `blocks.py` for what they share."""
 
 import dataclasses
-from collections.abc import Mapping
 
 import flax.linen as nn
 
 from gfn_jax.errors import UserError
 from gfn_jax.models.blocks import RestorationOutput
 from gfn_jax.models.cascade import Cascade
+from gfn_jax.models.cnlrn import CNLRN, CNLRNDeblur
 from gfn_jax.models.gfn import GFN, SRBranch
 from gfn_jax.models.gfn_ablation import GFNAblation
 from gfn_jax.models.motion_deblur_sr import MotionDeblurSR
@@ -17,6 +17,8 @@ from gfn_jax.models.variables import as_variables, init_params, param_count, par
 
 MODELS = {
   'cascade': Cascade,
+  'cnlrn': CNLRN,
+  'cnlrn_deblur': CNLRNDeblur,
   'gfn': GFN,
   'gfn_ablation': GFNAblation,
   'motion_deblur_sr': MotionDeblurSR,
@@ -26,6 +28,8 @@ MODELS = {
 }
 
 __all__ = [
+  'CNLRN',
+  'CNLRNDeblur',
   'Cascade',
   'GFN',
   'MODELS',
@@ -73,7 +77,7 @@ def create_model(name: str, preset: str | None = None, **options) -> nn.Module:
       f'model {name!r} has no option {unknown[0]!r}; it has {", ".join(sorted(fields))}'
     )
   options = {
-    key: create_model(**value) if isinstance(value, Mapping) else value
+    key: create_model(**value) if hasattr(value, 'keys') else value  # a dict or a ConfigDict
     for key, value in options.items()
   }
   presets = getattr(MODELS[name], 'presets', {})

@@ -168,11 +168,9 @@ def test_it_restores_photos_whole():
   model, params = small_mprnet(), some_params()
   photo = skimage.data.astronaut()[100:109, 200:220]
   restorer = Restorer(model, params, output='lr')
-  assert (restorer.tile, restorer.scale) == (None, 1)
+  assert restorer.scale == 1
   expected = np.clip(apply(model, params, photo[None] / np.float32(255)).lr[0], 0, 1)
   np.testing.assert_allclose(restorer(photo) / 255, expected, atol=0.51 / 255)
-  with pytest.raises(UserError, match='tiles would change'):
-    Restorer(model, params, output='lr', tile=128)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import skimage.data
 from scipy import signal
 
-from gfn_jax import Restorer, UserError, create_model
+from gfn_jax import Restorer, UserError, create_model, memory
 from gfn_jax.models import (
   SRResNet,
   as_variables,
@@ -112,15 +112,32 @@ def test_weights_with_their_statistics_are_saved_and_restored_with(preset, tmp_p
   np.testing.assert_allclose(restored, np.clip(expected, 0, 1), atol=0.51 / 255)
 
 
-def test_a_network_that_is_not_local_is_not_tiled():
+def test_a_network_that_is_not_local_is_divided_only_if_it_must_be(monkeypatch, capsys):
   options = {'name': 'srresnet', **SMALL}
   model = create_model(**options)
   assert not model.local
-  params = init_params(model, 0)
-  assert Restorer(model, params).tile is None
-  with pytest.raises(UserError, match='SRResNet takes statistics from the whole image'):
-    Restorer(model, params, tile=256)
   assert create_model(**options, preset='srresnet_paper').local
+  params = init_params(model, 0)
+  photo = (photograph(40, 150)[0] * 255).astype(np.uint8)
+
+  def restore(photo):
+    return np.clip(model.apply(as_variables(params), photo[None] / np.float32(255)).hr[0], 0, 1)
+
+  whole = Restorer(model, params)
+  np.testing.assert_allclose(whole(photo) / 255, restore(photo), atol=0.51 / 255)
+  assert 'looks at all of an image' not in capsys.readouterr().err
+
+  tiles = Restorer(model, params, tile=96, overlap=32)
+  # Two windows of 96 pixels, from 0 and from 54 on, are cut in the middle of what they share.
+  expected = [restore(photo[:, :96])[:, : 4 * 75], restore(photo[:, 54:])[:, 4 * 21 :]]
+  np.testing.assert_allclose(tiles(photo) / 255, np.concatenate(expected, axis=1), atol=0.51 / 255)
+  assert 'SRResNet looks at all of an image, but at one tile of 96' in capsys.readouterr().err
+
+  monkeypatch.setattr(memory, 'available_bytes', lambda device: 0)
+  least = Restorer(model, params, overlap=32)
+  least(photo)
+  assert least.tile == 64
+  assert 'SRResNet looks at all of an image, but at one tile of 64' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
