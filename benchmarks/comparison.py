@@ -26,6 +26,8 @@ TITLES = {
   'deblur_first': 'MPRNet, then SRResNet',
   'sr_first': 'SRResNet, then MPRNet',
   'motion_deblur_sr': 'Shoyan et al.',
+  'cnlrn': 'CNLRN',
+  'cnlrn_apart': 'CNLRN, its networks trained apart',
 }
 
 

@@ -2,11 +2,12 @@
 
     python -m benchmarks.memory --output=benchmarks/results/memory_cpu.json
     python -m benchmarks.memory --features=8 --size=64x48 --batch_size=2    # does it run?
+    python -m benchmarks.memory --model=mprnet --batch_size=    # another network, inference only
 
 On CPUs it is the resident memory of the whole process: `at_rest` with the network and the input in
 place, `first_run` the peak while it compiles and runs, `second_run` the peak of another run. On
 others it is what the device's allocator has given out. PyTorch runs with channels_last and float32.
-Needs `pip install 'gfn_jax[benchmark]'`; with `--nopeer` nothing but JAX.
+Needs `pip install 'gfn_jax[benchmark]'`; with `--nopeer`, or another network, nothing but JAX.
 """
 
 import gc
@@ -30,7 +31,8 @@ from gfn_jax.models import init_params
 SIZES = flags.DEFINE_list('size', ['320x180', '640x360'], 'Widths and heights to restore.')
 BATCHES = flags.DEFINE_list('batch_size', ['4', '16'], 'Numbers of patches to train on.')
 CROP = flags.DEFINE_integer('crop_size', 64, 'Side of a patch.', lower_bound=8)
-FEATURES = flags.DEFINE_integer('features', 64, "The network's.", lower_bound=1)
+MODEL = flags.DEFINE_string('model', 'gfn', 'Name of the network.')
+FEATURES = flags.DEFINE_integer('features', None, 'Its width, if not the default.', lower_bound=1)
 PEER = flags.DEFINE_bool('peer', True, 'Whether to measure PyTorch too.')
 NOTE = flags.DEFINE_string('note', '', 'For the record: what else the machine does, for example.')
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
@@ -47,12 +49,14 @@ def main(_):
     path, work, size, framework = CHILD.value
     write_json(path, measure(make_work(work, size, framework), framework))
     return
+  create_model(MODEL.value)  # or a clear line, before any process
   figures = {'inference': {}, 'train_step': {}}
-  frameworks = ['jax', 'torch'] if PEER.value else ['jax']
+  frameworks = ['jax', 'torch'] if PEER.value and MODEL.value == 'gfn' else ['jax']
   for work, sizes in (('inference', SIZES.value), ('train_step', BATCHES.value)):
     for size in tqdm(sizes, desc=work):
       figures[work][size] = {name: in_child(work, size, name) for name in frameworks}
-  about = timing.machine(NOTE.value) | {'features': FEATURES.value, 'crop_size': CROP.value}
+  about = timing.machine(NOTE.value) | {'model': MODEL.value, 'features': FEATURES.value}
+  about |= {'crop_size': CROP.value}
   timing.report(about | {'mib': figures}, OUTPUT.value)
 
 
@@ -61,7 +65,8 @@ def in_child(*work: str) -> dict[str, int]:
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, 'figures.json')
     command = [sys.executable, '-m', 'benchmarks.memory', f'--child={",".join([path, *work])}']
-    command += [f'--features={FEATURES.value}', f'--crop_size={CROP.value}']
+    command += [f'--model={MODEL.value}', f'--crop_size={CROP.value}']
+    command += [f'--features={FEATURES.value}'] if FEATURES.value else []
     subprocess.run(command, check=True)
     with open(path) as file:
       return json.load(file)
@@ -74,14 +79,15 @@ def make_work(work: str, size: str, framework: str) -> works.Work:
     data = works.noise(1, height, width, 3)
   else:
     data = works.noise_batch(int(size), CROP.value)
+  width = {'features': FEATURES.value} if FEATURES.value else {}
   if framework == 'jax':
-    model = create_model('gfn', features=FEATURES.value)
+    model = create_model(MODEL.value, **width)
     params = init_params(model, seed=0)
     make = works.inference_work if work == 'inference' else works.train_work
     return make(model, params, data)
   torch_gfn = works.import_peer()
   device = torch_gfn.device()
-  network, variant = torch_gfn.GFN(FEATURES.value), torch_gfn.VARIANTS[device][PEERS[device]]
+  network, variant = torch_gfn.GFN(**width), torch_gfn.VARIANTS[device][PEERS[device]]
   if work == 'inference':
     return torch_gfn.inference_work(network, variant, data)
   return torch_gfn.train_work(network, variant, data, works.LEARNING_RATE)

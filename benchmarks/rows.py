@@ -46,9 +46,9 @@ def set_budget(config: ConfigDict, seed: int) -> ConfigDict:
   config.real_blur = BLUR_NAME.value
   config.crop_size = CROP_SIZE.value
   config.batch_size = BATCH_SIZE.value
-  config.steps_per_epoch = STEPS.value
+  config.steps_per_epoch = STEPS.value // len(config.phases)
   for phase in config.phases.values():
-    phase.warmup_steps = STEPS.value // 10
+    phase.warmup_steps = config.steps_per_epoch // 10
   return config
 
 

@@ -8,6 +8,8 @@
 | deblur_first | MPRNet, narrow, then SRResNet, trained together |
 | sr_first | SRResNet, then MPRNet at the size of the result, trained together |
 | motion_deblur_sr | Shoyan et al.'s network, narrow |
+| cnlrn | CNLRN, narrow: half of the steps are for the deblurring network alone |
+| cnlrn_apart | its two networks, which hand over an image, each trained for half of the steps |
 
 Each has some 0.35 million parameters, adds its input to the images that it makes, and is trained on
 photos with synthetic blur for 2,000 steps of 8 crops of 24x24 LR pixels. `python -m
@@ -16,7 +18,7 @@ benchmarks.comparison` trains them all and prints the table.
 
 from ml_collections import ConfigDict
 
-from configs import gfn_photos
+from configs import cascade, gfn_photos
 from gfn_jax.errors import UserError
 
 _MPRNET = dict(features=16, unet_step=8, orsnet_step=8, unet_blocks=1, orsnet_blocks=2)
@@ -48,6 +50,12 @@ MODELS = {
     reconstruction_blocks=3,
     final_activation='none',
   ),
+  'cnlrn': dict(name='cnlrn', preset='small', deblur_head=True),
+  'cnlrn_apart': dict(
+    name='cascade',
+    first=dict(name='cnlrn_deblur', features=12, blocks=1, stage_blocks=1, global_skip='input'),
+    second=dict(name='cnlrn', preset='small', deblur=False, global_skip='input'),
+  ),
 }
 
 
@@ -59,7 +67,13 @@ def get_config(variant='gfn'):
   config.model = ConfigDict(MODELS[variant])
   if config.model.name != 'cascade':
     config.model.global_skip = 'input'
-  if variant != 'gfn':
+  if variant.startswith('cnlrn'):
+    config.loss.gradient_weight = 0.1
+    config.phases = cascade.apart(config.phases.phase_1)
+    if variant == 'cnlrn':
+      config.phases.phase_2.model.deblur_head = False
+      del config.phases.phase_2.module_learning_rates
+  elif variant != 'gfn':
     config.loss.edge_weight = 0.05
   return config
 

@@ -67,7 +67,8 @@ def get_config(variant=''):
   config.phases.phase_2 = phase(False, 60, 1e-4, 0.1, 30, lr_weight=0.5)
   config.phases.phase_3 = phase(True, 55, 5e-5, 0.1, 25, lr_weight=0.0, reset_optimizer=True)
 
-  config.loss = ConfigDict(dict(hr='mse', lr='mse', edge_weight=0.0))  # or 'charbonnier'
+  # 'mse', 'l1' or 'charbonnier', and more of the images' edges.
+  config.loss = ConfigDict(dict(hr='mse', lr='mse', edge_weight=0.0, gradient_weight=0.0))
   config.precision = 'float32'  # or 'tf32' or 'bfloat16', for what the network computes
   config.accumulate = 1  # parts of a batch that go through the network one after the other
   config.ema_decay = 0.0  # of an average of the parameters, such as 0.999; 0: none

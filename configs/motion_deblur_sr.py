@@ -60,7 +60,7 @@ def get_config(variant=''):
   )
   config.init_except = ('fusion', 'reconstruction')
   config.batch_size = 13
-  config.loss = ConfigDict(dict(hr='mse', lr='charbonnier', edge_weight=0.05))
+  config.loss.update(hr='mse', lr='charbonnier', edge_weight=0.05)
   epochs = 21 if variant == 'paper' else 100
   config.phases = ConfigDict()
   config.phases.phase_1 = phase(epochs, 1e-4, 1e-5, 100, 0, lr_weight=0.5)

@@ -19,7 +19,7 @@ def get_config():
   config.model = ConfigDict(
     dict(name='mprnet', features=96, unet_step=48, orsnet_step=32, unet_blocks=2, orsnet_blocks=8)
   )
-  config.loss = ConfigDict(dict(hr='mse', lr='charbonnier', edge_weight=0.05))
+  config.loss.update(hr='mse', lr='charbonnier', edge_weight=0.05)
   config.steps_per_epoch = 131  # of 16 examples
   config.phases = ConfigDict()
   config.phases.phase_1 = phase(3000, 2e-4, 1e-6, 3000, 3, lr_weight=1.0)

@@ -1,4 +1,4 @@
-"""LR-GOPRO on Apache Beam: the same examples, made on many machines.
+"""The builders on Apache Beam: the same examples, made on many machines.
 
 Importing this needs the package apache_beam. Workers import it too, under this name.
 """

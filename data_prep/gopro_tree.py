@@ -2,23 +2,19 @@
 
 import dataclasses
 import functools
-import io
-import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from absl import logging
 from etils import epath
-from PIL import Image
 
+from data_prep import frame_files
 from gfn_jax.errors import UserError
 
 BLUR_FOLDERS = ('blur_gamma', 'blur')
 SPLITS = ('train', 'test')
 
-_PNG_START = b'\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR'
-_COLOUR_TYPES = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
-_MAX_PIXELS = 2**25  # 8K video; a larger header is damage, and would exhaust the memory
+_ARCHIVE = 'GOPRO_Large'
 _AT_ONCE = 16  # sequences looked at; in the cloud, each look takes a while
 
 
@@ -89,7 +85,7 @@ def _sequence_pairs(sequence: epath.Path, blur_folder: str) -> list[FramePair]:
     partner = sequence / (blur_folder if name in sharp else 'sharp') / name
     raise UserError(f'{found} has no partner {partner}; restore that file or remove this one')
   for name in sorted(sharp):
-    sizes = _png_size(sharp[name]), _png_size(blur[name])
+    sizes = [frame_files.png_size(frames[name], _ARCHIVE) for frames in (sharp, blur)]
     if sizes[0] != sizes[1]:
       raise UserError(
         f'{blur[name]} is {sizes[1][0]}x{sizes[1][1]} but {sharp[name]} is '
@@ -114,21 +110,6 @@ def _frames(folder: epath.Path) -> dict[str, epath.Path]:
   return frames
 
 
-def _png_size(path: epath.Path) -> tuple[int, int]:
-  """Height and width from the header. Pillow would not tell 16-bit RGB from 8-bit."""
-  with path.open('rb') as file:
-    header = file.read(26)
-  if len(header) < 26 or not header.startswith(_PNG_START):
-    raise UserError(f'{path} is not a PNG file or is cut short; unpack GOPRO_Large again')
-  width, height, bits, colour = struct.unpack('>IIBB', header[16:26])
-  if (bits, colour) != (8, 2):
-    kind = _COLOUR_TYPES.get(colour, 'unknown')
-    raise UserError(f'{path} is a {bits}-bit {kind} PNG; frames must be 8-bit RGB')
-  if not 0 < width * height <= _MAX_PIXELS:
-    raise UserError(f'{path} claims {height}x{width} pixels; unpack GOPRO_Large again')
-  return height, width
-
-
 def read_pair(pair: FramePair) -> tuple[np.ndarray, np.ndarray]:
   """Reads the frames.
 
@@ -138,13 +119,4 @@ def read_pair(pair: FramePair) -> tuple[np.ndarray, np.ndarray]:
   Raises:
     UserError: if a file cannot be decoded.
   """
-  return _read(pair.sharp), _read(pair.blur)
-
-
-def _read(path: epath.Path) -> np.ndarray:
-  try:
-    with Image.open(io.BytesIO(path.read_bytes())) as image:
-      return np.array(image)
-  except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's broken PNG chunk
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise UserError(f'{path} cannot be read ({reason}); unpack GOPRO_Large again') from error
+  return frame_files.read_rgb(pair.sharp, _ARCHIVE), frame_files.read_rgb(pair.blur, _ARCHIVE)

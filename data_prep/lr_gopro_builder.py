@@ -2,17 +2,12 @@
 
 import dataclasses
 import functools
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-import tqdm
 from etils import epath
 
-from data_prep import degradation, gopro_tree, hdf5_parts, workers
-from gfn_jax.errors import UserError
+from data_prep import degradation, gopro_tree, hdf5_parts, pair_builder
 
 _CITATION = """
 @inproceedings{Zhang2018GFN,
@@ -68,7 +63,7 @@ def _configs() -> list[LrGoproConfig]:
   ]
 
 
-class LrGopro(tfds.core.GeneratorBasedBuilder):
+class LrGopro(pair_builder.PairBuilder):
   """LR-GOPRO x4: blurry LR image, sharp LR image, sharp HR image.
 
   Features, both splits: `lr_blur` and `lr` `[h, w, 3]`, uint8, or float32 in about [0, 1] with a
@@ -84,25 +79,10 @@ class LrGopro(tfds.core.GeneratorBasedBuilder):
     '1.0.1': 'The same values, read faster: hr compressed with zlib, 8-bit LR images raw.',
   }
   BUILDER_CONFIGS = _configs()
-  url_infos = {}  # nothing is downloaded; TFDS's own look-up needs a package it does not require
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'Put GOPRO_Large (https://seungjunnah.github.io/Datasets/gopro) into manual_dir: '
     'train/ and test/, or for the hdf5 configs the *.h5 parts.'
   )
-
-  def __init__(self, *, num_workers: int = 1, beam_scratch: epath.Path | None = None, **kwargs):
-    """Makes the builder.
-
-    Args:
-      num_workers: processes that cut and shrink the images; 0 or 1 means this process alone.
-      beam_scratch: an existing folder for Apache Beam's workers; gives a build with Beam, as the
-        `DownloadConfig` says, instead of `num_workers`.
-      **kwargs: for `tfds.core.DatasetBuilder`.
-    """
-    super().__init__(**kwargs)
-    self._num_workers = num_workers
-    self._beam_scratch = beam_scratch
-    self._inputs: dict[str, tuple[dict[str, int], Sequence[Any]]] = {}  # counts and jobs per split
 
   def _info(self) -> tfds.core.DatasetInfo:
     config = self.builder_config
@@ -136,70 +116,35 @@ class LrGopro(tfds.core.GeneratorBasedBuilder):
       ),
     )
 
-  def _split_generators(self, dl_manager):
-    folder = epath.Path(dl_manager.manual_dir)
+  def _find_inputs(self, folder: epath.Path) -> dict[str, pair_builder.Inputs]:
     config = self.builder_config
     if config.source == 'hdf5':
       slices = hdf5_parts.find_slices(folder)
+      degrade = functools.partial(hdf5_parts.read_slice, float_lr=config.float_lr)
       parts = len({piece.path for piece in slices})
-      self._inputs = {'train': ({'parts': parts}, slices)}
-      degrade = {'train': hdf5_parts.read_slice}
-    else:
-      splits = gopro_tree.find_splits(folder, config.blur_folder)  # all, before any is built
-      self._inputs = {key: ({'frame_pairs': len(pairs)}, pairs) for key, pairs in splits.items()}
-      degrade = {'train': degradation.degrade_train_pair, 'test': degradation.degrade_test_pair}
+      return {'train': pair_builder.Inputs(slices, degrade, {'parts': parts})}
+    degrade = {'train': degradation.degrade_train_pair, 'test': degradation.degrade_test_pair}
     return {
-      split: self._generate_examples(
-        split, jobs, functools.partial(degrade[split], float_lr=config.float_lr)
+      split: pair_builder.Inputs(
+        pairs,
+        functools.partial(degrade[split], float_lr=config.float_lr),
+        {'frame_pairs': len(pairs)},
       )
-      for split, (_, jobs) in self._inputs.items()
+      for split, pairs in gopro_tree.find_splits(folder, config.blur_folder).items()
     }
 
-  def _generate_examples(
-    self, split: str, jobs: Sequence[Any], degrade: Callable[[Any], degradation.Degraded]
-  ):
-    """(name, example) of a split: an iterator, or a Beam transform."""
-    if not self._beam_scratch:
-      return self._iterate_examples(split, jobs, degrade)
-    from data_prep import beam_pipeline
+  @staticmethod
+  def none_kept(folder: epath.Path) -> str:
+    """What to tell the user if the frames in `folder` give no example."""
+    size = degradation.PATCH_SIZE
+    return (
+      f'{folder / "train"} gives no training window: all frames are smaller than {size}x{size} or '
+      'flat; check that they are photographs of 720x1280'
+    )
 
-    return beam_pipeline.examples(split, jobs, degrade, self._beam_scratch)
-
-  def _iterate_examples(
-    self, split: str, jobs: Sequence[Any], degrade: Callable[[Any], degradation.Degraded]
-  ) -> Iterator[tuple[str, degradation.Example]]:
-    seen = kept = 0
-    results = workers.map_in_order(degrade, jobs, self._num_workers)
-    for result in tqdm.tqdm(results, desc=split, total=len(jobs), unit=' inputs', mininterval=1):
-      seen += result.windows_seen
-      kept += len(result.examples)
-      yield from ((example['name'], example) for example in result.examples)
-    if not kept:
-      raise UserError(no_windows(jobs[0].sharp.parents[2]))
-    self._set_counts(split, seen, kept)
-    tqdm.tqdm.write(f'{split}: {kept} examples; shuffling and writing them', file=sys.stderr)
-
-  def _process_pipeline_result(self, pipeline_result) -> None:
-    """TFDS calls this when Beam has finished."""
-    from data_prep import beam_pipeline
-
-    beam_pipeline.raise_errors(self._beam_scratch)
-    for split in self._inputs:
-      self._set_counts(split, *beam_pipeline.read_counts(split, self._beam_scratch))
-
-  def _set_counts(self, split: str, seen: int, kept: int) -> None:
-    inputs, _ = self._inputs[split]
+  def _windows(self, split: str, seen: int, kept: int) -> dict[str, int]:
     windows = {'windows_seen': seen, 'windows_dropped': seen - kept, 'windows_kept': kept}
-    self.info.metadata['counts'][split] = inputs | (windows if split == 'train' else {})
-
-
-def no_windows(folder: epath.Path) -> str:
-  """What to tell the user if the frames in `folder` give no example."""
-  size = degradation.PATCH_SIZE
-  return (
-    f'{folder} gives no training window: all frames are smaller than {size}x{size} or flat; check '
-    'that they are photographs of 720x1280'
-  )
+    return windows if split == 'train' else {}
 
 
 def _image(dtype: type, encoding: tfds.features.Encoding) -> tfds.features.Tensor:

@@ -112,7 +112,7 @@ def open_dataset(config: Mapping[str, Any]):
       real_fraction=config['real_fraction'],
     )
   if not config['data_dir']:
-    raise UserError('no dataset: pass --config.data_dir=DIR, built by data_prep.lr_gopro')
+    raise UserError('no dataset: pass --config.data_dir=DIR, built by data_prep (docs/datasets.md)')
   try:
     from gfn_jax.data.tfrecords import TFRecordDataset
   except ImportError as error:

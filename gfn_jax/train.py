@@ -245,9 +245,8 @@ def train_and_evaluate(
     )
     writer = MetricWriter(workdir, first_step, writes=is_first)
     with writer as run.writer, run.progress_bar(first_step):
-      batches = run.batches(first_step)
       for number in range(len(run.phases)):
-        state = run.train_phase(number, state, batches)
+        state = run.train_phase(number, state)
   _say(f'trained {run.last_step} steps: {os.path.join(workdir, WEIGHTS_FILE)}')
   return state
 
@@ -263,6 +262,8 @@ class _Run:
     self.phases = [config['phases'][name] for name in sorted(config['phases'])]
     self.starts = schedules.phase_starts(self.phases, self.steps_per_epoch)
     self.last_step = self.starts[-1]
+    for number in range(len(self.phases)):  # all now, and not when a phase begins
+      self.dataset.check_crop_size(self.crop_size(number))
     self.model = create_model(**config['model'])
     self.learning_rate = schedules.learning_rate(self.phases, self.steps_per_epoch)
     self.module_learning_rates = {
@@ -311,7 +312,12 @@ class _Run:
       state = state.replace(ema_params=jax.tree.map(jnp.copy, state.params) if ema else {})
     return state
 
-  def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+  def crop_size(self, number: int) -> int:
+    """Of a phase that has its own, or the config's."""
+    return self.phases[number].get('crop_size', self.config['crop_size'])
+
+  def batches(self, number: int, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+    """This process's shares of a phase's batches from a step on."""
     buffer = {key: self.config[key] for key in ('shuffle_buffer',) if key in self.config}
     return self.dataset.train_batches(
       self.config['batch_size'],
@@ -319,7 +325,7 @@ class _Run:
       start_step=start_step,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
-      crop_size=self.config['crop_size'],
+      crop_size=self.crop_size(number),
       **buffer,
     )
 
@@ -335,7 +341,7 @@ class _Run:
     )
     return self.bar
 
-  def train_phase(self, number: int, state: TrainState, batches: Iterator) -> TrainState:
+  def train_phase(self, number: int, state: TrainState) -> TrainState:
     start, end = self.starts[number : number + 2]
     step = int(state.step)
     if self.owes_evaluation and start < step <= end:
@@ -349,7 +355,7 @@ class _Run:
       state = state.replace(opt_state=parallel.replicate(opt_state))
     step_fn = parallel.parallel_step(self.step(number))
     _say(f'phase {number + 1}: steps {step + 1} to {end}; compiling the first')
-    compiled = False
+    compiled, batches = False, self.batches(number, step)
     while step < end:
       stop = np.full(jax.local_device_count(), self.termination.requested, np.float32)
       batch = self.log.time_data(lambda: next(batches))

@@ -140,7 +140,7 @@ def test_restoring_a_photo(workdir, tmp_path):
   ('command', 'message'),
   [
     ((*TRAIN, '--workdir=W', '--config.sede=1'), 'in the config: sede Did you mean "seed"'),
-    ((*TRAIN, '--workdir=W'), 'pass --config.data_dir=DIR, built by data_prep.lr_gopro'),
+    ((*TRAIN, '--workdir=W'), 'pass --config.data_dir=DIR, built by data_prep '),
     ((*PHOTOS, '--workdir=W'), 'pass --config.photos=DIR, a folder of sharp photographs'),
     (
       (*PHOTOS, '--workdir=W', '--config.photos=tests', '--config.held_out=0'),

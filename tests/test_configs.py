@@ -1,5 +1,7 @@
 import dataclasses
+import functools
 import importlib
+import json
 import pathlib
 
 import ml_collections
@@ -15,7 +17,15 @@ PARAMETERS = {
   'cascade:deblur_first': 21_644_644,
   'cascade:deblur_first,apart': 21_644_644,
   'cascade:sr_first': 21_644_644,
+  'cnlrn': 83_068_294,
+  'cnlrn:no_deblurring': 9_974_659,
+  'cnlrn:no_gradient_loss': 83_068_294,
+  'cnlrn:no_nonlocal': 80_603_014,
+  'cnlrn:no_progressive': 83_068_294,
+  'cnlrn:paper': 83_068_294,
   'comparison': 334_982,
+  'comparison:cnlrn': 378_302,
+  'comparison:cnlrn_apart': 377_006,
   'comparison:deblur_first': 346_265,
   'comparison:gfn': 334_982,
   'comparison:motion_deblur_sr': 349_500,
@@ -57,6 +67,11 @@ def load(name):
   return get_config(variant) if variant else get_config()
 
 
+@functools.cache
+def count(model_config):
+  return param_count(param_shapes(create_model(**json.loads(model_config))))
+
+
 def test_every_config_is_in_the_table():
   files = {path.stem for path in pathlib.Path(__file__).parents[1].glob('configs/*.py')}
   assert files == {name.partition(':')[0] for name in PARAMETERS}
@@ -68,7 +83,7 @@ def test_every_config_is_in_the_table():
 @pytest.mark.parametrize('name', PARAMETERS)
 def test_parameters_and_phases(name):
   config = load(name)
-  assert param_count(param_shapes(create_model(**config.model))) == PARAMETERS[name]
+  assert count(config.model.to_json()) == PARAMETERS[name]
   for phase in config.phases.values():
     create_model(**config.model.to_dict() | phase.model.to_dict())
 
@@ -126,6 +141,29 @@ def test_a_cascade_is_trained_together_or_one_network_after_the_other():
   assert (deblurs.hr_weight, deblurs.lr_weight) == (0, 0.5)
   assert (enlarges.hr_weight, enlarges.lr_weight) == (1, 0)
   assert enlarges.module_learning_rates.to_dict() == {'first': 0}
+
+
+def test_cnlrn_is_trained_as_in_the_authors_code():
+  config = load('cnlrn')
+  deblurring, joint = config.phases.values()
+  assert (deblurring.hr_weight, deblurring.crop_size, joint.crop_size) == (0, 128, 64)
+  assert joint.model.to_dict() == {'deblur_head': False}
+  steps, phases = config.steps_per_epoch, [deblurring, joint]
+  assert schedules.phase_starts(phases, steps) == [0, 600_000, 1_600_000]
+  nlrn, deblur = (schedules.learning_rate(phases, steps, module) for module in ('nlrn', 'deblur'))
+  for step, rates in (
+    (0, (1e-4, 1e-4)),
+    (75_000, (5.005e-5, 5.005e-5)),
+    (450_000, (1e-4, 1e-4)),
+    (600_000, (2e-4, 1e-5)),
+    (849_999, (1e-7, 1e-7)),
+    (850_000, (1e-4, 5e-6)),
+    (1_350_000, (1e-4, 5e-6)),
+  ):
+    assert (float(nlrn(step)), float(deblur(step))) == pytest.approx(rates, rel=1e-4), step
+  assert [phase.periods for phase in load('cnlrn:paper').phases.values()] == [1, 1]
+  [alone] = load('cnlrn:no_deblurring').phases.values()
+  assert 'module_learning_rates' not in alone
 
 
 @pytest.mark.parametrize('name', CONFIGS_WITH_VARIANTS)

@@ -10,7 +10,7 @@ import optax
 import pytest
 import skimage.data
 
-from configs import cascade
+from configs import cascade, cnlrn
 from gfn_jax import Restorer, UserError, create_model, evaluate, losses, metrics, parallel, train
 from gfn_jax.evaluate import bicubic
 from gfn_jax.imresize import imresize
@@ -231,7 +231,7 @@ def test_the_average_of_the_parameters_follows_them(batch):
 
 def test_a_run_of_a_network_that_only_deblurs(dataset_dir, tmp_path):
   config = small.config(dataset_dir)
-  config.model = {'name': 'mprnet', **small.MPRNET}
+  config.model = {'name': 'cnlrn_deblur', 'features': 4, 'blocks': 1, 'stage_blocks': 1}
   config.loss.update(lr='charbonnier', edge_weight=0.05)
   config.phases = {'phase_1': config.phases.phase_1}
   config.phases.phase_1.model = {}
@@ -252,7 +252,7 @@ def test_a_run_of_a_network_that_only_deblurs(dataset_dir, tmp_path):
 
 def test_a_run_of_a_cascade_one_network_after_the_other(dataset_dir, tmp_path):
   config = small.config(dataset_dir, eval_every=0)
-  first = {'name': 'mprnet', **small.MPRNET, 'unet_blocks': 0}
+  first = {'name': 'cnlrn_deblur', 'features': 4, 'blocks': 1, 'stage_blocks': 1}
   second = {'name': 'srresnet', 'preset': 'msrresnet', 'features': 4, 'blocks': 1}
   config.model = {'name': 'cascade', 'first': first, 'second': second}
   config.phases = cascade.apart(config.phases.phase_1)
@@ -262,6 +262,11 @@ def test_a_run_of_a_cascade_one_network_after_the_other(dataset_dir, tmp_path):
   with pytest.raises(UserError, match="Cascade has no module 'third', but first, second"):
     train.train_and_evaluate(config, tmp_path)
   del config.phases.phase_2.module_learning_rates.third
+  config.phases.phase_2.crop_size = 65
+  with pytest.raises(UserError, match='crop_size 65 is more than the patches'):
+    train.train_and_evaluate(config, tmp_path)
+  assert not list(tmp_path.iterdir())
+  config.phases.phase_2.crop_size = 8
   state = train.train_and_evaluate(config, tmp_path)
   start = train.create_train_state(create_model(**config.model), optax.identity(), config.seed)
   moved, _ = changed_modules(start.params, state.params)
@@ -272,6 +277,27 @@ def test_a_run_of_a_cascade_one_network_after_the_other(dataset_dir, tmp_path):
   assert [row['learning_rate/first'] == 0 for row in rows] == [False] * 2 + [True] * 2
   restorer = Restorer.from_pretrained(tmp_path / 'weights.safetensors')
   assert restorer(np.zeros((9, 12, 3), np.uint8)).shape == (36, 48, 3)
+
+
+def test_a_run_of_cnlrn_as_in_its_config(dataset_dir, tmp_path):
+  config = small.config(dataset_dir, eval_every=0)
+  recipe = cnlrn.get_config()
+  config.phases, config.loss, config.optimizer = recipe.phases, recipe.loss, recipe.optimizer
+  config.model = {'name': 'cnlrn', **small.CNLRN, 'deblur_head': True}
+  for phase in config.phases.values():
+    phase.update(epochs=1, periods=1, crop_size=8)
+  train.train_and_evaluate(config, tmp_path)
+  rows = read_rows(tmp_path)
+  assert [row['grad_norm/nlrn'] > 0 for row in rows] == [False] * 2 + [True] * 2
+  deblurring, joint = rows[0], rows[-1]
+  assert deblurring['loss'] == deblurring['loss_lr']
+  terms = joint['loss_hr'] + 0.1 * joint['loss_gradient']
+  np.testing.assert_allclose(joint['loss'], terms, rtol=1e-5)
+  rates = [(row['learning_rate'], row['learning_rate/deblur']) for row in rows[::2]]
+  np.testing.assert_allclose(rates, [(1e-4, 1e-4), (2e-4, 1e-5)], rtol=1e-5)
+  model, params = load_pretrained(tmp_path / 'weights.safetensors')
+  assert not model.deblur_head
+  assert params.keys() == {'conv_first', 'deblur', 'nlrn'}
 
 
 def test_a_run_of_another_precision_with_an_average(dataset_dir, tmp_path):

@@ -110,6 +110,19 @@ class PhotoDataset:
     """How many steps see every photo about once."""
     return max(1, round(len(self._train) / batch_size))
 
+  def check_crop_size(self, crop_size: int) -> None:
+    """Checks that crops fit.
+
+    Args:
+      crop_size: side of a crop, in LR pixels.
+
+    Raises:
+      UserError: if a photo, or one of the real pairs, is smaller than a crop.
+    """
+    self._photos.check_sizes(self._train, SCALE * crop_size)
+    if self._pairs:
+      self._pairs.check_sizes(SCALE * crop_size)
+
   def train_batches(
     self,
     batch_size: int,
@@ -137,10 +150,8 @@ class PhotoDataset:
     Raises:
       UserError: if a photo, or one of the real pairs, is smaller than a crop.
     """
+    self.check_crop_size(crop_size)
     side = SCALE * crop_size
-    self._photos.check_sizes(self._train, side)
-    if self._pairs:
-      self._pairs.check_sizes(side)
     mine = slice(process_index, None, process_count)
     make = functools.partial(self._batch, batch_size, seed, side, mine)
     steps = itertools.count(start_step)

@@ -28,7 +28,8 @@ IMAGES = ('lr_blur', 'lr', 'hr')
 _OPEN_FILES = 16  # shards read in turns
 _LENGTH, _FRAME = 12, 16  # bytes of a TFRecord before its content, and beside it
 _READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)  # TensorFlow's messages may hold the content
-_REBUILD = 'copy or build the dataset again: python -m data_prep.lr_gopro --overwrite'
+_SHUFFLE_BYTES = 2**29
+_REBUILD = 'copy the dataset again, or build it with --overwrite (docs/datasets.md)'
 
 
 class TFRecordDataset:
@@ -36,7 +37,8 @@ class TFRecordDataset:
 
   Attributes:
     path: the dataset's folder.
-    metadata: how it was made: blur folder, quantisation, counts.
+    metadata: how it was made: blur folder, quantisation, counts. Its `patch_size` is the side of
+      the train split's `hr`, or None if that split holds whole frames.
 
   Args:
     path: the folder that holds `dataset_info.json`, or one that has exactly one such folder
@@ -69,7 +71,8 @@ class TFRecordDataset:
     count = self.num_examples('train')
     if count < batch_size:
       raise UserError(
-        f'{printable(self.path)} has {count} train patches, less than a batch of {batch_size}'
+        f'{printable(self.path)} has {count} train {self._train_images()}, less than a batch of '
+        f'{batch_size}'
       )
     return count // batch_size
 
@@ -93,26 +96,23 @@ class TFRecordDataset:
       batch_size: examples in a global batch, over all processes.
       seed: of the order and the augmentation.
       crop_size: side of a random crop, in LR pixels, the same for all images of an example; 0 takes
-        whole patches.
+        whole patches. Whole frames have to be cropped.
       start_step: how many batches to pass over; none of their images is decoded.
       process_index: this process's number.
       process_count: number of processes; each gets every `process_count`-th example.
-      shuffle_buffer: encoded records held for shuffling, beside the shuffling of files.
+      shuffle_buffer: encoded records held for shuffling, beside the shuffling of files; fewer if
+        they would take more than half a gigabyte.
 
     Yields:
       `lr_blur` and `lr` `[B / process_count, h, w, 3]` and `hr` `[B / process_count, 4h, 4w, 3]`,
       as stored: uint8, or float32 in [0, 1]; and `symmetry` `[B / process_count]` int32, 0 to 7.
 
     Raises:
-      UserError: if the split has less than one batch, a crop does not fit, or a file is damaged.
+      UserError: if the split has less than one batch, a crop does not fit or is missing, or a file
+        is damaged.
     """
     steps_per_pass = self.steps_per_pass(batch_size)
-    patch_size = self.metadata['patch_size'] // SCALE
-    if crop_size > patch_size:
-      raise UserError(
-        f'crop_size {crop_size} is more than the patches of {printable(self.path)} have: '
-        f'{patch_size}'
-      )
+    self.check_crop_size(crop_size)
     first_pass, skipped_steps = divmod(start_step, steps_per_pass)
 
     def one_pass(number: tf.Tensor) -> tf.data.Dataset:
@@ -134,6 +134,30 @@ class TFRecordDataset:
     batches = batches.batch(share, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     records = records.map(lambda seed, index, record: (index, record))
     yield from self._iterate('train', batches, records, share)
+
+  def _train_images(self) -> str:
+    return 'patches' if self.metadata['patch_size'] else 'frames'
+
+  def check_crop_size(self, crop_size: int) -> None:
+    """Checks that crops fit.
+
+    Args:
+      crop_size: side of a crop, in LR pixels; 0 for whole patches.
+
+    Raises:
+      UserError: if it does not, or the split holds whole frames and it is 0.
+    """
+    side = (self.metadata['patch_size'] or self.metadata['smallest_side']) // SCALE
+    if crop_size > side:
+      raise UserError(
+        f'crop_size {crop_size} is more than the {self._train_images()} of '
+        f'{printable(self.path)} have: {side}'
+      )
+    if not (crop_size or self.metadata['patch_size']):
+      raise UserError(
+        f'{printable(self.path)} holds whole frames: set crop_size (--config.crop_size), to {side} '
+        'LR pixels at most'
+      )
 
   def prepare(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """On the device, where it costs little: GFN's augmentation of a batch of `train_batches`.
@@ -189,6 +213,9 @@ class TFRecordDataset:
 
   def _shuffled_records(self, seed: tf.Tensor, shuffle_buffer: int) -> tf.data.Dataset:
     """(seed, index, record) of every train record, in the order of `seed`, int64 [2]."""
+    info = self._info.splits['train']
+    most = _SHUFFLE_BYTES * info.num_examples // max(info.num_bytes, 1)
+    shuffle_buffer = max(1, min(shuffle_buffer, most))
     shards = tf.range(len(self._files('train')))
     shards = tf.random.experimental.stateless_shuffle(shards, seed)
     records = self._records('train', shards, _OPEN_FILES)
@@ -198,10 +225,16 @@ class TFRecordDataset:
 
   def _decode(self, split: str, record: tf.Tensor) -> dict[str, tf.Tensor]:
     example = self._info.features.deserialize_example(record)
-    if split == 'train':
-      side = self.metadata['patch_size']
+    side = self.metadata['patch_size']
+    if split == 'train' and side:
       sides = {'lr_blur': side // SCALE, 'lr': side // SCALE, 'hr': side}
       example |= {k: tf.ensure_shape(example[k], [side, side, 3]) for k, side in sides.items()}
+    elif split == 'train':
+      size = tf.shape(example['hr'])[:2]
+      tf.debugging.assert_greater_equal(size, self.metadata['smallest_side'], 'hr is too small')
+      for key in ('lr_blur', 'lr'):
+        message = f'{key} is no quarter of hr'
+        tf.debugging.assert_equal(SCALE * tf.shape(example[key])[:2], size, message)
     return example
 
   def _iterate(
@@ -329,8 +362,8 @@ def _find_dataset(path: str | os.PathLike) -> str:
     names = ', '.join(printable(name) for name in sorted(found)[:5])
     raise UserError(f'{printable(path)} holds several datasets; name one: {names}')
   raise UserError(
-    f'no dataset in {printable(path)!r}: build one with `python -m data_prep.lr_gopro '
-    '--manual_dir=GOPRO_Large --data_dir=DIR` and pass --config.data_dir=DIR'
+    f'no dataset in {printable(path)!r}: build one with `python -m data_prep.lr_gopro` or '
+    '`data_prep.reds` (docs/datasets.md) and pass --config.data_dir=DIR'
   )
 
 
@@ -345,7 +378,8 @@ def _read_info(path: str) -> tfds.core.DatasetInfo:
     raise UserError(
       f'the dataset in {printable(path)} has no {missing[0]!r}; build it with data_prep'
     )
-  if 'patch_size' not in (info.metadata or {}):
+  metadata = info.metadata or {}
+  if 'patch_size' not in metadata or not (metadata['patch_size'] or 'smallest_side' in metadata):
     raise UserError(f'{printable(path)} does not tell its patch_size; build it with data_prep')
   return info
 

@@ -59,7 +59,7 @@ def example(index, convert=lambda image: image):
   return images | {'name': f'é/{index:06d}'}
 
 
-def write_dataset(folder, examples, **features):
+def write_dataset(folder, examples, facts=(('patch_size', 8),), **features):
   """Writes lists of examples, per split, in files of five."""
   folder.mkdir(exist_ok=True)
   identity = tfds.core.dataset_info.DatasetIdentity(
@@ -68,7 +68,7 @@ def write_dataset(folder, examples, **features):
   info = tfds.core.DatasetInfo(
     builder=identity,
     features=tfds.features.FeaturesDict(FEATURES | features),
-    metadata=tfds.core.MetadataDict(blur_folder='blur_gamma', patch_size=8),
+    metadata=tfds.core.MetadataDict(facts, blur_folder='blur_gamma'),
   )
   writer = tfds.core.SequentialWriter(info, max_examples_per_shard=5)
   for split in examples:
@@ -220,7 +220,7 @@ def test_skipped_images_are_not_decoded(copy):
   rewrite(path, replace(number, b'no example'))
   assert take(dataset, 1, start_step=STEPS)
   assert indices(take(dataset, STEPS - 1)) == order[:-BATCH]
-  with pytest.raises(UserError, match=f'^{path}: record {number} is damaged .*; copy or build'):
+  with pytest.raises(UserError, match=f'^{path}: record {number} is damaged .*; copy the'):
     take(dataset, 1, start_step=STEPS - 1)
 
 
@@ -329,7 +329,7 @@ def test_splits_that_are_too_small(dataset):
 
 
 TRAIN_FILE, TEST_FILE = 'patches-train.tfrecord-00008', 'patches-test.tfrecord-00000'
-AGAIN = r'; copy or build the dataset again: python -m data_prep.lr_gopro --overwrite$'
+AGAIN = r'; copy the dataset again, or build it with --overwrite \(docs/datasets\.md\)$'
 
 
 def starts(path):
@@ -438,6 +438,30 @@ def test_test_images_that_do_not_fit_together(tmp_path, key):
   with pytest.raises(UserError, match=message):
     list(dataset.images())
   assert len(list(dataset.images(limit=1))) == 1
+
+
+@pytest.mark.parametrize(
+  ('change', 'reason'),
+  [
+    ({'lr': enlarged(square(0))}, 'lr is no quarter of hr'),
+    ({'lr_blur': square(0)[:1]}, 'lr_blur is no quarter of hr'),
+    (SMALLER, 'hr is too small'),
+  ],
+)
+def test_whole_frames_that_do_not_fit_together(tmp_path, change, reason):
+  facts = {'patch_size': None, 'smallest_side': 8}
+  frames = [example(0), example(1) | change]
+  dataset = tfrecords.TFRecordDataset(write_dataset(tmp_path, {'train': frames}, facts))
+  path = tmp_path / 'patches-train.tfrecord-00000'
+  with pytest.raises(UserError, match=rf'^{path}: record 1 is damaged \({reason}\){AGAIN}'):
+    next(dataset.train_batches(2, 0, crop_size=1))
+
+
+@pytest.mark.parametrize('facts', [{}, {'patch_size': None}])
+def test_metadata_without_a_size(tmp_path, facts):
+  write_dataset(tmp_path, {'train': [example(0)]}, facts)
+  with pytest.raises(UserError, match='does not tell its patch_size; build it with data_prep'):
+    tfrecords.TFRecordDataset(tmp_path)
 
 
 def test_damaged_metadata(copy):

@@ -1,0 +1,57 @@
+"""What do tiles cost a network that looks at the whole image? PSNR whole and in tiles.
+
+    python -m benchmarks.tiles --pairs=GOPRO_Large --weights=W/cnlrn_0/weights.safetensors
+
+Channel attention, instance normalisation and attention over patches take in the whole image that
+they get. They were trained on crops, so that a tile, though it shows less, can be nearer to what
+they know than a whole photograph.
+"""
+
+import json
+import os
+import statistics
+from typing import Any
+
+import jax
+from absl import flags
+
+from benchmarks.gopro_pairs import load_pairs
+from gfn_jax import Restorer, evaluate
+from gfn_jax.errors import run_command
+from gfn_jax.files import write_json
+
+PAIRS = flags.DEFINE_string('pairs', None, 'Folder in the layout of GOPRO_Large.', required=True)
+BLUR_NAME = flags.DEFINE_string('blur_name', 'blur_gamma', 'Of the folders of blurred photos.')
+WEIGHTS = flags.DEFINE_list('weights', None, 'Files, or names of released weights.', required=True)
+TILES = flags.DEFINE_list('tile', ['256', '128', '64'], 'Largest sides of tiles.')
+OVERLAP = flags.DEFINE_integer('overlap', 32, 'Of neighbouring tiles.')
+PROTOCOL = flags.DEFINE_string('protocol', 'gfn', 'Of the scores.')
+OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
+
+
+def main(_):
+  """Scores each network whole and in tiles, prints and writes."""
+  figures = {}
+  for weights in WEIGHTS.value:
+    tiles = [None, *map(int, TILES.value)]
+    figures[weights] = {str(tile or 'whole'): score(weights, tile) for tile in tiles}
+  about = {'protocol': PROTOCOL.value, 'blur_name': BLUR_NAME.value, 'overlap': OVERLAP.value}
+  about |= {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
+  print(json.dumps(about | figures, indent=2))
+  if OUTPUT.value:
+    names = {os.path.basename(os.path.dirname(path)) or path: path for path in figures}
+    write_json(OUTPUT.value, about | {name: figures[path] for name, path in names.items()})
+
+
+def score(weights: str, tile: int | None) -> dict[str, Any]:
+  """Means over the real pairs of `PAIRS/test`, and the median seconds of an image."""
+  restorer = Restorer.from_pretrained(weights, tile=tile, overlap=OVERLAP.value)
+  count, pairs = load_pairs(os.path.join(PAIRS.value, 'test'), BLUR_NAME.value)
+  rows = evaluate.evaluate(restorer, pairs, PROTOCOL.value, total=count)
+  figures = {key: statistics.fmean(row[key] for row in rows) for key in ('psnr', 'ssim')}
+  figures['seconds'] = statistics.median(row['seconds'] for row in rows)
+  return {key: round(value, 4) for key, value in figures.items()} | {'images': count}
+
+
+if __name__ == '__main__':
+  run_command(main)

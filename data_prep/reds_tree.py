@@ -1,0 +1,166 @@
+"""Finds and checks the frames of REDS, as its archives unpack, and reads them."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from absl import logging
+from etils import epath
+
+from data_prep import degradation, frame_files
+from gfn_jax.errors import UserError
+from gfn_jax.imresize import imresize
+
+PARTS = {'train': 'train', 'test': 'val'}  # split: REDS's own word
+_TEST_STEP = 10  # Val300, of CNLRN: frames 9, 19, ..., 99 of each clip
+
+_FOLDERS = {'hr': 'sharp', 'lr_blur': 'blur_bicubic', 'lr': 'sharp_bicubic'}
+_FRAME = re.compile(r'\d{8}\.png')
+_AT_ONCE = 16  # clips looked at; in the cloud, each look takes a while
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+  """One frame of a clip.
+
+  Attributes:
+    name: `<clip>_<frame>`, as in the lists of CNLRN's authors.
+    hr: path of the sharp frame.
+    lr_blur: path of the blurred frame of a quarter of the size.
+    lr: the same for the sharp one; None if it is to be made from `hr`.
+    size: height and width of `hr`.
+  """
+
+  name: str
+  hr: epath.Path
+  lr_blur: epath.Path
+  lr: epath.Path | None
+  size: tuple[int, int]
+
+
+def find_splits(root: epath.Path) -> dict[str, list[Frame]]:
+  """Lists the frames of the splits that exist; one may be missing, with a logged warning.
+
+  Args:
+    root: the folder that holds `train_sharp`, `train_blur_bicubic/X4`, `train_sharp_bicubic/X4`,
+      and the same of `val`; each in it, or in `train` or `val` in it. `sharp_bicubic` may be
+      missing.
+
+  Returns:
+    The split's name to its frames, by clip and number: all of `train`, every tenth of `val`, which
+    is `test` here.
+
+  Raises:
+    UserError: if there is neither, or a folder, a clip or a frame is missing, or of another kind or
+      size than it should be; the message names it.
+  """
+  found = {split: _find_folders(root, part) for split, part in PARTS.items()}
+  if not any(found.values()):
+    raise UserError(f'{root} has neither train_sharp nor val_sharp; give the folder of REDS itself')
+  for split, folders in found.items():
+    if not folders:
+      logging.warning('%s has no %s_sharp: there will be no %s split', root, PARTS[split], split)
+  return {
+    split: _find_frames(folders, _TEST_STEP if split == 'test' else 1)
+    for split, folders in found.items()
+    if folders
+  }
+
+
+def _find_folders(root: epath.Path, part: str) -> dict[str, epath.Path]:
+  """The folders with the clips, by what they hold; none if there is nothing of this part."""
+  folders = {}
+  for key, kind in _FOLDERS.items():
+    name = f'{part}_{kind}'
+    places = [folder for folder in (root / name, root / part / name) if folder.is_dir()]
+    if len(places) > 1:
+      raise UserError(f'{places[0]} and {places[1]} both exist; remove one of them')
+    if places:
+      folders[key] = places[0] if key == 'hr' else places[0] / 'X4'
+  for key in ('hr', 'lr_blur') if folders else ():
+    if key not in folders:
+      name = f'{part}_{_FOLDERS[key]}'
+      raise UserError(f'{root} has no {name}, nor has {root / part}; unpack {name}.zip there')
+  return folders
+
+
+def _find_frames(folders: Mapping[str, epath.Path], step: int) -> list[Frame]:
+  clips = {key: _clips(folder) for key, folder in folders.items()}
+  for clip in sorted(set().union(*clips.values())):
+    if missing := [folders[key] / clip for key in folders if clip not in clips[key]]:
+      raise UserError(f'{missing[0]} does not exist; unpack it, or remove that clip everywhere')
+  find = functools.partial(_clip_frames, folders=folders, step=step)
+  with ThreadPoolExecutor(_AT_ONCE) as pool:
+    frames = [frame for of_clip in pool.map(find, sorted(clips['hr'])) for frame in of_clip]
+  if not frames:
+    raise UserError(f'no clip in {folders["hr"]} has {step} frames; unpack REDS again')
+  return frames
+
+
+def _clips(folder: epath.Path) -> set[str]:
+  if not folder.is_dir():
+    raise UserError(f'{folder} does not exist; unpack REDS again')
+  clips = {path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != '.'}
+  if not clips:
+    raise UserError(f'{folder} holds no clip; unpack REDS again')
+  return clips
+
+
+def _clip_frames(clip: str, folders: Mapping[str, epath.Path], step: int) -> list[Frame]:
+  names = {key: _numbered(folder / clip) for key, folder in folders.items()}
+  last = max(name for found in names.values() for name in found)
+  expected = []
+  while not expected or expected[-1] != last:
+    expected.append(f'{len(expected):08d}.png')
+    for key, found in names.items():
+      if expected[-1] not in found:
+        path = folders[key] / clip / expected[-1]
+        raise UserError(f'{path} is missing; unpack it, or remove clip {clip} everywhere')
+  return [
+    _frame(clip, {key: folder / clip / name for key, folder in folders.items()})
+    for name in expected[step - 1 :: step]
+  ]
+
+
+def _numbered(folder: epath.Path) -> set[str]:
+  names = {path.name for path in folder.glob('*.png') if not path.name.startswith('.')}
+  if others := sorted(name for name in names if not _FRAME.fullmatch(name)):
+    raise UserError(f'{folder / others[0]} is no frame, as 00000000.png is; remove it')
+  if not names:
+    raise UserError(f'{folder} holds no frame; unpack REDS again, or remove that clip everywhere')
+  return names
+
+
+def _frame(clip: str, paths: Mapping[str, epath.Path]) -> Frame:
+  sizes = {key: frame_files.png_size(path, 'REDS') for key, path in paths.items()}
+  height, width = sizes['hr']
+  for key in paths.keys() - {'hr'}:
+    if [degradation.SCALE * side for side in sizes[key]] != [height, width]:
+      raise UserError(
+        f'{paths[key]} is {sizes[key][0]}x{sizes[key][1]}, no quarter of {paths["hr"]}, which is '
+        f'{height}x{width} (height x width); unpack both again'
+      )
+  name = f'{clip}_{paths["hr"].stem}'
+  return Frame(name, paths['hr'], paths['lr_blur'], paths.get('lr'), (height, width))
+
+
+def read_frame(frame: Frame) -> degradation.Degraded:
+  """Reads a frame's files as they are, after decoding them to see that they are whole.
+
+  Returns:
+    One example: `hr`, `lr_blur` and `lr` are the content of the PNG files; `lr` is uint8
+    `[h, w, 3]` where it had to be made.
+
+  Raises:
+    UserError: if a file is damaged.
+  """
+  hr, pixels = frame_files.read_png(frame.hr, 'REDS')
+  lr_blur, _ = frame_files.read_png(frame.lr_blur, 'REDS')
+  if frame.lr:
+    lr, _ = frame_files.read_png(frame.lr, 'REDS')
+  else:
+    lr = imresize(pixels, 1 / degradation.SCALE, degradation.BORDER)
+  example = {'name': frame.name, 'lr_blur': lr_blur, 'lr': lr, 'hr': hr}
+  return degradation.Degraded([example], windows_seen=0)
