@@ -14,13 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from gfn_jax.errors import UserError
-from gfn_jax.files import printable
-from gfn_jax.interop import load_torch_checkpoint
 from gfn_jax.restore import to_float
+from gfn_jax.torch_tensors import TensorSet, conv_params
 
 # Of torchvision's AlexNet: index among its `features`, output channels, kernel, stride, padding.
 _CONVS = (
@@ -85,9 +81,13 @@ def _layers() -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
   return layers
 
 
-_SHAPES = {name: shape for name, (shape, _) in _layers().items()}
-_NAMES = {alias: name for name, (_, aliases) in _layers().items() for alias in (name, *aliases)}
-_IGNORED = ('classifier.', 'scaling_layer.')  # the rest of AlexNet, and constants that are above
+_TENSORS = TensorSet(
+  'LPIPS with AlexNet',
+  "the files of torchvision's AlexNet and of lpips' v0.1/alex.pth",
+  shapes={name: shape for name, (shape, _) in _layers().items()},
+  aliases={alias: name for name, (_, aliases) in _layers().items() for alias in aliases},
+  ignored=('classifier.', 'scaling_layer.'),  # the rest of AlexNet, and constants that are above
+)
 
 
 class LPIPS:
@@ -103,19 +103,11 @@ class LPIPS:
     Raises:
       UserError: naming tensors that are missing, unknown, of another shape or not finite.
     """
-    tensors = _add({}, state)
-    if missing := [name for name in _SHAPES if name not in tensors]:
-      raise UserError(
-        f"LPIPS lacks {_few(missing)}: pass the files of torchvision's AlexNet and of lpips' "
-        'v0.1/alex.pth'
-      )
-    self._params = {
-      f'conv{k}': {
-        'kernel': jnp.asarray(tensors[f'features.{index}.weight'].transpose(2, 3, 1, 0)),
-        'bias': jnp.asarray(tensors[f'features.{index}.bias']),
-      }
-      for k, (index, *_) in enumerate(_CONVS)
+    tensors = _TENSORS.check(state)
+    params = {
+      f'conv{k}': conv_params(tensors, f'features.{index}') for k, (index, *_) in enumerate(_CONVS)
     }
+    self._params = jax.tree.map(jnp.asarray, params)
     self._weights = [
       jnp.asarray(tensors[f'lin{k}.model.1.weight'].reshape(-1)) for k in range(len(_CONVS))
     ]
@@ -131,14 +123,7 @@ class LPIPS:
     Raises:
       UserError: if a file cannot be read, they contradict each other, or as `LPIPS`.
     """
-    tensors: dict[str, np.ndarray] = {}
-    for path in paths:
-      state = _read(path)
-      try:
-        tensors = _add(tensors, state)
-      except UserError as error:
-        raise UserError(f'{printable(path)}: {error}') from error
-    return cls(tensors)
+    return cls(_TENSORS.read(paths))
 
   def __call__(self, a: np.ndarray, b: np.ndarray) -> float:
     """Compares two images; which one is first makes no difference.
@@ -171,39 +156,3 @@ def _check_image(image: np.ndarray) -> np.ndarray:
   if not (image.min() >= 0 and image.max() <= 1):  # NaN too
     raise ValueError(f'float images are in [0, 1], not from {image.min()} to {image.max()}')
   return image.astype(np.float32)
-
-
-def _read(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
-  if not os.fspath(path).endswith('.safetensors'):
-    return load_torch_checkpoint(path)
-  try:
-    return safetensors.numpy.load_file(path)
-  except (safetensors.SafetensorError, OSError) as error:
-    raise UserError(f'{printable(path)} is no readable safetensors file: {error}') from error
-
-
-def _add(
-  tensors: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-  """Tensors by their first names, float32, with those of `state`, which are checked."""
-  tensors = dict(tensors)
-  for key, value in state.items():
-    if key.startswith(_IGNORED):
-      continue
-    if key not in _NAMES:
-      raise UserError(f'{printable(key)} is of neither AlexNet nor its LPIPS weights')
-    name = _NAMES[key]
-    with np.errstate(over='ignore'):
-      value = np.asarray(value, np.float32)
-    if value.shape != _SHAPES[name]:
-      raise UserError(f'{key} is {value.shape}, not {_SHAPES[name]} as of LPIPS with AlexNet')
-    if not np.isfinite(value).all():
-      raise UserError(f'{key} has values that are not finite')
-    if name in tensors and not np.array_equal(tensors[name], value):
-      raise UserError(f'{key} is there twice, with different values')
-    tensors[name] = value
-  return tensors
-
-
-def _few(names: list[str]) -> str:
-  return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')

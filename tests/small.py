@@ -20,6 +20,20 @@ MPRNET = {
 }
 MOTION_DEBLUR_SR = {**MPRNET, 'sr_features': 6, 'reconstruction_blocks': 1}
 
+CNLRN = {
+  'features': 8,
+  'deblur_features': 6,
+  'deblur_blocks': 1,
+  'deblur_stage_blocks': 1,
+  'groups': 1,
+  'upsample_groups': 1,
+  'subgroups': 1,
+  'rcabs': 1,
+  'reduction': 4,
+}
+
+BMDSRNET = {'features': 4, 'blocks': 1, 'fusion_blocks': 1, 'recurrent_features': 1}
+
 
 def config(data_dir, **changes):
   """Two phases of two steps each, as plain values."""

@@ -9,7 +9,7 @@ from scipy import ndimage
 from gfn_jax import losses
 from gfn_jax.models import RestorationOutput
 
-FIXTURE = pathlib.Path(__file__).parent / 'fixtures' / 'motion_deblur_sr_losses.npz'
+FIXTURES = pathlib.Path(__file__).parent / 'fixtures'
 
 
 def images(seed):
@@ -39,7 +39,7 @@ def test_mse_of_half_precision_is_computed_in_float32():
 
 
 def test_charbonnier_and_edge_of_the_authors():
-  with np.load(FIXTURE) as file:
+  with np.load(FIXTURES / 'motion_deblur_sr_losses.npz') as file:
     a, b, lap_a = (file[key].transpose(0, 2, 3, 1) for key in ('a', 'b', 'lap_a'))
     char, edge = float(file['char']), float(file['edge'])
   assert float(losses.charbonnier(a, b)) == pytest.approx(char, rel=1e-6)
@@ -65,6 +65,52 @@ def test_edge_of_half_precision_is_computed_in_float32():
   out = losses.edge(a, b)
   assert out.dtype == jnp.float32
   assert float(out) == float(losses.edge(a.astype(jnp.float32), b))
+
+
+def test_l1_by_hand():
+  assert float(losses.l1(jnp.array([3.0, 0.5]), jnp.array([-1.0, 1.0]))) == (4 + 0.5) / 2
+  out = losses.l1(jnp.full((64, 64), 1 + 2**-7, jnp.bfloat16), jnp.ones((64, 64)))
+  assert (out.dtype, float(out)) == (jnp.float32, 2**-7)
+
+
+def test_gradient_of_the_authors():
+  with np.load(FIXTURES / 'cnlrn_gradloss.npz') as file:
+    a, b = (file[key].transpose(0, 2, 3, 1) for key in 'ab')
+    assert float(losses.gradient(a, b)) == pytest.approx(float(file['loss']), rel=1e-6)
+
+
+@pytest.mark.parametrize('size', [(7, 4), (1, 1)])
+def test_gradient_by_hand(size):
+  a, b = np.random.default_rng(0).random((2, 2, *size, 3), np.float32)
+  channels = [channel for image in np.moveaxis(a - b, -1, 1) for channel in image]
+  directions = [[ndimage.sobel(x, axis, mode='constant') for x in channels] for axis in (0, 1)]
+  expected = sum(np.mean(np.abs(direction)) for direction in directions)
+  assert float(losses.gradient(a, b)) == pytest.approx(expected, rel=1e-5)
+  half = losses.gradient(jnp.asarray(a, jnp.bfloat16), b)
+  assert half.dtype == jnp.float32
+  rounded = np.asarray(jnp.asarray(a, jnp.bfloat16), np.float32)
+  assert float(half) == pytest.approx(float(losses.gradient(rounded, b)), rel=1e-6)
+
+
+@pytest.mark.parametrize(('hr_weight', 'gradient_weight'), [(1.0, 0.1), (2.0, 0.5)])
+def test_the_loss_of_cnlrn(hr_weight, gradient_weight):
+  output, batch = RestorationOutput(hr=images(0)['hr']), images(1)
+  absolute = np.mean(np.abs(output.hr - batch['hr']))
+  sobel = float(losses.gradient(output.hr, batch['hr']))
+  options = {'hr': 'l1', 'gradient_weight': gradient_weight}
+  loss, terms = losses.restoration_loss(output, batch, 0.0, hr_weight, **options)
+  assert terms.keys() == {'loss_hr', 'loss_gradient'}
+  assert float(terms['loss_hr']) == pytest.approx(absolute, rel=1e-5)
+  assert float(terms['loss_gradient']) == sobel
+  assert float(loss) == pytest.approx(hr_weight * (absolute + gradient_weight * sobel), rel=1e-5)
+
+
+def test_the_loss_of_cnlrns_deblurring_network_alone():
+  output, batch = RestorationOutput(**images(0)), images(1)
+  options = {'hr': 'l1', 'lr': 'l1', 'gradient_weight': 0.1}
+  loss, terms = losses.restoration_loss(output, batch, 1.0, 0.0, **options)
+  assert terms.keys() == {'loss_lr'}
+  assert float(loss) == pytest.approx(np.mean(np.abs(output.lr - batch['lr'])), rel=1e-5)
 
 
 def in_stages():
@@ -149,3 +195,77 @@ def test_gradient_of_loss():
   for key, weight in (('hr', 1.0), ('lr', 0.5)):
     expected = weight * 2 * (predicted[key] - batch[key]) / batch[key].size
     np.testing.assert_allclose(getattr(grads, key), expected, rtol=1e-5, atol=1e-9)
+
+
+def videos(seed):
+  return np.random.default_rng(seed).random((2, 7, 2, 3, 3), np.float32)
+
+
+def pair_loss(frames, targets, difference):
+  """The centre and three pairs, as in the paper."""
+  total = np.mean(np.abs(frames[:, 3] - targets[:, 3]))
+  for i in range(3):
+    a, b, c, d = frames[:, i], frames[:, 6 - i], targets[:, i], targets[:, 6 - i]
+    total += np.mean(np.abs((a + b) - (c + d)))
+    total += np.mean(np.abs(difference(a - b) - difference(c - d)))
+  return total
+
+
+@pytest.mark.parametrize(('kind', 'difference'), [('absolute', np.abs), ('signed', np.positive)])
+def test_the_loss_of_frames_and_time_reversed(kind, difference):
+  frames, targets = videos(0), videos(1)
+  loss = losses.frame_loss(frames, targets, kind)
+  assert float(loss) == pytest.approx(pair_loss(frames, targets, difference), rel=1e-5)
+  assert float(losses.frame_loss(targets, targets, kind)) == 0
+  backwards = float(losses.frame_loss(targets[:, ::-1], targets, kind))
+  assert (backwards == 0) == (kind == 'absolute')
+  once_around = targets.copy()
+  once_around[:, [0, 6]] = targets[:, [6, 0]]
+  assert (float(losses.frame_loss(once_around, targets, kind)) == 0) == (kind == 'absolute')
+  # But no frame goes to another pair.
+  assert float(losses.frame_loss(np.roll(targets, 1, axis=1), targets, kind)) > 0.1
+
+
+def test_wrong_options_of_the_loss_of_frames():
+  with pytest.raises(ValueError, match="pair_difference must be one of .*, not 'squared'"):
+    losses.frame_loss(videos(0), videos(1), 'squared')
+  with pytest.raises(ValueError, match='an odd number of frames is compared'):
+    losses.frame_loss(videos(0)[:, :6], videos(1)[:, :6])
+  with pytest.raises(ValueError, match='an odd number of frames is compared'):
+    losses.frame_loss(videos(0), videos(1)[:, :5])
+
+
+def test_the_loss_of_bmdsrnet():
+  batch, frames = images(0) | {'frames': videos(0)}, videos(1)
+  streams = [images(seed)['hr'] for seed in (1, 2, 3, 4)]
+  output = RestorationOutput(streams[3], frames[:, 3], (), tuple(streams[:3]), frames)
+  options = {'lr_weight': 3.0, 'frames_weight': 0.5}
+  loss, terms = losses.restoration_loss(output, batch, **options, perceptual=lambda x: x**2)
+  expected = {
+    'loss_hr': sum(np.mean((stream - batch['hr']) ** 2) for stream in streams),
+    'loss_frames': pair_loss(frames, batch['frames'], np.abs),
+    'loss_perceptual': np.mean(np.abs(frames[:, 3] ** 2 - batch['frames'][:, 3] ** 2)),
+  }
+  assert terms.keys() == expected.keys()
+  for key, value in expected.items():
+    assert float(terms[key]) == pytest.approx(value, rel=1e-5)
+  in_all = terms['loss_hr'] + 0.5 * (terms['loss_frames'] + terms['loss_perceptual'])
+  assert float(loss) == pytest.approx(float(in_all))
+  _, terms = losses.restoration_loss(output, batch, **options, pair_difference='signed')
+  assert terms.keys() == {'loss_hr', 'loss_frames'}
+  signed = pair_loss(frames, batch['frames'], np.positive)
+  assert float(terms['loss_frames']) == pytest.approx(signed, rel=1e-5)
+
+
+def test_the_loss_of_bmdsrnet_where_only_the_frame_in_the_middle_is_known():
+  batch, frames = images(0), videos(1)
+  streams = [images(seed)['hr'] for seed in (1, 2)]
+  output = RestorationOutput(streams[1], frames[:, 3], (), tuple(streams[:1]), frames)
+  loss, terms = losses.restoration_loss(output, batch, 3.0, lr='l1', gradient_weight=0.1)
+  assert terms.keys() == {'loss_hr', 'loss_gradient', 'loss_lr'}
+  gradient = sum(float(losses.gradient(stream, batch['hr'])) for stream in streams)
+  assert float(terms['loss_gradient']) == pytest.approx(gradient, rel=1e-6)
+  expected = np.mean(np.abs(frames[:, 3] - batch['lr']))
+  assert float(terms['loss_lr']) == pytest.approx(expected, rel=1e-6)
+  in_all = terms['loss_hr'] + 0.1 * terms['loss_gradient'] + 3 * terms['loss_lr']
+  assert float(loss) == pytest.approx(float(in_all))

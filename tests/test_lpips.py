@@ -11,6 +11,7 @@ from gfn_jax.interop import save_torch_checkpoint
 from gfn_jax.lpips import LPIPS
 from tests import random_lpips
 from tests.random_lpips import CONVS
+from tests.slow_conv import conv
 
 
 def images(height, width):
@@ -31,14 +32,6 @@ def write(path, state):
   else:
     safetensors.numpy.save_file(state, path)
   return path
-
-
-def conv(x, kernel, bias, stride, padding):
-  """PyTorch's, of `[C, h, w]`."""
-  padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding)))
-  windows = sliding_window_view(padded, kernel.shape[2:], axis=(1, 2))[:, ::stride, ::stride]
-  y = np.tensordot(kernel, windows, axes=([1, 2, 3], [0, 3, 4]))
-  return y + bias[:, None, None]
 
 
 def pool(x):
@@ -117,12 +110,12 @@ def changed(**changes):
   [
     (
       {},
-      r"^LPIPS lacks features.0.weight, .* and 12 more: pass the files of torchvision's AlexNet",
+      r'^LPIPS with AlexNet lacks features.0.weight, .* and 12 more: pass the files of ',
     ),
-    (random_lpips.alexnet(), 'LPIPS lacks lin0.model.1.weight, .* and 2 more'),
-    (changed(**{'features.8.bias': None}), 'LPIPS lacks features.8.bias: pass'),
-    (changed(**{'conv_first.weight': np.zeros(3)}), 'conv_first.weight is of neither AlexNet nor'),
-    (changed(**{'a\nb': np.zeros(3)}), r'^a\\nb is of neither'),
+    (random_lpips.alexnet(), 'LPIPS with AlexNet lacks lin0.model.1.weight, .* and 2 more'),
+    (changed(**{'features.8.bias': None}), 'LPIPS with AlexNet lacks features.8.bias: pass'),
+    (changed(**{'conv_first.weight': np.zeros(3)}), 'conv_first.weight is no tensor of LPIPS'),
+    (changed(**{'a\nb': np.zeros(3)}), r'^a\\nb is no tensor of'),
     (
       changed(**{'features.0.weight': np.zeros((64, 3, 3, 3))}),
       r'features.0.weight is \(64, 3, 3, 3\), not \(64, 3, 11, 11\) as of LPIPS with AlexNet',
@@ -144,10 +137,10 @@ def test_tensors_that_are_not_its_own(state, message):
 
 
 def test_files_that_are_not_its_own(tmp_path):
-  with pytest.raises(UserError, match='LPIPS lacks features.0.weight'):
+  with pytest.raises(UserError, match='LPIPS with AlexNet lacks features.0.weight'):
     LPIPS.from_files([])
   other = write(tmp_path / 'other.safetensors', {'x': np.zeros(3)})
-  with pytest.raises(UserError, match='other.safetensors: x is of neither AlexNet nor'):
+  with pytest.raises(UserError, match='other.safetensors: x is no tensor of LPIPS'):
     LPIPS.from_files([other])
   linear = write(tmp_path / 'linear.safetensors', random_lpips.linear())
   ones = {key: np.ones_like(value) for key, value in random_lpips.linear().items()}

@@ -36,7 +36,7 @@ class Version:
 
   Attributes:
     layers: our names and theirs; `{i}`, `{j}` and `{k}` stand for numbers, the same in both, and in
-      theirs the name of an option for its value.
+      theirs `{next_i}` for the number that follows, and the name of an option for its value.
     transposed: our names of the transposed convolutions.
     features: their name of a tensor whose first axis is the option `features`.
     blocks: options, and their name of a tensor that each such block has.
@@ -60,13 +60,13 @@ class Version:
   ignored: tuple[str, ...] = ()
 
 
-def _attention_block(ours: str, theirs: str) -> dict[str, str]:
+def _attention_block(ours: str, theirs: str, attention: str = 'CA') -> dict[str, str]:
   """The layers of a channel attention block."""
   return {
     f'{ours}.conv1': f'{theirs}.body.0',
     f'{ours}.conv2': f'{theirs}.body.2',
-    f'{ours}.attention.conv1': f'{theirs}.CA.conv_du.0',
-    f'{ours}.attention.conv2': f'{theirs}.CA.conv_du.2',
+    f'{ours}.attention.conv1': f'{theirs}.{attention}.conv_du.0',
+    f'{ours}.attention.conv2': f'{theirs}.{attention}.conv_du.2',
   }
 
 
@@ -113,6 +113,53 @@ _MPRNET = Version(
   },
   prelus={'.body.0': '.body.1'},
 )
+
+
+def _res_block(ours: str, theirs: str) -> dict[str, str]:
+  """The layers of a residual block of CNLRN's deblurring network."""
+  return {f'{ours}.conv1': f'{theirs}.body.0.body.0', f'{ours}.conv2': f'{theirs}.body.2.body.0'}
+
+
+def _cnlrn_deblur(stage_blocks: str) -> dict[str, str]:
+  """The layers of CNLRN's deblurring network; the name of an option of ours tells of its stages."""
+  return {
+    'deblur.conv1': 'DeblurNet.inBlock.0.body.0',
+    **_res_block('deblur.encoder1_{i}', 'DeblurNet.inBlock.{next_i}'),
+    'deblur.conv2': 'DeblurNet.encoder_first.0.body.0',
+    **_res_block('deblur.encoder2_{i}', 'DeblurNet.encoder_first.{next_i}'),
+    'deblur.conv3': 'DeblurNet.encoder_second.body.0',
+    **_res_block('deblur.body_{i}', 'DeblurNet.body.{i}'),
+    'deblur.deconv1': 'DeblurNet.decoder_second.body.0',
+    **_res_block('deblur.decoder2_{i}', 'DeblurNet.decoder_first.{i}'),
+    'deblur.deconv2': f'DeblurNet.decoder_first.{{{stage_blocks}}}.body.0',
+    **_res_block('deblur.decoder1_{i}', 'DeblurNet.outBlock.{i}'),
+  }
+
+
+def _subgroup(ours: str, theirs: str) -> dict[str, str]:
+  """The layers of a sub-group of CNLRN."""
+  block = f'{theirs}.nonlocal_block'
+  return {
+    **{
+      f'{ours}.nonlocal.attention.{name}': f'{block}.attention.{name}_embedding'
+      for name in ('query', 'key', 'value')
+    },
+    f'{ours}.nonlocal.conv': f'{block}.attention.output_linear.0',
+    f'{ours}.nonlocal.feed_forward1': f'{block}.feed_forward.conv.0',
+    f'{ours}.nonlocal.feed_forward2': f'{block}.feed_forward.conv.2',
+    **_attention_block(f'{ours}.rcab_{{k}}', f'{theirs}.rcab_body.{{k}}', 'body.3'),
+    f'{ours}.conv': f'{theirs}.rcab_body.{{rcabs}}',
+  }
+
+
+def _groups(ours: str, theirs: str, count: str) -> dict[str, str]:
+  """The layers of a row of groups of CNLRN, and of the convolution behind it."""
+  return {
+    **_subgroup(f'{ours}_{{i}}.subgroup_{{j}}', f'{theirs}.{{i}}.body.{{j}}'),
+    f'{ours}_{{i}}.conv': f'{theirs}.{{i}}.body.{{subgroups}}',
+    f'{ours}_conv': f'{theirs}.{{{count}}}',
+  }
+
 
 VERSIONS = {
   'gfn': (
@@ -195,6 +242,49 @@ VERSIONS = {
       },
       widths={**_MPRNET.widths, 'sr_features': lambda width: width('before_reconstruction.0')},
       prelus={**_MPRNET.prelus, 'before_reconstruction.0': 'before_reconstruction.1'},
+    ),
+  ),
+  'cnlrn': (
+    Version(
+      layers={
+        **_cnlrn_deblur('deblur_stage_blocks'),
+        **_groups('nlrn.body', 'SRNet.body', 'groups'),
+        **_groups('nlrn.refine1', 'SRNet.upsample_body_1', 'upsample_groups'),
+        **_groups('nlrn.refine2', 'SRNet.upsample_body_2', 'upsample_groups'),
+        'nlrn.upconv{i}': 'SRNet.upsampler_{i}.0',
+        'nlrn.conv_hr': 'SRNet.tail.0',
+        'nlrn.conv_last': 'SRNet.tail.1',
+      },
+      transposed=frozenset({'deblur.deconv1', 'deblur.deconv2'}),
+      features='SRNet.tail.0.weight',
+      blocks={
+        'deblur_blocks': 'DeblurNet.body.{i}.body.0.body.0.weight',
+        'deblur_stage_blocks': 'DeblurNet.outBlock.{i}.body.0.body.0.weight',
+        'groups': 'SRNet.body.{i}.body.0.rcab_body.0.body.0.weight',
+        'upsample_groups': 'SRNet.upsample_body_1.{i}.body.0.rcab_body.0.body.0.weight',
+        'subgroups': 'SRNet.body.0.body.{i}.rcab_body.0.body.0.weight',
+        'rcabs': 'SRNet.body.0.body.0.rcab_body.{i}.body.0.weight',
+      },
+      widths={
+        'deblur_features': lambda width: width('DeblurNet.inBlock.0.body.0'),
+        'reduction': lambda width: (
+          width('SRNet.tail.0') // max(1, width('SRNet.body.0.body.0.rcab_body.0.body.3.conv_du.0'))
+        ),
+      },
+    ),
+  ),
+  'cnlrn_deblur': (
+    Version(
+      layers={
+        **_cnlrn_deblur('stage_blocks'),
+        'deblur_head': 'DeblurNet.outBlock.{stage_blocks}.body.0',
+      },
+      transposed=frozenset({'deblur.deconv1', 'deblur.deconv2'}),
+      features='DeblurNet.inBlock.0.body.0.weight',
+      blocks={
+        'blocks': 'DeblurNet.body.{i}.body.0.body.0.weight',
+        'stage_blocks': 'DeblurNet.outBlock.{i}.body.0.body.0.weight',
+      },
     ),
   ),
 }
@@ -358,7 +448,9 @@ def _torch_name(version: Version, model: nn.Module, path: str) -> str:
   layer, _, tensor = path.rpartition('.')
   for ours, theirs in version.layers.items():
     if match := _pattern(ours).fullmatch(layer):
-      return f'{theirs.format(**vars(model) | match.groupdict())}.{_TENSORS[tensor]}'
+      numbers = match.groupdict()
+      following = {f'next_{key}': int(number) + 1 for key, number in numbers.items()}
+      return f'{theirs.format(**vars(model) | numbers | following)}.{_TENSORS[tensor]}'
   raise UserError(f"the authors' network has nothing like {path}")
 
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 
 from gfn_jax.errors import UserError
 from gfn_jax.models.blocks import RestorationOutput
+from gfn_jax.models.bmdsrnet import BMDSRNet
 from gfn_jax.models.cascade import Cascade
 from gfn_jax.models.cnlrn import CNLRN, CNLRNDeblur
 from gfn_jax.models.gfn import GFN, SRBranch
@@ -16,6 +17,7 @@ from gfn_jax.models.srresnet import SRResNet
 from gfn_jax.models.variables import as_variables, init_params, param_count, param_shapes
 
 MODELS = {
+  'bmdsrnet': BMDSRNet,
   'cascade': Cascade,
   'cnlrn': CNLRN,
   'cnlrn_deblur': CNLRNDeblur,
@@ -28,6 +30,7 @@ MODELS = {
 }
 
 __all__ = [
+  'BMDSRNet',
   'CNLRN',
   'CNLRNDeblur',
   'Cascade',

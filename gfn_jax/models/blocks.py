@@ -19,6 +19,9 @@ ModuleDef = Callable[..., nn.Module]
 
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
 
+torch_kernel_init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+"""PyTorch's default for the kernel of a convolution."""
+
 
 @flax.struct.dataclass
 class RestorationOutput:
@@ -31,15 +34,21 @@ class RestorationOutput:
       output. Not clipped.
     lr_stages: what the stages before the last one make of `lr`, in their order; empty for a model
       that has no stages. They are for its loss.
+    hr_stages: what the streams that are joined in `hr` make of it; empty for a model that has no
+      such. They are for its loss.
+    frames: `[B, 7, h, w, 3]` float32, the sharp images whose mean `lr_blur` is, in their order, or
+      None where a model has no such output; `lr` is the one in the middle. Not clipped.
   """
 
   hr: jax.Array | None
   lr: jax.Array | None = None
   lr_stages: tuple[jax.Array, ...] = ()
+  hr_stages: tuple[jax.Array, ...] = ()
+  frames: jax.Array | None = None
 
 
 class ResBlock(nn.Module):
-  """conv 3x3, activation, conv 3x3, plus the input. No activation after the sum.
+  """Convolution, activation, convolution, plus the input. No activation after the sum.
 
   Attributes:
     features: channels of the input and of the output.
@@ -47,6 +56,7 @@ class ResBlock(nn.Module):
     conv: makes a convolution.
     last_init: kernel initialiser of the second convolution, which scales the whole branch.
     norm: makes a normalisation, one after each convolution; None for none.
+    kernel_size: of both convolutions, odd.
   """
 
   features: int
@@ -54,13 +64,15 @@ class ResBlock(nn.Module):
   conv: ModuleDef = nn.Conv
   last_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   norm: ModuleDef | None = None
+  kernel_size: int = 3
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
-    y = self.conv(self.features, (3, 3), padding=1, name='conv1')(x)
+    size = dict(kernel_size=(self.kernel_size, self.kernel_size), padding=self.kernel_size // 2)
+    y = self.conv(self.features, **size, name='conv1')(x)
     y = self.act(self.norm(name='norm1')(y) if self.norm else y)
-    y = self.conv(self.features, (3, 3), padding=1, kernel_init=self.last_init, name='conv2')(y)
+    y = self.conv(self.features, **size, kernel_init=self.last_init, name='conv2')(y)
     return x + (self.norm(name='norm2')(y) if self.norm else y)
 
 
@@ -82,13 +94,18 @@ class Layers(NamedTuple):
   res_block: ModuleDef
 
 
-def make_layers(model: nn.Module) -> Layers:
-  """The layers of a network with fields `initialization`, `global_skip`, `dtype`, `precision`."""
+def make_layers(model: nn.Module, gain: float = 1.0) -> Layers:
+  """The layers of a network with fields `initialization`, `global_skip`, `dtype`, `precision`.
+
+  Args:
+    model: the network.
+    gain: of the convolutions' variance where `initialization` is 'scaled'. 1 is for GFN, whose
+      three residual groups double what they get, which makes up for the ReLUs; else He's is 2.
+  """
   layer = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
   zeros, ones = nn.initializers.zeros, nn.initializers.ones
   scaled = model.initialization == 'scaled'
-  # The three residual groups double what they get, which makes up for the ReLUs: 1, not He's 2.
-  conv_init = scaled_normal(1.0, 'fan_in') if scaled else scaled_normal(2.0, 'fan_out')
+  conv_init = scaled_normal(gain, 'fan_in') if scaled else scaled_normal(2.0, 'fan_out')
   last_init = scaled_normal(0.01, 'fan_in') if scaled else conv_init
   conv = functools.partial(
     nn.Conv, kernel_init=conv_init, conv_general_dilated=conv_general_dilated, **layer
@@ -102,7 +119,7 @@ def make_layers(model: nn.Module) -> Layers:
 
   def deconv(features: int, name: str) -> nn.Module:
     # An output pixel sees a quarter of a 4x4 kernel of stride 2: four times the variance.
-    kernel_init = scaled_normal(4.0, 'fan_in') if scaled else torch_uniform_init(16 * features)
+    kernel_init = scaled_normal(4 * gain, 'fan_in') if scaled else torch_uniform_init(16 * features)
     bias_init = zeros if scaled else kernel_init
     size = dict(kernel_size=(4, 4), strides=(2, 2), padding='SAME')
     inits = dict(kernel_init=kernel_init, bias_init=bias_init)

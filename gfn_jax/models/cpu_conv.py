@@ -109,7 +109,10 @@ def _correlate(x: jax.Array, y: jax.Array, height: int, width: int) -> jax.Array
 
 
 class ConvTranspose(nn.ConvTranspose):
-  """Flax's, with its parameters, for even kernels, stride 2 and padding 'SAME'."""
+  """Flax's, with its parameters, for stride 2 and the padding with which PyTorch's doubles a size.
+
+  That is 'SAME' for an even kernel of side k, and `(k // 2, k // 2 + 1)` for an odd one.
+  """
 
   @nn.compact
   def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -123,8 +126,9 @@ class ConvTranspose(nn.ConvTranspose):
 
 
 def _plain_enlarge(x: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:
-  """`[B, H, W, I]` and `[h, w, I, O]`, h and w even, to `[B, 2H, 2W, O]`."""
-  return jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME', precision=precision)
+  """`[B, H, W, I]` and `[h, w, I, O]` to `[B, 2H, 2W, O]`."""
+  padding = [(size // 2, size - size // 2) for size in kernel.shape[:2]]
+  return jax.lax.conv_transpose(x, kernel, (2, 2), padding, precision=precision)
 
 
 _enlarge = jax.custom_vjp(_plain_enlarge, nondiff_argnums=(2,))
@@ -142,7 +146,7 @@ def _enlarge_backward(
   x, kernel = residuals
 
   def shrink(kernel: jax.Array) -> jax.Array:  # what `_enlarge` is the transpose of
-    padding = [(size // 2 - 1, size // 2 - 1) for size in kernel.shape[:2]]
+    padding = [((size - 1) // 2, size // 2 - 1) for size in kernel.shape[:2]]
     kernel = kernel[::-1, ::-1].swapaxes(2, 3)
     return jax.lax.conv_general_dilated(
       grad, kernel, (2, 2), padding, dimension_numbers=_DIMENSIONS, precision=precision

@@ -27,6 +27,7 @@ from gfn_jax.models.blocks import (
   RestorationOutput,
   check_positive,
   pad_to_multiple,
+  torch_kernel_init,
 )
 from gfn_jax.models.cpu_conv import conv_general_dilated
 
@@ -234,7 +235,7 @@ class MPRNet(nn.Module):
     conv = functools.partial(
       nn.Conv,
       use_bias=False,
-      kernel_init=nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform'),  # PyTorch's default
+      kernel_init=torch_kernel_init,
       conv_general_dilated=conv_general_dilated,
       dtype=jnp.dtype(self.dtype),
       precision=self.precision,

@@ -13,10 +13,11 @@ from gfn_jax.interop.convert import VERSIONS, convert, infer_options, to_torch
 from gfn_jax.models import create_model
 from gfn_jax.pretrained import param_shapes
 from tests import small
-from tests.small import MOTION_DEBLUR_SR, MPRNET
+from tests.small import CNLRN, MOTION_DEBLUR_SR, MPRNET
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 SMALL_GFN = {key: value for key, value in small.MODEL.items() if key != 'name'}
+SMALL_CNLRN = CNLRN | {'deblur_features': CNLRN['features']}  # as the authors have it
 NETWORKS = {
   'gfn': ('gfn', SMALL_GFN),
   'gfn, other numbers': (
@@ -27,6 +28,12 @@ NETWORKS = {
   'msrresnet': ('srresnet', {'preset': 'msrresnet', 'features': 4, 'blocks': 3}),
   'mprnet': ('mprnet', MPRNET),
   'motion_deblur_sr': ('motion_deblur_sr', MOTION_DEBLUR_SR | {'orsnet_blocks': 2}),
+  'cnlrn': ('cnlrn', SMALL_CNLRN | {'groups': 3, 'subgroups': 2, 'upsample_groups': 2}),
+  'cnlrn, other numbers': (
+    'cnlrn',
+    SMALL_CNLRN | {'deblur_blocks': 3, 'deblur_stage_blocks': 2, 'rcabs': 2, 'reduction': 2},
+  ),
+  'cnlrn_deblur': ('cnlrn_deblur', {'features': 4, 'blocks': 3, 'stage_blocks': 2}),
 }
 
 
@@ -264,6 +271,38 @@ def test_the_keys_of_mprnet_and_of_shoyan_et_al(model_name, shapes, count, param
   np.testing.assert_array_equal(ours[0, 0], theirs[:, :, 0, 0].T)
 
 
+def test_the_keys_of_cnlrns_deblurring_network():
+  """The other keys are checked by the results that the whole network has with them."""
+  params = random_params('cnlrn_deblur', {'features': 4, 'blocks': 2, 'stage_blocks': 2})
+  state = to_torch('cnlrn_deblur', params, features=4, blocks=2, stage_blocks=2)
+  res_block = lambda name: [f'{name}.body.{i}.body.0' for i in (0, 2)]
+  layers = [
+    'inBlock.0.body.0',
+    *res_block('inBlock.1'),
+    *res_block('inBlock.2'),
+    'encoder_first.0.body.0',
+    *res_block('encoder_first.1'),
+    *res_block('encoder_first.2'),
+    'encoder_second.body.0',
+    *res_block('body.0'),
+    *res_block('body.1'),
+    'decoder_second.body.0',
+    *res_block('decoder_first.0'),
+    *res_block('decoder_first.1'),
+    'decoder_first.2.body.0',
+    *res_block('outBlock.0'),
+    *res_block('outBlock.1'),
+    'outBlock.2.body.0',
+  ]
+  keys = {f'DeblurNet.{layer}.{kind}' for layer in layers for kind in ('weight', 'bias')}
+  assert state.keys() == keys
+  assert state['DeblurNet.decoder_second.body.0.weight'].shape == (16, 8, 3, 3)
+  assert state['DeblurNet.decoder_first.2.body.0.weight'].shape == (8, 4, 3, 3)
+  assert state['DeblurNet.outBlock.2.body.0.weight'].shape == (3, 4, 5, 5)
+  with pytest.raises(UserError, match=r'for cnlrn: they have no convolution SRNet.tail.0.weight'):
+    convert('cnlrn', state)
+
+
 def test_slopes_that_differ():
   params = random_params('motion_deblur_sr', MOTION_DEBLUR_SR)
   state = to_torch('motion_deblur_sr', params, **MOTION_DEBLUR_SR)
@@ -281,12 +320,15 @@ def test_slopes_that_differ():
 def test_every_layer_of_every_table_is_used():
   for model_name, versions in VERSIONS.items():
     for version in versions:
-      options = {**version.options, 'features': 4}
-      shapes = param_shapes(create_model(model_name, **options))
+      options = {**version.options, 'features': 16}
+      if model_name == 'cnlrn':
+        options |= {'deblur_features': 16, 'deblur_blocks': 2, 'groups': 2, 'rcabs': 2}
+      model = create_model(model_name, **options)
+      shapes = param_shapes(model)
       params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
       used = to_torch(model_name, params, **options)
       for theirs in version.layers.values():
-        name = theirs.format(i='1', j='1', k='1', orsnet_blocks='8')
+        name = theirs.format(**vars(model) | {'i': 1, 'j': 1, 'k': 1, 'next_i': 2})
         assert f'{name}.weight' in used, name
 
 
@@ -373,6 +415,8 @@ def test_parameters_of_another_network():
     to_torch('gfn', params)
   with pytest.raises(UserError, match="known for 'sr_branch'"):
     to_torch('sr_branch', params)
+  with pytest.raises(UserError, match='has nothing like conv_first'):
+    to_torch('cnlrn', random_params('cnlrn', CNLRN), **CNLRN)
   options = {'features': 4, 'blocks': 1, 'norm': 'batch', 'act': 'prelu'}
   with pytest.raises(UserError, match='has nothing like prelu_first.negative_slope$'):
     to_torch('srresnet', random_params('srresnet', options), **options)

@@ -22,6 +22,7 @@ NETWORKS = [
   ('gfn_ablation', OPTIONS | {'variant': 'dual_branch'}),
   ('srresnet', SRRESNET | {'preset': 'srresnet_paper'}),
   ('srresnet', SRRESNET | {'preset': 'msrresnet'}),
+  ('bmdsrnet', small.BMDSRNET | {'variant': 'c', 'global_skip': 'input'}),
 ]
 
 

@@ -15,7 +15,8 @@ def layers(features, kernel, **options):
 
 
 def transposed_layers(features, kernel, **options):
-  size = {'kernel_size': (kernel, kernel), 'strides': (2, 2), 'padding': 'SAME'}
+  padding = [(kernel // 2, kernel - kernel // 2)] * 2
+  size = {'kernel_size': (kernel, kernel), 'strides': (2, 2), 'padding': padding}
   return [module(features, **size, **options) for module in (nn.ConvTranspose, ConvTranspose)]
 
 
@@ -107,6 +108,8 @@ def test_only_convolutions_that_keep_the_size_take_the_fast_gradient(monkeypatch
     (4, (1, 1), {}),
     (2, (5, 9), {}),
     (6, (5, 9), {}),
+    (3, (5, 9), {}),
+    (5, (5, 9), {}),
     (4, (5, 9), {'precision': 'highest'}),
     (4, (5, 9), {'bias_init': nn.initializers.ones}),
   ],

@@ -1,0 +1,429 @@
+"""CNLRN, the Cascaded Non-Local Residual Network (Bai et al., CVPRW 2021).
+
+    lr_blur --> DeblurNet --> f_deblur --+--> 6 groups --(+)--+--> 2 groups --(+)--> 2x --> f_up
+                                 |       |                |   |                |
+                                 v       +----------------+   +----------------+
+                      (pre-training: lr)
+    f_up --+--> 2 groups --(+)--> 2x --> reconstruction --> hr
+           |                |
+           +----------------+
+
+    group:     --+--> 2 sub-groups --> conv --(+)-->
+                 +----------------------------+
+    sub-group: --+--> non-local block --> 4 channel attention blocks --> conv --(+)-->
+                 +--------------------------------------------------------------+
+
+Where the paper and the authors' released code differ, this is the code: scores are divided by the
+root of a token's length; a leaky ReLU follows the attention's convolution and both of the
+feed-forward part, the first of which is dilated; a convolution follows each row of groups, and the
+convolution of an enlargement stands before its pixel shuffle. Both call the second network NLRN,
+and the first one is SRN-Deblur's encoder-decoder at one scale, twice as wide.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gfn_jax.models.attention import PatchAttention
+from gfn_jax.models.blocks import (
+  ChannelAttentionBlock,
+  Enlarge,
+  ModuleDef,
+  ResBlock,
+  RestorationOutput,
+  check_choice,
+  check_positive,
+  leaky_relu,
+  pad_to_multiple,
+  pixel_shuffle,
+  torch_kernel_init,
+  torch_uniform_init,
+)
+from gfn_jax.models.cpu_conv import ConvTranspose, conv_general_dilated
+
+SCALE = 4  # two pixel shuffles of 2
+DEBLUR_STRIDE = 4  # two strided convolutions
+GLOBAL_SKIPS = ('none', 'input')
+
+
+class DeblurNet(nn.Module):
+  """Encoder-decoder at the input's size, with kernels of 5x5.
+
+  Attributes:
+    features: channels at full size; twice at 1/2, four times at 1/4.
+    blocks: residual blocks at 1/4.
+    stage_blocks: residual blocks in each of the four other stages.
+    conv: makes a convolution.
+    deconv: makes the transposed convolution that doubles the size.
+  """
+
+  features: int
+  blocks: int
+  stage_blocks: int
+  conv: ModuleDef
+  deconv: ModuleDef
+
+  def _res_blocks(self, y: jax.Array, count: int, name: str) -> jax.Array:
+    block = functools.partial(
+      ResBlock, y.shape[-1], nn.relu, self.conv, last_init=torch_kernel_init, kernel_size=5
+    )
+    for i in range(count):
+      y = block(name=f'{name}_{i}')(y)
+    return y
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, h, w, 3]`, sides multiples of 4, to `[B, h, w, F]`."""
+    f, n = self.features, self.stage_blocks
+    conv = functools.partial(self.conv, kernel_size=(5, 5), padding=2)
+    # Encoder.
+    full = nn.relu(conv(f, name='conv1')(x))
+    full = self._res_blocks(full, n, 'encoder1')  # [B, h, w, F]
+    half = nn.relu(conv(2 * f, strides=2, name='conv2')(full))
+    half = self._res_blocks(half, n, 'encoder2')  # [B, h/2, w/2, 2F]
+    y = nn.relu(conv(4 * f, strides=2, name='conv3')(half))
+    y = self._res_blocks(y, self.blocks, 'body')  # [B, h/4, w/4, 4F]
+    # Decoder.
+    y = nn.relu(self.deconv(2 * f, name='deconv1')(y)) + half
+    y = self._res_blocks(y, n, 'decoder2')
+    y = nn.relu(self.deconv(f, name='deconv2')(y)) + full
+    return self._res_blocks(y, n, 'decoder1')
+
+
+class NonLocalBlock(nn.Module):
+  """Attention between all patches of the image, and two convolutions.
+
+  Attributes:
+    heads: of the attention.
+    patch_size: of the attention.
+    conv: makes a convolution.
+    precision: of the attention's matrix products.
+  """
+
+  heads: int
+  patch_size: int
+  conv: ModuleDef
+  precision: Any = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, h, w, F]`, sides multiples of the patches', to `[B, h, w, F]`."""
+    conv = functools.partial(self.conv, x.shape[-1], (3, 3))
+    attention = PatchAttention(
+      self.heads, self.patch_size, self.conv, self.precision, name='attention'
+    )
+    x = x + leaky_relu(conv(padding=1, name='conv')(attention(x)))
+    y = leaky_relu(conv(kernel_dilation=2, padding=2, name='feed_forward1')(x))
+    return x + leaky_relu(conv(padding=1, name='feed_forward2')(y))
+
+
+class Subgroup(nn.Module):
+  """A non-local block, channel attention blocks, a convolution, plus the input.
+
+  Attributes:
+    rcabs: number of channel attention blocks.
+    reduction: of their channel attention.
+    conv: makes a convolution.
+    nonlocal_block: makes a non-local block; None for none.
+  """
+
+  rcabs: int
+  reduction: int
+  conv: ModuleDef
+  nonlocal_block: ModuleDef | None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
+    f = x.shape[-1]
+    y = self.nonlocal_block(name='nonlocal')(x) if self.nonlocal_block else x
+    for i in range(self.rcabs):
+      y = ChannelAttentionBlock(f, nn.relu, self.reduction, self.conv, name=f'rcab_{i}')(y)
+    return x + self.conv(f, (3, 3), padding=1, name='conv')(y)
+
+
+class Group(nn.Module):
+  """A non-local residual group: sub-groups, a convolution, plus the input.
+
+  Attributes:
+    subgroups: number of sub-groups.
+    subgroup: makes one.
+    conv: makes a convolution.
+  """
+
+  subgroups: int
+  subgroup: ModuleDef
+  conv: ModuleDef
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
+    y = x
+    for i in range(self.subgroups):
+      y = self.subgroup(name=f'subgroup_{i}')(y)
+    return x + self.conv(x.shape[-1], (3, 3), padding=1, name='conv')(y)
+
+
+class NLRN(nn.Module):
+  """From features to the image, four times larger: a non-local residual network.
+
+  Attributes:
+    groups: groups before the first enlargement's own.
+    upsample_groups: groups before each of the two enlargements.
+    progressive: whether the second enlargement's groups see the result of the first; else both
+      enlargements follow all groups.
+    group: makes a group.
+    conv: makes a convolution.
+  """
+
+  groups: int
+  upsample_groups: int
+  progressive: bool
+  group: ModuleDef
+  conv: ModuleDef
+
+  @nn.compact
+  def __call__(self, y: jax.Array) -> jax.Array:
+    """Maps `[B, h, w, F]` to `[B, 4h, 4w, 3]`."""
+    f = y.shape[-1]
+    conv = functools.partial(self.conv, kernel_size=(3, 3), padding=1)
+
+    def refine(y: jax.Array, groups: int, name: str) -> jax.Array:
+      z = y
+      for i in range(groups):
+        z = self.group(name=f'{name}_{i}')(z)
+      return y + conv(f, name=f'{name}_conv')(z)
+
+    def upsample(y: jax.Array, i: int) -> jax.Array:
+      return pixel_shuffle(conv(4 * f, name=f'upconv{i}')(y), 2)
+
+    y = refine(y, self.groups, 'body')
+    y = refine(y, self.upsample_groups, 'refine1')
+    if self.progressive:
+      y = upsample(y, 1)  # [B, 2h, 2w, F]
+    y = refine(y, self.upsample_groups, 'refine2')
+    if not self.progressive:
+      y = upsample(y, 1)
+    y = upsample(y, 2)  # [B, 4h, 4w, F]
+    return conv(3, name='conv_last')(conv(f, name='conv_hr')(y))
+
+
+class CNLRNDeblur(nn.Module):
+  """CNLRN's deblurring network alone, as it is pre-trained; 73,095,427 parameters by default.
+
+  Its output has no `hr`. The parameters of its module `deblur` are those of CNLRN's.
+
+  Attributes:
+    features: channels at full size; twice at 1/2, four times at 1/4.
+    blocks: residual blocks at 1/4.
+    stage_blocks: residual blocks in each of the four other stages.
+    global_skip: 'input' adds the input to `lr`, which makes short trainings better; 'none' is the
+      paper's.
+    dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
+    precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
+    stride: sides that need no padding are multiples of it; others are reflected up to the next, and
+      the outputs are cropped. Not an option.
+    local: whether a result depends on what is near it only. Not an option.
+    scale: 1: it only deblurs. Not an option.
+  """
+
+  features: int = 64
+  blocks: int = 20
+  stage_blocks: int = 3
+  global_skip: str = 'none'
+  dtype: Any = jnp.float32
+  precision: Any = None
+
+  stride = DEBLUR_STRIDE
+  local = True
+  scale = 1
+
+  def __post_init__(self):
+    for field in ('features', 'blocks', 'stage_blocks'):
+      check_positive(field, getattr(self, field))
+    check_choice('global_skip', self.global_skip, GLOBAL_SKIPS)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
+    """Deblurs `lr_blur`, `[B, h, w, 3]` in [0, 1], to `lr`, `[B, h, w, 3]`."""
+    _, h, w, _ = lr_blur.shape
+    conv, deconv = _convolutions(self)
+    x = pad_to_multiple(lr_blur, self.stride)
+    f_deblur = DeblurNet(
+      self.features, self.blocks, self.stage_blocks, conv, deconv, name='deblur'
+    )(x)
+    lr = _deblurred(f_deblur, x, conv, self.global_skip)
+    return RestorationOutput(hr=None, lr=lr[:, :h, :w])
+
+
+class CNLRN(nn.Module):
+  """Cascaded Non-Local Residual Network: deblurs and enlarges 4x, 83,063,491 parameters by default.
+
+  The deblurring network hands features over, not an image. In the paper it is pre-trained, which
+  `deblur_head` is for: the loss is of `lr` alone, and then `deblur_head` is dropped. It restores an
+  image whole: patches attend to all others, and channels are weighed by means over the image.
+
+  Weights and biases are drawn as the authors', by PyTorch's default, uniform: the images start near
+  zero, or with `global_skip` near the input.
+
+  Attributes:
+    features: channels of the second network, NLRN.
+    deblur_features: channels of the deblurring network at full size; twice at 1/2, four times at
+      1/4. Where the two differ, one more convolution, `conv_first`, joins them.
+    deblur_blocks: residual blocks of the deblurring network at 1/4.
+    deblur_stage_blocks: residual blocks in each of its four other stages.
+    groups: groups before the first enlargement's own.
+    upsample_groups: groups before each of the two enlargements.
+    subgroups: sub-groups of a group.
+    rcabs: channel attention blocks of a sub-group.
+    heads: of the attention.
+    patch_size: side of the attention's patches, in pixels.
+    reduction: how many times fewer channels there are within a channel attention.
+    deblur: False leaves the deblurring network out; `conv_first` takes its place.
+    deblur_head: whether there is an `lr`, by one convolution more; 4,803 parameters.
+    use_nonlocal: False leaves the non-local blocks out.
+    progressive: False enlarges twice at the end, and all groups work at the input's size.
+    global_skip: 'input' adds the input to `lr`, and enlarged bicubically to `hr`, which makes short
+      trainings better; 'none' is the paper's.
+    dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
+    precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
+    local: whether a result depends on what is near it only. Not an option.
+    scale: how much larger `hr` is. Not an option.
+    presets: the options of the versions. Not an option. `small` is for CPUs.
+  """
+
+  features: int = 64
+  deblur_features: int = 64
+  deblur_blocks: int = 20
+  deblur_stage_blocks: int = 3
+  groups: int = 6
+  upsample_groups: int = 2
+  subgroups: int = 2
+  rcabs: int = 4
+  heads: int = 4
+  patch_size: int = 4
+  reduction: int = 16
+  deblur: bool = True
+  deblur_head: bool = False
+  use_nonlocal: bool = True
+  progressive: bool = True
+  global_skip: str = 'none'
+  dtype: Any = jnp.float32
+  precision: Any = None
+
+  local = False
+  scale = SCALE
+  presets = {  # noqa: RUF012
+    'small': dict(
+      features=16,
+      deblur_features=12,
+      deblur_blocks=1,
+      deblur_stage_blocks=1,
+      groups=3,
+      upsample_groups=1,
+      subgroups=1,
+      rcabs=2,
+      reduction=4,
+    ),
+  }
+
+  @property
+  def stride(self) -> int:
+    """Sides that need no padding are multiples of it; others are reflected up to the next."""
+    return math.lcm(DEBLUR_STRIDE, self.patch_size)
+
+  def __post_init__(self):
+    for field in (
+      'features',
+      'deblur_features',
+      'deblur_blocks',
+      'deblur_stage_blocks',
+      'groups',
+      'upsample_groups',
+      'subgroups',
+      'rcabs',
+      'heads',
+      'patch_size',
+      'reduction',
+    ):
+      check_positive(field, getattr(self, field))
+    check_choice('global_skip', self.global_skip, GLOBAL_SKIPS)
+    if self.features < self.reduction:
+      raise ValueError(
+        f'features must be at least reduction, {self.reduction}, not {self.features}'
+      )
+    if self.features % self.heads:
+      raise ValueError(f'features must be a multiple of heads, {self.heads}, not {self.features}')
+    if self.deblur_head and not self.deblur:
+      raise ValueError('deblur_head needs deblur')
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
+    """Restores `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr`, `[B, 4h, 4w, 3]`, and maybe `lr`."""
+    _, h, w, _ = lr_blur.shape
+    conv, deconv = _convolutions(self)
+    x = pad_to_multiple(lr_blur, self.stride)
+    y, lr = x, None
+    if self.deblur:
+      y = DeblurNet(
+        self.deblur_features,
+        self.deblur_blocks,
+        self.deblur_stage_blocks,
+        conv,
+        deconv,
+        name='deblur',
+      )(x)  # [B, h, w, F_deblur]
+    if self.deblur_head:
+      lr = _deblurred(y, x, conv, self.global_skip)[:, :h, :w]
+    if y.shape[-1] != self.features:
+      y = conv(self.features, (3, 3), padding=1, name='conv_first')(y)
+    hr = self._make_nlrn(conv)(y).astype(jnp.float32)  # [B, 4h, 4w, 3]
+    if self.global_skip == 'input':
+      hr = hr + Enlarge(SCALE)(x)
+    return RestorationOutput(hr=hr[:, : SCALE * h, : SCALE * w], lr=lr)
+
+  def _make_nlrn(self, conv: ModuleDef) -> NLRN:
+    nonlocal_block = functools.partial(
+      NonLocalBlock, self.heads, self.patch_size, conv, self.precision
+    )
+    subgroup = functools.partial(
+      Subgroup, self.rcabs, self.reduction, conv, nonlocal_block if self.use_nonlocal else None
+    )
+    group = functools.partial(Group, self.subgroups, subgroup, conv)
+    return NLRN(self.groups, self.upsample_groups, self.progressive, group, conv, name='nlrn')
+
+
+def _convolutions(model: nn.Module) -> tuple[ModuleDef, ModuleDef]:
+  """Convolutions, and transposed ones that double the size, as PyTorch has and draws them."""
+  layer = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
+
+  def conv(features: int, kernel_size: tuple[int, int], **options) -> Callable:
+    def apply(x: jax.Array) -> jax.Array:  # a part of the module that calls
+      init = dict(
+        kernel_init=torch_kernel_init,
+        bias_init=torch_uniform_init(math.prod(kernel_size) * x.shape[-1]),
+      )
+      fast = dict(conv_general_dilated=conv_general_dilated)
+      return nn.Conv(features, kernel_size, **init | fast | layer | options)(x)
+
+    return apply
+
+  def deconv(features: int, name: str) -> nn.Module:
+    init = torch_uniform_init(9 * features)
+    size = dict(kernel_size=(3, 3), strides=(2, 2))
+    return ConvTranspose(features, **size, kernel_init=init, bias_init=init, **layer, name=name)
+
+  return conv, deconv
+
+
+def _deblurred(f_deblur: jax.Array, x: jax.Array, conv: ModuleDef, global_skip: str) -> jax.Array:
+  """The image of the deblurring network's features, `[B, h, w, 3]`."""
+  lr = conv(3, (5, 5), padding=2, name='deblur_head')(f_deblur).astype(jnp.float32)
+  return lr + x if global_skip == 'input' else lr
