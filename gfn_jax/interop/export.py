@@ -156,6 +156,15 @@ def load_stablehlo(path: str) -> Callable[[np.ndarray], Images]:
   return jax.jit(exported.call)
 
 
+_NOT_CONVERTED = (
+  jax.errors.InconclusiveDimensionOperation,
+  KeyError,
+  NotImplementedError,
+  TypeError,
+  ValueError,
+)
+
+
 def write_onnx(model: nn.Module, params: Any, path: str, metadata: Mapping[str, str]) -> None:
   """Writes a network with its parameters as ONNX, of any size and batch.
 
@@ -190,7 +199,7 @@ def write_onnx(model: nn.Module, params: Any, path: str, metadata: Mapping[str, 
       input_names=['lr_blur'],
       output_names=names,
     )
-  except (KeyError, NotImplementedError, TypeError, ValueError) as error:
+  except _NOT_CONVERTED as error:
     reason = f'{error}'.partition('\n')[0]
     raise UserError(f'jax2onnx does not convert this {type(model).__name__}: {reason}') from error
   proto.ir_version = onnx.helper.find_min_ir_version_for(proto.opset_import)

@@ -216,15 +216,15 @@ class BMDSRNet(nn.Module):
     decode: which state ForNet and BackNet decode: that after the 'last' frame or after the 'center'
       one, where they stop.
     upsample: how CoreNet enlarges: 'nearest', which has no parameters, or 'shuffle', by one pixel
-      shuffle for 2x and 3x and two for 4x (CoreNet then has 926,723, 1,074,435 and 1,111,363).
+      shuffle for 2x and 3x and two for 4x (CoreNet then has 926,723, 1,111,363 and 1,074,435).
     fusion_skip: where the "+" of FuNet comes from: 'features' is a skip around its blocks, 'core'
       adds CoreNet's image to the result.
     residual_input: whether BMDNet's input is added to each frame.
     global_skip: 'input' adds the input to each frame, and enlarged bicubically to each large image
       (but not twice to `hr`), which makes short trainings better; 'none' is the paper's.
     initialization: 'scaled' starts with residual blocks that do little, and images that are small
-      where there is a `global_skip`; 'he' is He's, fan-out. The gates of the ConvLSTMs are Glorot's
-      in both.
+      where there is a `global_skip`; 'he' is He's, fan-out, with which each block doubles the
+      variance or more: the first images are in the thousands. Gates are Glorot's in both.
     dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
     precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
     stride: any size will do. Not an option.

@@ -48,6 +48,9 @@ def small_sizes(monkeypatch):
   monkeypatch.setattr(export, 'ONNX_SIZES', ((1, 8, 12), (2, 12, 8)))
 
 
+MOTION_DEBLUR_SR = {'name': 'motion_deblur_sr', **small.MOTION_DEBLUR_SR}
+
+
 def save(folder, model_config, card=CARD):
   """Weights of random numbers near the initial ones; the path, the network and the parameters."""
   shapes = param_shapes(create_model(**model_config))
@@ -306,26 +309,36 @@ def test_onnx(network, jax2onnx, tmp_path):
   assert values < param_count(params) + 5 * 5 * 3 * 48 + 500
 
 
-@pytest.mark.parametrize('extension', ['stablehlo', 'onnx'])
 @pytest.mark.parametrize(
-  ('model_config', 'outputs'),
+  ('model_config', 'outputs', 'extension', 'sizes'),
   [
-    ({'name': 'mprnet', **small.MPRNET}, ['lr']),
-    ({'name': 'motion_deblur_sr', **small.MOTION_DEBLUR_SR}, ['hr', 'lr']),
+    ({'name': 'mprnet', **small.MPRNET}, ['lr'], 'stablehlo', ['1x8x16', '2x16x8']),
+    ({'name': 'mprnet', **small.MPRNET}, ['lr'], 'onnx', ['1x8x16', '2x16x8']),
+    (MOTION_DEBLUR_SR, ['hr', 'lr'], 'stablehlo', ['1x8x16', '2x16x8']),
+    (MOTION_DEBLUR_SR, ['hr', 'lr'], 'onnx', ['1x8x16', '2x16x8']),
+    ({'name': 'cnlrn', **small.CNLRN}, ['hr'], 'stablehlo', ['1x8x12', '2x12x8']),
   ],
 )
-def test_networks_with_a_larger_stride(model_config, outputs, extension, request, tmp_path, capsys):
+def test_networks_that_see_the_whole_image(
+  model_config, outputs, extension, sizes, request, tmp_path, capsys
+):
   if extension == 'onnx':
     request.getfixturevalue('jax2onnx')
   weights, _, _ = save(tmp_path, model_config)
   export.main([str(weights), str(tmp_path / f'network.{extension}')])  # compares with JAX
   lines = capsys.readouterr().out.splitlines()
   compared = [line.split(':')[0] for line in lines if ' of ' in line.split(':')[0]]
-  sizes = ('1x8x16', '2x16x8')
   assert compared[:-2] == [f'{name} of {size}' for size in sizes for name in outputs]
 
 
-def test_onnx_names_what_it_cannot_convert(jax2onnx, tmp_path):
-  _, model, params = save(tmp_path, {**small.MODEL, 'name': 'gfn_ablation', 'variant': 'sr_first'})
-  with pytest.raises(UserError, match='^jax2onnx does not convert this GFNAblation: No symb'):
+@pytest.mark.parametrize(
+  ('model_config', 'reason'),
+  [
+    ({**small.MODEL, 'name': 'gfn_ablation', 'variant': 'sr_first'}, 'GFNAblation: No symb'),
+    ({'name': 'cnlrn', **small.CNLRN}, 'CNLRN: Symbolic dimension'),
+  ],
+)
+def test_onnx_names_what_it_cannot_convert(model_config, reason, jax2onnx, tmp_path):
+  _, model, params = save(tmp_path, model_config)
+  with pytest.raises(UserError, match=f'^jax2onnx does not convert this {reason}'):
     export.write_onnx(model, params, str(tmp_path / 'network.onnx'), {})
