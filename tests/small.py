@@ -10,6 +10,9 @@ MODEL = {
   'reconstruction_blocks': 1,
 }
 
+# Compiles in a quarter of the time: for runs of which it does not matter what they train.
+SR_BRANCH = {'name': 'sr_branch', 'features': 8, 'sr_blocks': 1, 'reconstruction_blocks': 1}
+
 MPRNET = {
   'features': 8,
   'unet_step': 4,
@@ -53,6 +56,14 @@ def photos_config(photos, **changes):
   settings.phases = {'phase_1': settings.phases.phase_2}
   settings.phases.phase_1.update(epochs=2, warmup_steps=1)
   settings.update(changes)
+  return settings
+
+
+def sr_branch(settings):
+  """The same run of `SR_BRANCH`."""
+  settings.model = dict(SR_BRANCH)
+  for phase in settings.phases.values():
+    phase.model = {}
   return settings
 
 

@@ -291,7 +291,7 @@ def test_checkpoints_are_verified_and_old_ones_deleted(bucket, capsys):
 
 
 def test_a_killed_run_goes_on_and_is_evaluated(bucket, photos_dir, tmp_path, monkeypatch, capsys):
-  config = small.photos_config(photos_dir)
+  config = small.sr_branch(small.photos_config(photos_dir))
   config.update(checkpoint_every=2, log_every=1)
   whole = train.train_and_evaluate(config, tmp_path / 'whole')
 

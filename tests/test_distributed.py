@@ -27,9 +27,8 @@ pytestmark = pytest.mark.end_to_end
 
 TRAIN = (
   'run_train.py',
-  '--config=configs/gfn_ablation.py:gfn,small',
+  '--config=configs/gfn_photos.py:small_sr',  # compiles in a quarter of the time
   '--config.model.features=4',
-  '--config.model.deblur_blocks=1',
   '--config.model.sr_blocks=1',
   '--config.model.reconstruction_blocks=1',
   '--config.optimizer.name=adam',
@@ -39,7 +38,8 @@ TRAIN = (
   '--config.motion_blur.frames=3',
   '--config.held_out=2',
   '--config.steps_per_epoch=8',
-  '--config.phases.phase_1.warmup_steps=1',
+  '--config.phases.phase_2.epochs=1',
+  '--config.phases.phase_2.warmup_steps=1',
   '--config.log_every=1',
   '--config.checkpoint_every=4',
   '--config.eval_every=8',

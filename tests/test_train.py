@@ -302,6 +302,7 @@ def test_a_run_of_cnlrn_as_in_its_config(dataset_dir, tmp_path):
 
 def test_a_run_of_another_precision_with_an_average(dataset_dir, tmp_path):
   config = small.config(dataset_dir, precision='bfloat16', ema_decay=0.5, accumulate=1)
+  config = small.sr_branch(config)
   del config.phases.phase_2
   config.eval_every = 0
   state = train.train_and_evaluate(config, tmp_path)
@@ -355,13 +356,15 @@ class Killed(Exception):
 def photos_config(photos_dir, gopro_tree):
   """A run of four steps on photos, with real pairs among them."""
   pairs = {'real_pairs': str(gopro_tree / 'train'), 'real_fraction': 0.5}
-  return small.photos_config(photos_dir, **pairs)
+  return small.sr_branch(small.photos_config(photos_dir, **pairs))
 
 
 @pytest.fixture
 def any_config(request, dataset_dir, photos_config):
   """A run of four steps on each source of data."""
-  return small.config(dataset_dir) if request.param == 'tfrecords' else photos_config
+  if request.param == 'photos':
+    return photos_config
+  return small.sr_branch(small.config(dataset_dir))
 
 
 def kill(*_):
@@ -414,7 +417,7 @@ def test_a_run_that_is_ended_and_continued_equals_an_uninterrupted_one(
 
 
 def test_sigterm_ends_an_evaluation_which_is_made_up_for(dataset_dir, tmp_path, monkeypatch):
-  config = small.config(dataset_dir)
+  config = small.sr_branch(small.config(dataset_dir))
   before = signal.getsignal(signal.SIGTERM)
 
   def evaluate_slowly(*_, on_result, **__):
@@ -467,7 +470,7 @@ def test_what_a_run_leaves(dataset_dir, tmp_path):
 
 
 def test_a_run_is_not_continued_with_other_settings(dataset_dir, tmp_path):
-  config = small.config(dataset_dir)
+  config = small.sr_branch(small.config(dataset_dir))
   del config.phases.phase_2
   config.eval_every = 0
   train.train_and_evaluate(config, tmp_path)
@@ -527,7 +530,7 @@ def test_ungated_weights_can_be_restored_with(dataset_dir, tmp_path):
 
 
 def test_a_diverging_run_stops_with_the_step_and_the_quantity(dataset_dir, tmp_path):
-  config = small.config(dataset_dir)
+  config = small.sr_branch(small.config(dataset_dir))
   config.phases.phase_1.learning_rate = 1e30
   with pytest.raises(UserError, match=r'diverged at step 2: .*loss is (nan|inf)'):
     train.train_and_evaluate(config, tmp_path)
