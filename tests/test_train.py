@@ -283,7 +283,7 @@ def test_a_run_of_cnlrn_as_in_its_config(dataset_dir, tmp_path):
   config = small.config(dataset_dir, eval_every=0)
   recipe = cnlrn.get_config()
   config.phases, config.loss, config.optimizer = recipe.phases, recipe.loss, recipe.optimizer
-  config.model = {'name': 'cnlrn', **small.CNLRN, 'deblur_head': True}
+  config.model = {'name': 'cnlrn', **small.CNLRN, 'deblur_head': True, 'use_nonlocal': False}
   for phase in config.phases.values():
     phase.update(epochs=1, periods=1, crop_size=8)
   train.train_and_evaluate(config, tmp_path)

@@ -14,6 +14,7 @@ from gfn_jax.models import BMDSRNet, init_params, param_count, param_shapes
 from gfn_jax.models.blocks import Enlarge
 from gfn_jax.models.bmdsrnet import VARIANTS, ConvLSTM
 from tests import slow_conv
+from tests.models.networks import apply, photograph
 from tests.small import BMDSRNET
 
 small_model = functools.partial(BMDSRNet, **BMDSRNET)
@@ -37,15 +38,6 @@ def random_params(model):
     return rng.uniform(low, high, leaf.shape).astype(np.float32)
 
   return jax.tree.map(fill, param_shapes(model))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def apply(model, params, x):
-  return model.apply({'params': params}, x)
-
-
-def photograph(h, w):
-  return skimage.data.astronaut()[None, 50 : 50 + h, 200 : 200 + w].astype(np.float32) / 255
 
 
 # The network by hand, of images `[C, h, w]` in float64.

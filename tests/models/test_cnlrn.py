@@ -16,29 +16,11 @@ from gfn_jax.models.cnlrn import NonLocalBlock, _convolutions
 from gfn_jax.pretrained import init_params_from, save_weights
 from tests import small
 from tests.models import original_weights
+from tests.models.networks import apply, photograph, random_params
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 DEBLUR = {'features': 6, 'blocks': 1, 'stage_blocks': 1}  # as that of small.CNLRN
 small_model = functools.partial(CNLRN, **small.CNLRN)
-
-
-def random_params(model, seed=0):
-  rng = np.random.default_rng(seed)
-
-  def fill(leaf):
-    bound = np.prod(leaf.shape[:-1]) ** -0.5
-    return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
-
-  return jax.tree.map(fill, param_shapes(model))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def apply(model, params, x):
-  return model.apply({'params': params}, x)
-
-
-def photograph(h, w):
-  return skimage.data.astronaut()[None, 50 : 50 + h, 200 : 200 + w].astype(np.float32) / 255
 
 
 def flatten(params):
@@ -62,7 +44,8 @@ def assert_parity(found, expected):
 def test_parity(original_params):
   expected, model = read_fixture('cnlrn'), CNLRN()
 
-  @jax.jit
+  # At the tests' level of optimisation, 0, it would take 16 seconds.
+  @functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 1})
   def restore(params, x):
     of_deblur = lambda module, _: module.name == 'deblur'
     return model.apply({'params': params}, x, capture_intermediates=of_deblur)

@@ -14,6 +14,7 @@ from gfn_jax.models import GFN, SRBranch, create_model
 from gfn_jax.models.blocks import Enlarge, resize_bilinear
 from gfn_jax.pretrained import param_count, param_shapes
 from tests.models import original_weights
+from tests.models.networks import apply
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 TOLERANCE = 5e-5  # of the expected output's standard deviation
@@ -38,11 +39,6 @@ def some_params():
 @functools.cache
 def jit_init(model):
   return jax.jit(lambda seed: model.init(jax.random.key(seed, impl='rbg'), photograph())['params'])
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def apply(model, params, x):
-  return model.apply({'params': params}, x)
 
 
 def flatten(params):

@@ -1,12 +1,12 @@
 import jax
 import numpy as np
 import pytest
-import skimage.data
 
 from gfn_jax import UserError, create_model
 from gfn_jax.models import GFNAblation, init_params, param_count, param_shapes
 from gfn_jax.models.blocks import Enlarge, leaky_relu, make_layers
 from gfn_jax.models.gfn import DeblurModule, ReconstructionModule, SRFeatureModule
+from tests.models.networks import photograph
 
 OPTIONS = {'features': 8, 'deblur_blocks': 1, 'sr_blocks': 1, 'reconstruction_blocks': 1}
 
@@ -17,10 +17,6 @@ def params():
   params = init_params(GFNAblation('dual_branch', **OPTIONS), seed=0)
   rng = np.random.default_rng(0)
   return jax.tree.map(lambda x: x + rng.normal(0, 0.05, x.shape).astype(np.float32), params)
-
-
-def photograph(h, w):
-  return skimage.data.astronaut()[None, 50 : 50 + h, 200 : 200 + w].astype(np.float32) / 255
 
 
 def parts(params, skip):

@@ -14,6 +14,7 @@ from gfn_jax.models import MotionDeblurSR, MPRNet, init_params, param_count, par
 from gfn_jax.models.blocks import Enlarge
 from gfn_jax.pretrained import init_params_from, save_weights
 from tests.models import original_weights
+from tests.models.networks import apply, photograph, random_params
 from tests.small import MOTION_DEBLUR_SR, MPRNET
 
 FIXTURE = pathlib.Path(__file__).parents[1] / 'fixtures' / 'motion_deblur_sr.npz'
@@ -31,25 +32,6 @@ class OneStage(MotionDeblurSR):
     images = [x, x / 2, x / 4]
     features = layers.conv(self.features, (3, 3), padding=1, name='conv')(x)
     return images, [features, -features, jnp.square(features)]
-
-
-def random_params(model, seed=0):
-  rng = np.random.default_rng(seed)
-
-  def fill(leaf):
-    bound = np.prod(leaf.shape[:-1]) ** -0.5
-    return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
-
-  return jax.tree.map(fill, param_shapes(model))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def apply(model, params, x):
-  return model.apply({'params': params}, x)
-
-
-def photograph(h, w):
-  return skimage.data.astronaut()[None, 50 : 50 + h, 200 : 200 + w].astype(np.float32) / 255
 
 
 def test_parity():

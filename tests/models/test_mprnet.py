@@ -11,6 +11,7 @@ from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.models import MPRNet, init_params, param_count, param_shapes
 from gfn_jax.models.blocks import ChannelAttentionBlock, resize_bilinear
 from gfn_jax.models.mprnet import enlarge, halve, merge, split
+from tests.models.networks import apply, photograph
 from tests.small import MPRNET
 
 # Without blocks in the encoders and decoders, but for the skips: that halves the compilation.
@@ -27,15 +28,6 @@ def some_params():
     return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
 
   return jax.tree.map(fill, param_shapes(small_mprnet()))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def apply(model, params, x):
-  return model.apply({'params': params}, x)
-
-
-def photograph(h, w):
-  return skimage.data.astronaut()[None, 50 : 50 + h, 200 : 200 + w].astype(np.float32) / 255
 
 
 def all_images(out):
