@@ -225,7 +225,7 @@ def test_default_initialization_starts_near_the_image_range_with_an_open_gate():
     return out, state['intermediates']['gate']['__call__'][0]
 
   errors = []
-  for seed in range(8):
+  for seed in range(3):
     out, gate = first_outputs(jit_init(model)(seed))
     errors.append(np.mean((out.hr - x.repeat(4, 1).repeat(4, 2)) ** 2))
     assert np.mean((out.lr - x) ** 2) < 4
