@@ -358,7 +358,7 @@ def test_header_without_a_network(alone, metadata):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'name': 'edsr'}, "unknown model 'edsr'; there are cascade, gfn"),
+    ({'name': 'edsr'}, "unknown model 'edsr'; there are bmdsrnet, cascade, "),
     ({'depth': 3}, "model 'gfn' has no option 'depth'; it has deblur_blocks, "),
     ({'features': 0}, "model 'gfn': features must be at least 1, not 0"),
     ({'features': '64'}, "model 'gfn': "),

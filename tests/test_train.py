@@ -546,7 +546,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(dataset_dir, tmp_path)
 def test_an_unknown_pixel_loss_is_refused(dataset_dir, tmp_path):
   config = small.config(dataset_dir)
   config.loss.lr = 'l3'
-  with pytest.raises(UserError, match="loss.lr is 'l3'; there are mse, charbonnier"):
+  with pytest.raises(UserError, match="loss.lr is 'l3'; there are mse, l1, charbonnier"):
     train.train_and_evaluate(config, tmp_path)
 
 
