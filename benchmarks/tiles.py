@@ -44,12 +44,11 @@ def main(_):
 
 
 def score(weights: str, tile: int | None) -> dict[str, Any]:
-  """Means over the real pairs of `PAIRS/test`, and the median seconds of an image."""
+  """Means over the real pairs of `PAIRS/test`."""
   restorer = Restorer.from_pretrained(weights, tile=tile, overlap=OVERLAP.value)
   count, pairs = load_pairs(os.path.join(PAIRS.value, 'test'), BLUR_NAME.value)
   rows = evaluate.evaluate(restorer, pairs, PROTOCOL.value, total=count)
   figures = {key: statistics.fmean(row[key] for row in rows) for key in ('psnr', 'ssim')}
-  figures['seconds'] = statistics.median(row['seconds'] for row in rows)
   return {key: round(value, 4) for key, value in figures.items()} | {'images': count}
 
 
