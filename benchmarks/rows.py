@@ -42,8 +42,9 @@ def set_budget(config: ConfigDict, seed: int) -> ConfigDict:
   """Gives a config of configs/comparison.py this call's settings."""
   config.seed = seed
   config.photos = PHOTOS.value
-  config.real_pairs = os.path.join(PAIRS.value, 'train')
-  config.real_blur = BLUR_NAME.value
+  if not config.get('frames'):  # which real pairs do not have
+    config.real_pairs = os.path.join(PAIRS.value, 'train')
+    config.real_blur = BLUR_NAME.value
   config.crop_size = CROP_SIZE.value
   config.batch_size = BATCH_SIZE.value
   config.steps_per_epoch = STEPS.value // len(config.phases)
@@ -86,7 +87,8 @@ def network(name: str, seed: int) -> Restorer:
 
 def score(restorer: Restorer, config: Mapping[str, Any], protocol: str) -> dict[str, Any]:
   """Means over the images of each of `PARTS`: `images`, `psnr`, `ssim`, and those of bicubic."""
-  count, pairs = load_pairs(os.path.join(PAIRS.value, 'test'), BLUR_NAME.value)
+  test_pairs = os.path.join(PAIRS.value, 'test')
+  count, pairs = load_pairs(test_pairs, BLUR_NAME.value, restorer.scale)
   held_out = evaluate.dataset_test_set(config)
   parts = (pairs, count), (held_out.images, held_out.count)
   keys = ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim')

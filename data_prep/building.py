@@ -23,6 +23,8 @@ from gfn_jax.errors import UserError
 from gfn_jax.files import is_remote
 
 if TYPE_CHECKING:
+  from tensorflow_datasets.core import BuilderConfig
+
   from data_prep.pair_builder import PairBuilder
 
 _OPEN_FILES = 4096
@@ -33,7 +35,7 @@ def build(
   manual_dir: str | os.PathLike,
   data_dir: str | os.PathLike,
   *,
-  config: str | None = None,
+  config: 'str | BuilderConfig | None' = None,
   workers: int = 1,
   beam_runner: str | None = None,
   beam_options: Sequence[str] = (),
@@ -49,7 +51,7 @@ def build(
     manual_dir: the folder that the builder reads; may be `gs://...`.
     data_dir: where data sets are kept; this one goes to `<name>[/<config>]/<version>` in it. May be
       `gs://...`.
-    config: the name of the builder's config, if it has any.
+    config: the builder's config, or the name of one that it lists; None if it has no configs.
     workers: processes to use; 0 or 1 means this one alone.
     beam_runner: name of the Apache Beam runner to build with, instead of `workers`.
     beam_options: Beam's own flags for that runner.
@@ -69,7 +71,8 @@ def build(
   with contextlib.suppress(RuntimeError):  # TensorFlow has started already: too late, harmless
     tf.config.set_visible_devices([], 'GPU')
 
-  target = data_dir / builder_class.name / (config or '') / str(builder_class.VERSION)
+  config_name = getattr(config, 'name', config) or ''
+  target = data_dir / builder_class.name / config_name / str(builder_class.VERSION)
   make_builder = functools.partial(builder_class, num_workers=workers, config=config)
   try:
     if target.exists() and not overwrite:

@@ -32,7 +32,8 @@ class Degraded:
 
   Attributes:
     examples: dicts with 'name' (str), 'hr' (uint8 `[4h, 4w, 3]`), 'lr_blur' and 'lr' (`[h, w, 3]`,
-      uint8, or float32 where the LR images are kept unquantised); or PNG files as bytes.
+      uint8, or float32 where the LR images are kept unquantised); or PNG files as bytes. Of another
+      scale, and with 'frames' (seven PNG files), in Motion-Blurred LR.
     windows_seen: windows looked at, the flat ones that were dropped included; 0 for whole frames.
   """
 

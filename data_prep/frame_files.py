@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from etils import epath
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from gfn_jax.errors import UserError
 
@@ -43,6 +44,18 @@ def png_size(path: epath.Path, archive: str) -> tuple[int, int]:
   return height, width
 
 
+def jpeg_size(path: epath.Path, archive: str) -> tuple[int, int]:
+  """Reads the header of an RGB JPEG file; arguments, result and errors as of `png_size`."""
+  # Not with Image.open, which prints a warning of its own for some of the sizes that are refused.
+  with _naming(path, archive), path.open('rb') as file:
+    image = JpegImageFile(file)
+  if image.mode != 'RGB':
+    raise UserError(f'{path} is a JPEG of mode {image.mode}; frames must be 8-bit RGB')
+  if not 0 < image.width * image.height <= _MAX_PIXELS:
+    raise UserError(f'{path} claims {image.height}x{image.width} pixels; unpack {archive} again')
+  return image.height, image.width
+
+
 def read_rgb(path: epath.Path, archive: str) -> np.ndarray:
   """Decodes a frame, PNG or JPEG.
 
@@ -75,6 +88,13 @@ def read_png(path: epath.Path, archive: str) -> tuple[bytes, np.ndarray]:
     with Image.open(io.BytesIO(content), formats=['PNG']) as image:
       image.verify()  # decoding passes over the check sums of the pixels
   return content, _decode(content, path, archive)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+  """A PNG file of a uint8 `[H, W, 3]` image."""
+  file = io.BytesIO()
+  Image.fromarray(image).save(file, 'PNG')
+  return file.getvalue()
 
 
 def _decode(content: bytes, path: epath.Path, archive: str) -> np.ndarray:

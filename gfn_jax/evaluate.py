@@ -34,16 +34,15 @@ from gfn_jax.files import (
 )
 from gfn_jax.imresize import imresize
 from gfn_jax.lpips import LPIPS
-from gfn_jax.models.gfn import SCALE
 from gfn_jax.pretrained import param_count, weights_path
 from gfn_jax.report import DIGITS, open_report
 from gfn_jax.restore import Restorer
 
 
-def bicubic(lr_blur: np.ndarray) -> np.ndarray:
-  """The baseline of every table: `lr_blur`, uint8 or float in [0, 1], 4x larger, as uint8."""
+def bicubic(lr_blur: np.ndarray, scale: int = 4) -> np.ndarray:
+  """The baseline of every table: `lr_blur`, uint8 or float in [0, 1], enlarged, as uint8."""
   lr_blur = lr_blur / 255 if lr_blur.dtype == np.uint8 else lr_blur
-  return metrics.to_uint8(imresize(lr_blur.astype(np.float64), SCALE))
+  return metrics.to_uint8(imresize(lr_blur.astype(np.float64), scale))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +50,8 @@ class TestSet:
   """Images to evaluate on.
 
   Attributes:
-    images: dicts with `name`, `lr_blur` `[h, w, 3]` and `hr` `[4h, 4w, 3]`, uint8 or float in
-      [0, 1]; can be gone through once. In a run of several processes, its `parallel.share`.
+    images: dicts with `name`, `lr_blur` `[h, w, 3]` and `hr` `[s * h, s * w, 3]`, uint8 or float
+      in [0, 1]; can be gone through once. In a run of several processes, its `parallel.share`.
     count: how many there are, in all processes.
     facts: where they come from, for the record.
   """
@@ -110,6 +109,7 @@ def open_dataset(config: Mapping[str, Any]):
       real_pairs=config['real_pairs'],
       real_blur=config['real_blur'],
       real_fraction=config['real_fraction'],
+      **{key: config[key] for key in ('scale', 'frames') if key in config},
     )
   if not config['data_dir']:
     raise UserError('no dataset: pass --config.data_dir=DIR, built by data_prep (docs/datasets.md)')
@@ -219,7 +219,8 @@ def evaluate(
 
   Args:
     restorer: the network.
-    images: `name`, `lr_blur` `[h, w, 3]` and `hr` `[4h, 4w, 3]`, uint8 or float in [0, 1].
+    images: `name`, `lr_blur` `[h, w, 3]` and `hr` `[s * h, s * w, 3]` with the network's scale s,
+      uint8 or float in [0, 1].
     protocol: a key of `metrics.PROTOCOLS`.
     output_dir: where the restored images go, as `name.png`; None to write none.
     on_result: called as `on_result(name, lr_blur, restored, hr, scores)`.
@@ -231,7 +232,7 @@ def evaluate(
     the time of the network's forward pass with the transfers, after compilation.
 
   Raises:
-    UserError: if a target is not 4 times as large as its input or too small for a metric, or no
+    UserError: if a target is not as large as the restored image or too small for a metric, or no
       image came; in every process, if it happens in one.
   """
   with parallel.ending_together():
@@ -302,7 +303,7 @@ def score(
   Args:
     name: for the errors.
     lr_blur: `[h, w, 3]` uint8 or float in [0, 1].
-    restored: `[4h, 4w, 3]`; or `[h, w, 3]`, which is compared with `lr_blur` itself.
+    restored: `[s * h, s * w, 3]`, s from 1 to 4; with 1 it is compared with `lr_blur` itself.
     hr: the target, as large as `restored`.
     protocol: a key of `metrics.PROTOCOLS`.
     lpips: a further metric, of the whole images as uint8, whatever border the protocol cuts.
@@ -328,7 +329,8 @@ def score(
 
   try:
     scores = compare(restored)
-    baseline = compare(lr_blur if lr_blur.shape == hr.shape else bicubic(lr_blur))
+    scale = hr.shape[0] // lr_blur.shape[0]
+    baseline = compare(bicubic(lr_blur, scale) if scale > 1 else lr_blur)
   except ValueError as error:
     raise UserError(f'{name}: {error}') from error
   return scores | {f'bicubic_{key}': value for key, value in baseline.items()}

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from gfn_jax import evaluate, losses, metrics, parallel, schedules
 from gfn_jax.checkpoint import Checkpointer
 from gfn_jax.errors import UserError
-from gfn_jax.files import make_folder, write_json
+from gfn_jax.files import file_sha256, make_folder, printable, write_json
 from gfn_jax.metric_writer import MetricWriter
 from gfn_jax.models import as_variables, create_model, init_params, param_count, param_shapes
 from gfn_jax.models.variables import from_variables
@@ -28,12 +28,14 @@ from gfn_jax.restore import Restorer, to_float
 from gfn_jax.step_log import StepLog, Trace
 from gfn_jax.termination import TERMINATED, Terminated, Termination
 from gfn_jax.train_state import TrainState
+from gfn_jax.vgg import MIN_SIDE, VGG19
 
 RESUME_KEYS = (
   'accumulate',
   'batch_size',
   'crop_size',
   'ema_decay',
+  'frames',
   'held_out',
   'loss',
   'margin',
@@ -45,6 +47,7 @@ RESUME_KEYS = (
   'precision',
   'real_blur',
   'real_fraction',
+  'scale',
   'seed',
   'shuffle_buffer',
   'steps_per_epoch',
@@ -80,7 +83,8 @@ def train_step(
 
   Args:
     state: before the step.
-    batch: `lr_blur` and `lr` `[B, h, w, 3]`, `hr` `[B, 4h, 4w, 3]`; uint8, or float in [0, 1].
+    batch: `lr_blur` and `lr` `[B, h, w, 3]`, `hr` `[B, s * h, s * w, 3]`, maybe `frames`
+      `[B, 7, h, w, 3]`; uint8, or float in [0, 1].
     model: the network of the current phase.
     optimizer: gives the descent direction; the learning rate is applied here.
     learning_rate: of the global step.
@@ -190,6 +194,26 @@ def _kernels(params: Any) -> Any:
   return jax.tree.map(lambda param: matrix if param.ndim == 4 else None, params)
 
 
+def loss_options(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A config's options of `losses.restoration_loss`, but those that each phase has.
+
+  Raises:
+    UserError: for a name that is none, or a file of `perceptual_weights` that cannot be read.
+  """
+  options = dict(config['loss'])
+  known = {
+    'hr': losses.PIXEL_LOSSES,
+    'lr': losses.PIXEL_LOSSES,
+    'pair_difference': losses.PAIR_DIFFERENCES,
+  }
+  for key, names in known.items():
+    if key in options and options[key] not in names:
+      raise UserError(f'loss.{key} is {options[key]!r}; there are {", ".join(names)}')
+  if weights := config.get('perceptual_weights'):
+    options['perceptual'] = VGG19.from_file(weights)
+  return options
+
+
 def create_train_state(
   model: nn.Module, optimizer: optax.GradientTransformation, seed: int, ema: bool = False
 ) -> TrainState:
@@ -272,12 +296,15 @@ class _Run:
     }
     if config['precision'] not in PRECISIONS:
       raise UserError(f'precision is {config["precision"]!r}; there are {", ".join(PRECISIONS)}')
-    for image in ('hr', 'lr'):
-      if (name := config['loss'][image]) not in losses.PIXEL_LOSSES:
-        raise UserError(f'loss.{image} is {name!r}; there are {", ".join(losses.PIXEL_LOSSES)}')
+    self.check_scale()
+    if config.get('perceptual_weights'):
+      self.check_perceptual()
+    self.loss_options = loss_options(config)
     self.optimizer = make_optimizer(**config['optimizer'])
     settings = {key: config[key] for key in RESUME_KEYS if key in config}
     settings['data'] = self.dataset.metadata
+    if weights := config.get('perceptual_weights'):
+      settings['perceptual_weights'] = file_sha256(weights)
     self.checkpointer = Checkpointer(workdir, settings, config['keep_checkpoints'])
     self.termination = Termination()
     self.log = StepLog(config['batch_size'])
@@ -286,6 +313,26 @@ class _Run:
     self.scores: dict[str, Any] = {}  # of the last evaluation
     self.owes_evaluation = False  # it was left to terminate
     self.writer: MetricWriter
+
+  def check_scale(self) -> None:
+    """Refuses data for networks that enlarge by another factor."""
+    if self.model.scale not in (1, self.dataset.scale):
+      raise UserError(
+        f'{type(self.model).__name__} enlarges by {self.model.scale}, but the LR images of '
+        f'{printable(self.dataset.path)} are {self.dataset.scale} times smaller than the HR ones'
+      )
+
+  def check_perceptual(self) -> None:
+    """Refuses a perceptual loss where there is nothing to compare, or too little."""
+    if not self.dataset.has_frames:
+      raise UserError(
+        f'perceptual_weights are of no use: {printable(self.dataset.path)} gives no sharp frames'
+      )
+    sizes = [self.crop_size(number) for number in range(len(self.phases))]
+    if any(0 < size < MIN_SIDE for size in sizes):
+      raise UserError(
+        f'perceptual_weights needs crops of {MIN_SIDE}x{MIN_SIDE} or more, not {min(sizes)}'
+      )
 
   def modules_with_rates(self) -> list[str]:
     """The modules that have a learning rate of their own in some phase."""
@@ -380,7 +427,7 @@ class _Run:
       losses.restoration_loss,
       lr_weight=phase['lr_weight'],
       hr_weight=phase['hr_weight'],
-      **self.config['loss'],
+      **self.loss_options,
     )
     rates = phase.get('module_learning_rates', {})
     fixed = dict(
@@ -492,7 +539,7 @@ class _Run:
 
 def _side_by_side(restorer: Restorer, image: Mapping[str, Any]) -> np.ndarray:
   lr_blur, target = image['lr_blur'], evaluate.target_of(image, restorer)
-  before = evaluate.bicubic(lr_blur) if restorer.scale > 1 else lr_blur
+  before = evaluate.bicubic(lr_blur, restorer.scale) if restorer.scale > 1 else lr_blur
   images = before, restorer(lr_blur), target
   return np.concatenate([metrics.to_uint8(image) for image in images], axis=1)
 

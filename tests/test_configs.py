@@ -13,6 +13,14 @@ from gfn_jax.data.motion_blur import MotionBlur
 from gfn_jax.models import param_count, param_shapes
 
 PARAMETERS = {
+  'bmdsrnet': 2_926_427,
+  'bmdsrnet:c,x2': 1_568_408,
+  'bmdsrnet:x2,f+c': 2_924_699,
+  'bmdsrnet:x3,srnet': 779_011,
+  'bmdsrnet:x4,f+c+b': 2_926_427,
+  'bmdsrnet:x4,f+c+b,photos': 2_926_427,
+  'bmdsrnet:x4,f+c+b,small': 222_880,
+  'bmdsrnet:x4,f+c+b,table2': 43_574_846,
   'cascade': 21_644_644,
   'cascade:deblur_first': 21_644_644,
   'cascade:deblur_first,apart': 21_644_644,
@@ -98,6 +106,16 @@ def test_the_authors_schedule():
   rate = schedules.learning_rate(phases, 6724)
   for epoch, expected in ((0, 1e-4), (7, 5e-5), (25, 1e-4), (55, 1e-5), (85, 5e-5), (110, 5e-6)):
     assert float(rate(epoch * 6724)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_words_of_bmdsrnet_go_to_the_network_and_to_the_data():
+  config = load('bmdsrnet:c,x2,photos')
+  assert (config.model.scale, config.scale, config.frames) == (2, 2, True)
+  assert config.model.variant == 'c'
+  assert 'scale' not in load('bmdsrnet:x2')  # the data set tells
+  for words in ('x2,x3', 'c,f+c', 'x5', 'x4,'):
+    with pytest.raises(UserError, match='takes one of x2, x3, x4, one of srnet, '):
+      load(f'bmdsrnet:{words}')
 
 
 def test_the_papers_schedule():

@@ -59,6 +59,16 @@ def test_rows_hold_the_scores_of_each_image(weights, pairs):
     assert 0 < row['seconds'] < 5
 
 
+def test_at_scale_3_the_baseline_is_bicubic_of_that_scale(pairs):
+  model = create_model('bmdsrnet', variant='srnet', scale=3, features=4, blocks=1)
+  hr = pairs[0]['hr'][:48, :60]
+  pair = {'name': 'a', 'lr_blur': imresize(hr, 1 / 3), 'hr': hr}
+  (row,) = evaluate.evaluate(Restorer(model, init_params(model, seed=0)), [pair], 'cnlrn')
+  baseline = metrics.evaluate_pair(imresize(pair['lr_blur'] / 255, 3.0), hr, 'cnlrn')
+  assert row['bicubic_psnr'] == pytest.approx(baseline['psnr'], abs=1e-9)
+  assert row['psnr'] < row['bicubic_psnr']
+
+
 def test_the_table_has_means_of_the_images_and_bicubic_first(weights):
   restorer = Restorer.from_pretrained(weights)
   keys = ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim', 'seconds')

@@ -10,7 +10,7 @@ import optax
 import pytest
 import skimage.data
 
-from configs import cascade, cnlrn
+from configs import bmdsrnet, cascade, cnlrn
 from gfn_jax import Restorer, UserError, create_model, evaluate, losses, metrics, parallel, train
 from gfn_jax.evaluate import bicubic
 from gfn_jax.imresize import imresize
@@ -298,6 +298,53 @@ def test_a_run_of_cnlrn_as_in_its_config(dataset_dir, tmp_path):
   model, params = load_pretrained(tmp_path / 'weights.safetensors')
   assert not model.deblur_head
   assert params.keys() == {'conv_first', 'deblur', 'nlrn'}
+
+
+@pytest.fixture
+def bmdsrnet_config(photos_dir):
+  """A tiny BMDSRNet for scale 3 on sub-frames of synthetic blur."""
+  config, row = small.photos_config(photos_dir), bmdsrnet.get_config('x3,c,small')
+  row.model.update(small.BMDSRNET)
+  del config.model, config.loss
+  config.update(scale=3, frames=True, model=row.model, loss=row.loss, perceptual_weights='')
+  config.motion_blur.frames = 7
+  config.phases.phase_1.model = {}
+  return config
+
+
+def test_a_run_of_bmdsrnet_on_sharp_frames(bmdsrnet_config, tmp_path, monkeypatch):
+  (tmp_path / 'vgg19.pth').write_bytes(b'features')
+  monkeypatch.setattr(train.VGG19, 'from_file', lambda path: lambda images: 2 * images)
+  bmdsrnet_config.perceptual_weights = str(tmp_path / 'vgg19.pth')
+  train.train_and_evaluate(bmdsrnet_config, tmp_path / 'run')
+  row = next(row for row in read_rows(tmp_path / 'run') if 'loss' in row)
+  terms = row['loss_hr'] + row['loss_frames'] + row['loss_perceptual']
+  assert row['loss'] == pytest.approx(terms, rel=1e-5)
+  assert 'loss_lr' not in row
+  restorer = Restorer.from_pretrained(tmp_path / 'run' / 'weights.safetensors')
+  assert restorer(np.zeros((8, 8, 3), np.uint8)).shape == (24, 24, 3)
+  (tmp_path / 'vgg19.pth').write_bytes(b'others')
+  with pytest.raises(UserError, match='perceptual_weights'):
+    train.train_and_evaluate(bmdsrnet_config, tmp_path / 'run')
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'scale': 4}, 'BMDSRNet enlarges by 3, but the LR images of .* are 4 times smaller'),
+    ({'perceptual_weights': 'vgg19.pth'}, 'vgg19.pth'),
+    ({'perceptual_weights': 'vgg19.pth', 'frames': False}, 'perceptual_weights .* no sharp frames'),
+    ({'perceptual_weights': 'vgg19.pth', 'crop_size': 8}, 'perceptual_weights needs crops of 16'),
+    ({'loss.pair_difference': 'both'}, "pair_difference is 'both'; there are absolute, signed"),
+  ],
+)
+def test_what_bmdsrnet_cannot_be_trained_with_is_refused(
+  bmdsrnet_config, tmp_path, changes, message
+):
+  bmdsrnet_config.update_from_flattened_dict(changes)
+  with pytest.raises(UserError, match=message):
+    train.train_and_evaluate(bmdsrnet_config, tmp_path)
+  assert not list(tmp_path.iterdir())
 
 
 def test_a_run_of_another_precision_with_an_average(dataset_dir, tmp_path):

@@ -4,6 +4,8 @@
                  |                                                                          |
                  +--> middle sub-frame, sharp: hr --> MATLAB's 1/4 --> lr      lr_blur <--- 1/4
 
+Seven of the sub-frames, shrunk, can be part of an example.
+
 Everything is a pure function of (key, photo, options), to be used under `jit` and `vmap`. As in the
 GOPRO data (Nah et al., CVPR 2017), blur is the mean of sharp sub-frames around the sharp target.
 """
@@ -17,6 +19,7 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
 from gfn_jax.imresize import imresize
+from gfn_jax.models.bmdsrnet import SHARP_FRAMES
 
 Range = tuple[float, float]
 
@@ -110,19 +113,29 @@ class Scene(NamedTuple):
 
 
 def synthesize(
-  key: jax.Array, photo: jax.Array, options: MotionBlur, margin: int = 0
+  key: jax.Array,
+  photo: jax.Array,
+  options: MotionBlur,
+  margin: int = 0,
+  *,
+  scale: int = 4,
+  frames: bool = False,
 ) -> dict[str, jax.Array]:
   """A training example from a sharp photo.
 
   Args:
     key: of all that is random.
-    photo: `[H + 2 margin, W + 2 margin, 3]` uint8, H and W multiples of 4.
+    photo: `[H + 2 margin, W + 2 margin, 3]` uint8, H and W multiples of the scale.
     options: the kinds and amounts of motion and noise.
     margin: pixels around the target, into which the motion looks. Beyond it the edge is repeated.
+    scale: how much smaller the LR images are.
+    frames: whether to give sharp frames, too: 7 sub-frames as far apart as their number allows, the
+      middle one in their middle. Needs 7 sub-frames.
 
   Returns:
-    `hr` and `hr_blur` `[H, W, 3]`, `lr` and `lr_blur` `[H/4, W/4, 3]`, uint8. The LR images are
-    MATLAB's bicubic 1/4 of the 8-bit HR ones, as in LR-GOPRO.
+    `hr` and `hr_blur` `[H, W, 3]`, `lr` and `lr_blur` `[H/s, W/s, 3]`, and maybe `frames`
+    `[7, H/s, W/s, 3]`, uint8. The LR images are MATLAB's bicubic reduction of 8-bit HR ones, as in
+    LR-GOPRO.
   """
   scene_key, sensor_key, noise_key = jax.random.split(key, 3)
   scene = random_scene(scene_key, photo, options)
@@ -131,7 +144,14 @@ def synthesize(
   light = factor * exposure(scene, margin)
   if options.shot_noise[1] or options.read_noise[1]:
     light = add_noise(noise_key, light, shot, read)
-  return degrade(hr, encode(light, options.gamma))
+  example = degrade(hr, encode(light, options.gamma), scale)
+  if frames:
+    middle = options.frames // 2
+    step = middle // (SHARP_FRAMES // 2)
+    numbers = middle + step * (jnp.arange(SHARP_FRAMES) - SHARP_FRAMES // 2)
+    sharp = _encoded_frames(scene, numbers, factor, options, margin)
+    example['frames'] = jax.vmap(lambda frame: imresize(frame, 1 / scale))(sharp)
+  return example
 
 
 def sub_frames(key: jax.Array, photo: jax.Array, options: MotionBlur, margin: int = 0) -> jax.Array:
@@ -139,16 +159,24 @@ def sub_frames(key: jax.Array, photo: jax.Array, options: MotionBlur, margin: in
   scene_key, sensor_key, _ = jax.random.split(key, 3)
   scene = random_scene(scene_key, photo, options)
   factor, _, _ = _sensor(sensor_key, options)
+  return _encoded_frames(scene, jnp.arange(options.frames), factor, options, margin)
+
+
+def _encoded_frames(
+  scene: Scene, numbers: jax.Array, factor: jax.Array, options: MotionBlur, margin: int
+) -> jax.Array:
+  """Some sub-frames `[T, H, W, 3]`, uint8."""
 
   def frame(n: jax.Array) -> jax.Array:
     return encode(factor * render(scene, n, margin), options.gamma)
 
-  return jax.lax.map(frame, jnp.arange(options.frames))
+  return jax.lax.map(frame, numbers)
 
 
-def degrade(hr: jax.Array, hr_blur: jax.Array) -> dict[str, jax.Array]:
+def degrade(hr: jax.Array, hr_blur: jax.Array, scale: int = 4) -> dict[str, jax.Array]:
   """A sharp and a blurred photo, `[H, W, 3]` uint8, with their LR versions, as an example."""
-  return dict(hr=hr, hr_blur=hr_blur, lr=imresize(hr, 0.25), lr_blur=imresize(hr_blur, 0.25))
+  lr, lr_blur = (imresize(image, 1 / scale) for image in (hr, hr_blur))
+  return dict(hr=hr, hr_blur=hr_blur, lr=lr, lr_blur=lr_blur)
 
 
 def decode(photo: jax.Array, gamma: float | None) -> jax.Array:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from gfn_jax.data import folders
 from gfn_jax.data.motion_blur import MotionBlur, degrade, synthesize
 from gfn_jax.errors import UserError
-from gfn_jax.models.gfn import SCALE
+from gfn_jax.models.bmdsrnet import SCALES, SHARP_FRAMES
 
 TEST_SIZE = 64  # side of a held-out example, LR pixels
 
@@ -39,6 +39,8 @@ class PhotoDataset:
 
   Attributes:
     path: the photos' folder.
+    scale: how much smaller the LR images are.
+    has_frames: whether training examples have `frames`.
     metadata: how examples are made, and a digest of the photos' names and sizes.
 
   Args:
@@ -53,6 +55,8 @@ class PhotoDataset:
       files of the same names, as GOPRO_Large has; '' for none.
     real_blur: the name of the blurred folders: 'blur_gamma' or 'blur' in GOPRO_Large.
     real_fraction: how many of the examples are crops of real pairs, if there are any.
+    scale: how much smaller the LR images are: 2, 3 or 4.
+    frames: whether training examples have seven sharp frames of the exposure; real pairs have none.
 
   Raises:
     UserError: for options that are not ones, or a folder that is missing or has no usable photo.
@@ -70,10 +74,13 @@ class PhotoDataset:
     real_pairs: str | os.PathLike = '',
     real_blur: str = 'blur_gamma',
     real_fraction: float = 0.2,
+    scale: int = 4,
+    frames: bool = False,
   ):
     if not path:
       raise UserError('no photos: pass --config.photos=DIR, a folder of sharp photographs')
-    self.path, self._margin = os.fspath(path), margin
+    self.path, self.scale, self.has_frames = os.fspath(path), scale, frames
+    self._margin = margin
     try:
       self._motion_blur = MotionBlur(**motion_blur)
     except (TypeError, ValueError) as error:
@@ -83,6 +90,15 @@ class PhotoDataset:
       raise UserError(f'photo_scales must be 1 and maybe factors below it, not {photo_scales}')
     if not 0 <= real_fraction <= 1:
       raise UserError(f'real_fraction must be in [0, 1], not {real_fraction}')
+    if scale not in SCALES:
+      raise UserError(f'scale must be one of {SCALES}, not {scale}')
+    if frames and self._motion_blur.frames < SHARP_FRAMES:
+      raise UserError(
+        f'frames needs motion_blur.frames to be {SHARP_FRAMES} or more, not '
+        f'{self._motion_blur.frames}'
+      )
+    if frames and real_pairs:
+      raise UserError('real_pairs have no sharp frames: leave them out, or set frames to False')
     self._real_fraction = real_fraction
     paths = folders.list_images(path, recursive=True)
     if not 0 <= held_out < (count := len(paths)):
@@ -119,9 +135,9 @@ class PhotoDataset:
     Raises:
       UserError: if a photo, or one of the real pairs, is smaller than a crop.
     """
-    self._photos.check_sizes(self._train, SCALE * crop_size)
+    self._photos.check_sizes(self._train, self.scale * crop_size)
     if self._pairs:
-      self._pairs.check_sizes(SCALE * crop_size)
+      self._pairs.check_sizes(self.scale * crop_size)
 
   def train_batches(
     self,
@@ -144,14 +160,15 @@ class PhotoDataset:
       process_count: number of processes; each gets every `process_count`-th example.
 
     Yields:
-      `photo` `[B, P, P, 3]` uint8 with P = 4 crop_size + 2 margin, `symmetry` `[B]` int32, `key`
-      `[B, 2]` uint32, and with real pairs `blur` `[B, P, P, 3]` uint8 and `is_real` `[B]` bool.
+      `photo` `[B, P, P, 3]` uint8 with P = scale * crop_size + 2 margin, `symmetry` `[B]` int32,
+      `key` `[B, 2]` uint32, and with real pairs `blur` `[B, P, P, 3]` uint8 and `is_real` `[B]`
+      bool.
 
     Raises:
       UserError: if a photo, or one of the real pairs, is smaller than a crop.
     """
     self.check_crop_size(crop_size)
-    side = SCALE * crop_size
+    side = self.scale * crop_size
     mine = slice(process_index, None, process_count)
     make = functools.partial(self._batch, batch_size, seed, side, mine)
     steps = itertools.count(start_step)
@@ -163,8 +180,8 @@ class PhotoDataset:
         yield batch
 
   def prepare(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """On the device: a batch of `train_batches` to `lr_blur`, `lr`, `hr` and `hr_blur`, uint8."""
-    return prepare(batch, self._motion_blur, self._margin)
+    """On the device: a batch of `train_batches` to what `prepare` gives."""
+    return prepare(batch, self._motion_blur, self._margin, self.scale, self.has_frames)
 
   def images(self, split: str = 'test', limit: int = 0) -> Iterator[dict[str, Any]]:
     """The held-out photos: their middles, each with the same synthetic blur every time.
@@ -174,15 +191,15 @@ class PhotoDataset:
       limit: how many, spread over all of them; 0 for all.
 
     Yields:
-      `name`, `lr_blur` and `lr` `[64, 64, 3]`, `hr` and `hr_blur` `[256, 256, 3]`, uint8.
+      `name`, `lr_blur` and `lr` `[64, 64, 3]`, `hr` and `hr_blur` `[64 s, 64 s, 3]`, uint8.
 
     Raises:
       UserError: if no photo is held out.
     """
     if split != 'test' or not self._test:
       raise UserError(f'no photo of {self.path} is held out for testing; see config.held_out')
-    side = SCALE * TEST_SIZE + 2 * self._margin
-    make = jax.jit(functools.partial(_prepare, self._motion_blur, self._margin))
+    side = self.scale * TEST_SIZE + 2 * self._margin
+    make = jax.jit(functools.partial(_prepare, self._motion_blur, self._margin, self.scale, False))
     limit = min(limit or len(self._test), len(self._test))
     for n in np.linspace(0, len(self._test) - 1, limit).round().astype(int):
       photo = self._photos[self._test[n]]
@@ -236,7 +253,11 @@ class PhotoDataset:
 
 
 def prepare(
-  batch: Mapping[str, jax.Array], motion_blur: MotionBlur, margin: int
+  batch: Mapping[str, jax.Array],
+  motion_blur: MotionBlur,
+  margin: int,
+  scale: int = 4,
+  frames: bool = False,
 ) -> dict[str, jax.Array]:
   """Makes examples on the device.
 
@@ -244,24 +265,27 @@ def prepare(
     batch: of `PhotoDataset.train_batches`.
     motion_blur: what blur to make.
     margin: pixels of the windows around the examples.
+    scale: how much smaller the LR images are.
+    frames: whether to make sharp frames; not of real pairs.
 
   Returns:
-    `lr_blur` and `lr` `[B, h, w, 3]`, `hr` and `hr_blur` `[B, 4h, 4w, 3]`, uint8.
+    `lr_blur` and `lr` `[B, h, w, 3]`, `hr` and `hr_blur` `[B, s * h, s * w, 3]`, and maybe `frames`
+    `[B, 7, h, w, 3]`, uint8.
   """
-  return jax.vmap(functools.partial(_prepare, motion_blur, margin))(dict(batch))
+  return jax.vmap(functools.partial(_prepare, motion_blur, margin, scale, frames))(dict(batch))
 
 
 def _prepare(
-  motion_blur: MotionBlur, margin: int, example: Mapping[str, jax.Array]
+  motion_blur: MotionBlur, margin: int, scale: int, frames: bool, example: Mapping[str, jax.Array]
 ) -> dict[str, jax.Array]:
   photo = apply_symmetry(example['photo'], example['symmetry'])
   key = jax.random.wrap_key_data(example['key'], impl='threefry2x32')
-  synthetic = synthesize(key, photo, motion_blur, margin)
+  synthetic = synthesize(key, photo, motion_blur, margin, scale=scale, frames=frames)
   if 'is_real' not in example:
     return synthetic
   middle = slice(margin, -margin or None)
   blur = apply_symmetry(example['blur'], example['symmetry'])
-  real = degrade(photo[middle, middle], blur[middle, middle])
+  real = degrade(photo[middle, middle], blur[middle, middle], scale)
   return {key: jnp.where(example['is_real'], real[key], synthetic[key]) for key in real}
 
 

@@ -19,12 +19,13 @@ from etils import epath
 from gfn_jax.data.photos import apply_symmetry
 from gfn_jax.errors import UserError
 from gfn_jax.files import printable
-from gfn_jax.models.gfn import SCALE
+from gfn_jax.models.bmdsrnet import SHARP_FRAMES
 
 tf.config.set_visible_devices([], 'GPU')  # TensorFlow would take all the memory that JAX needs
 
 IMAGES = ('lr_blur', 'lr', 'hr')
 
+_FIRST_SCALE = 4  # of the first data sets, which do not tell it
 _OPEN_FILES = 16  # shards read in turns
 _LENGTH, _FRAME = 12, 16  # bytes of a TFRecord before its content, and beside it
 _READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)  # TensorFlow's messages may hold the content
@@ -37,6 +38,8 @@ class TFRecordDataset:
 
   Attributes:
     path: the dataset's folder.
+    scale: how much smaller the LR images are.
+    has_frames: whether examples have `frames`, too: the seven sharp frames of the blur, LR.
     metadata: how it was made: blur folder, quantisation, counts. Its `patch_size` is the side of
       the train split's `hr`, or None if that split holds whole frames.
 
@@ -57,6 +60,9 @@ class TFRecordDataset:
     except (OSError, tf.errors.OpError) as error:
       raise UserError(f'{printable(path)} cannot be read: {_reason(error)}') from error
     self.metadata = dict(self._info.metadata)
+    self.scale: int = self.metadata.get('scale', _FIRST_SCALE)
+    self.has_frames = 'frames' in self._info.features
+    self._images = (*IMAGES, 'frames') if self.has_frames else IMAGES
 
   def num_examples(self, split: str) -> int:
     """How many records a split has; 0 if there is no such split."""
@@ -104,8 +110,9 @@ class TFRecordDataset:
         they would take more than half a gigabyte.
 
     Yields:
-      `lr_blur` and `lr` `[B / process_count, h, w, 3]` and `hr` `[B / process_count, 4h, 4w, 3]`,
-      as stored: uint8, or float32 in [0, 1]; and `symmetry` `[B / process_count]` int32, 0 to 7.
+      `lr_blur` and `lr` `[B / process_count, h, w, 3]`, `hr` `[B / process_count, s * h, s * w, 3]`
+      and maybe `frames` `[B / process_count, 7, h, w, 3]`, as stored: uint8, or float32 in [0, 1];
+      and `symmetry` `[B / process_count]` int32, 0 to 7.
 
     Raises:
       UserError: if the split has less than one batch, a crop does not fit or is missing, or a file
@@ -122,9 +129,10 @@ class TFRecordDataset:
     def decode(seed: tf.Tensor, index: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
       seed = tf.random.experimental.stateless_fold_in(seed, index)
       images = self._decode('train', record)
-      images = {key: images[key] for key in IMAGES}
+      images = {key: images[key] for key in self._images}
       if crop_size:
-        images = random_crop(images, crop_size, tf.random.experimental.stateless_fold_in(seed, 0))
+        crop_seed = tf.random.experimental.stateless_fold_in(seed, 0)
+        images = random_crop(images, crop_size, crop_seed, self.scale)
       return images | {'symmetry': tf.random.stateless_uniform([], seed, maxval=8, dtype=tf.int32)}
 
     records = tf.data.Dataset.range(first_pass, np.iinfo(np.int64).max).flat_map(one_pass)
@@ -147,7 +155,7 @@ class TFRecordDataset:
     Raises:
       UserError: if it does not, or the split holds whole frames and it is 0.
     """
-    side = (self.metadata['patch_size'] or self.metadata['smallest_side']) // SCALE
+    side = (self.metadata['patch_size'] or self.metadata['smallest_side']) // self.scale
     if crop_size > side:
       raise UserError(
         f'crop_size {crop_size} is more than the {self._train_images()} of '
@@ -163,21 +171,24 @@ class TFRecordDataset:
     """On the device, where it costs little: GFN's augmentation of a batch of `train_batches`.
 
     Returns:
-      `lr_blur`, `lr` and `hr` alone; all images of an example are turned and mirrored alike,
-      uniformly over the eight symmetries of the square.
+      `lr_blur`, `lr`, `hr` and maybe `frames` alone; all images of an example are turned and
+      mirrored alike, uniformly over the eight symmetries of the square.
     """
     turn = jax.vmap(apply_symmetry)
-    return {key: turn(batch[key], batch['symmetry']) for key in IMAGES}
+    images = {key: turn(batch[key], batch['symmetry']) for key in IMAGES}
+    if 'frames' in batch:
+      images['frames'] = jax.vmap(turn, (1, None), 1)(batch['frames'], batch['symmetry'])
+    return images
 
   def images(self, split: str = 'test', limit: int = 0) -> Iterator[dict[str, np.ndarray | str]]:
-    """The images of a split in stored order: `name` and `lr_blur`, `lr`, `hr` as stored.
+    """The images of a split in stored order: `name`, and `lr_blur`, `lr`, `hr`, maybe `frames`.
 
     Args:
       split: the split's name.
       limit: how many; 0 for all.
 
     Yields:
-      A dict for each image.
+      A dict for each image, with arrays as stored.
 
     Raises:
       UserError: if there is no such split, or a file is damaged.
@@ -188,7 +199,7 @@ class TFRecordDataset:
     records = records.take(limit or -1)
     images = records.map(lambda index, record: self._decode(split, record)).prefetch(1)
     for index, example in enumerate(self._iterate(split, images, records, 1)):
-      if misfit := _misfit(example):
+      if misfit := _misfit(example, self.scale):
         raise UserError(f'{self._place(split, index)} is damaged ({misfit}); {_REBUILD}')
       yield example | {'name': example['name'].decode()}
 
@@ -224,17 +235,21 @@ class TFRecordDataset:
     return records.map(lambda index, record: (seed, index, record))
 
   def _decode(self, split: str, record: tf.Tensor) -> dict[str, tf.Tensor]:
-    example = self._info.features.deserialize_example(record)
+    decoders = {'frames': _FramesDecoder()} if self.has_frames else None
+    example = self._info.features.deserialize_example(record, decoders=decoders)
     side = self.metadata['patch_size']
     if split == 'train' and side:
-      sides = {'lr_blur': side // SCALE, 'lr': side // SCALE, 'hr': side}
-      example |= {k: tf.ensure_shape(example[k], [side, side, 3]) for k, side in sides.items()}
+      small = side // self.scale
+      for key in self._images:
+        shape = [side, side, 3] if key == 'hr' else [*example[key].shape[:-3], small, small, 3]
+        example[key] = tf.ensure_shape(example[key], shape)
     elif split == 'train':
       size = tf.shape(example['hr'])[:2]
       tf.debugging.assert_greater_equal(size, self.metadata['smallest_side'], 'hr is too small')
-      for key in ('lr_blur', 'lr'):
-        message = f'{key} is no quarter of hr'
-        tf.debugging.assert_equal(SCALE * tf.shape(example[key])[:2], size, message)
+      for key in self._images:
+        if key != 'hr':
+          message = f'hr is not {self.scale} times as large as {key}'
+          tf.debugging.assert_equal(self.scale * tf.shape(example[key])[-3:-1], size, message)
     return example
 
   def _iterate(
@@ -271,7 +286,7 @@ class TFRecordDataset:
     with ThreadPoolExecutor(_OPEN_FILES) as pool:  # in the cloud, each takes a while
       found = sum(pool.map(size, self._files(split)))
     info = self._info.splits[split]
-    if found != (expected := info.num_bytes + _FRAME * info.num_examples):
+    if found != (expected := int(info.num_bytes) + _FRAME * info.num_examples):
       sizes = f'the {split} files in {printable(self.path)} have {found} bytes, not {expected}'
       raise UserError(self._damaged_file(split) or f'{sizes}; {_REBUILD}')
 
@@ -324,16 +339,30 @@ class TFRecordDataset:
     return f'{printable(self._files(split)[shard])}: record {number}'
 
 
-def random_crop(images: dict[str, tf.Tensor], size: int, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+class _FramesDecoder(tfds.decode.Decoder):
+  """Decodes `frames`; TFDS would do so with warnings, of its own and of TensorFlow."""
+
+  def decode_example(self, serialized_example: tf.Tensor) -> tf.Tensor:
+    return self.feature.decode_example(serialized_example)
+
+  def decode_batch_example(self, serialized_example: tf.Tensor) -> tf.Tensor:
+    return tf.stack([self.decode_example(image) for image in tf.unstack(serialized_example)])
+
+
+def random_crop(
+  images: dict[str, tf.Tensor], size: int, seed: tf.Tensor, scale: int
+) -> dict[str, tf.Tensor]:
   """Crops all images of an example alike.
 
   Args:
-    images: `lr_blur` and `lr` `[h, w, C]`, `hr` `[4h, 4w, C]`.
+    images: `lr_blur` and `lr` `[h, w, C]`, `hr` `[scale * h, scale * w, C]`, and maybe `frames`
+      `[7, h, w, C]`.
     size: side of the crop in LR pixels, at most h and w.
     seed: integer `[2]`.
+    scale: how much larger `hr` is.
 
   Returns:
-    `lr_blur` and `lr` `[size, size, C]`, `hr` `[4 size, 4 size, C]`.
+    The same, of `size` by `size` LR pixels.
   """
   corners = tf.shape(images['lr_blur'])[:2] - size + 1  # how many there are along each axis
   y, x = tf.unstack(tf.random.stateless_uniform([2], seed, maxval=2**30, dtype=tf.int32) % corners)
@@ -341,14 +370,16 @@ def random_crop(images: dict[str, tf.Tensor], size: int, seed: tf.Tensor) -> dic
   def crop(image: tf.Tensor, scale: int) -> tf.Tensor:
     return tf.image.crop_to_bounding_box(image, scale * y, scale * x, scale * size, scale * size)
 
-  return {key: crop(image, SCALE if key == 'hr' else 1) for key, image in images.items()}
+  return {key: crop(image, scale if key == 'hr' else 1) for key, image in images.items()}
 
 
-def _misfit(example: Mapping[str, np.ndarray]) -> str | None:
+def _misfit(example: Mapping[str, np.ndarray], scale: int) -> str | None:
   """What is wrong with the sizes of an example's images, if anything."""
   height, width = example['lr_blur'].shape[:2]
-  for key, scale in (('lr', 1), ('hr', SCALE)):
-    if (found := example[key].shape[:2]) != (scale * height, scale * width):
+  for key, factor in (('lr', 1), ('hr', scale), ('frames', 1)):
+    if key not in example:
+      continue
+    if (found := example[key].shape[-3:-1]) != (factor * height, factor * width):
       return f'{key} is {found[0]}x{found[1]}, lr_blur {height}x{width}'
   return None
 
@@ -362,8 +393,9 @@ def _find_dataset(path: str | os.PathLike) -> str:
     names = ', '.join(printable(name) for name in sorted(found)[:5])
     raise UserError(f'{printable(path)} holds several datasets; name one: {names}')
   raise UserError(
-    f'no dataset in {printable(path)!r}: build one with `python -m data_prep.lr_gopro` or '
-    '`data_prep.reds` (docs/datasets.md) and pass --config.data_dir=DIR'
+    f'no dataset in {printable(path)!r}: build one with `python -m data_prep.lr_gopro`, '
+    '`data_prep.reds` or `data_prep.motion_blurred_lr` (docs/datasets.md) and pass '
+    '--config.data_dir=DIR'
   )
 
 
@@ -381,6 +413,13 @@ def _read_info(path: str) -> tfds.core.DatasetInfo:
   metadata = info.metadata or {}
   if 'patch_size' not in metadata or not (metadata['patch_size'] or 'smallest_side' in metadata):
     raise UserError(f'{printable(path)} does not tell its patch_size; build it with data_prep')
+  scale = metadata.get('scale', _FIRST_SCALE)
+  if not (isinstance(scale, int) and scale > 0):
+    raise UserError(f'{printable(path)} has a scale of {scale!r}; build it with data_prep')
+  if 'frames' in info.features and info.features['frames'].shape != (SHARP_FRAMES, None, None, 3):
+    raise UserError(
+      f"{printable(path)} has 'frames', but not {SHARP_FRAMES} images; build it with data_prep"
+    )
   return info
 
 

@@ -46,8 +46,8 @@ from gfn_jax.models.blocks import (
 )
 from gfn_jax.models.cpu_conv import ConvTranspose
 
-FRAMES = 7
-CENTER = FRAMES // 2  # the index of the frame that `hr` shows
+SHARP_FRAMES = 7  # that BMDNet makes of an image
+CENTER = SHARP_FRAMES // 2  # the index of the frame that `hr` shows
 SCALES = (2, 3, 4)
 VARIANTS = ('srnet', 'c', 'f+c', 'f+c+b')
 DECODES = ('last', 'center')
@@ -305,16 +305,16 @@ class BMDSRNet(nn.Module):
 
   def make_frames(self, lr_blur: jax.Array, layers: Layers) -> jax.Array:
     """BMDNet: from `[B, h, w, 3]` to `[B, 7, h, w, 3]`."""
-    bmd_net = self._residual_net(self.blocks, 3 * FRAMES, layers, name='bmd')
+    bmd_net = self._residual_net(self.blocks, 3 * SHARP_FRAMES, layers, name='bmd')
     frames = bmd_net(lr_blur).astype(jnp.float32)  # [B, h, w, 21], all channels of a frame together
-    frames = jnp.stack(jnp.split(frames, FRAMES, axis=-1), axis=1)
+    frames = jnp.stack(jnp.split(frames, SHARP_FRAMES, axis=-1), axis=1)
     if self.residual_input or self.global_skip == 'input':
       frames = frames + lr_blur[:, None]
     return frames
 
   def _recur(self, frames: jax.Array, layers: Layers) -> list[jax.Array]:
     """The large images of ForNet and, if there is one, of BackNet; both at once, as one batch."""
-    count = FRAMES if self.decode == 'last' else CENTER + 1
+    count = SHARP_FRAMES if self.decode == 'last' else CENTER + 1
     sequences = [frames[:, ::step][:, :count] for step in self._directions]
     recurrent = RecurrentNet(
       self.recurrent_features, self.scale, layers, jnp.dtype(self.dtype), name='recurrent'

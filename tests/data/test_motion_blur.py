@@ -119,6 +119,19 @@ def test_blur_is_the_mean_of_the_sub_frames(photo):
   assert np.abs(mean - np.asarray(example['hr_blur'])).max() <= 1
 
 
+@pytest.mark.parametrize(('frames', 'shown'), [(7, range(7)), (15, range(1, 15, 2))])
+def test_sharp_frames_are_seven_of_the_sub_frames_shrunk(photo, frames, shown):
+  options = dataclasses.replace(MOVING, frames=frames, exposure=(1.1, 1.1))
+  example = motion_blur.synthesize(KEY, photo, options, margin=12, scale=3, frames=True)
+  sub_frames = np.asarray(motion_blur.sub_frames(KEY, photo, options, margin=12))
+  assert example['hr'].shape == (72, 72, 3)
+  expected = [imresize(sub_frames[n], 1 / 3) for n in shown]
+  np.testing.assert_array_equal(example['frames'], expected)
+  np.testing.assert_array_equal(example['frames'][3], example['lr'])
+  np.testing.assert_array_equal(example['lr_blur'], imresize(np.asarray(example['hr_blur']), 1 / 3))
+  assert psnr(example['frames'][0], example['frames'][6]) < 40
+
+
 def test_reversed_time_gives_the_same_blur(photo):
   forward = motion_blur.random_scene(KEY, photo, dataclasses.replace(MOVING, regions=2))
   backward = forward._replace(camera=forward.camera[::-1], motions=forward.motions[::-1])

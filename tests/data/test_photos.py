@@ -9,6 +9,7 @@ from configs import gfn_photos
 from gfn_jax import UserError
 from gfn_jax.data import motion_blur, photos
 from gfn_jax.data.photos import PhotoDataset
+from gfn_jax.imresize import imresize
 
 BLUR = gfn_photos.motion_blur().to_dict() | {'frames': 3, 'exposure': (1.0, 1.0)}
 OPTIONS = {'motion_blur': BLUR, 'margin': 8, 'photo_scales': (1.0,)}
@@ -167,6 +168,30 @@ def test_real_pairs_are_mixed_in(folder, pairs):
       np.testing.assert_array_equal(examples['lr_blur'][i], expected['lr_blur'])
 
 
+@pytest.mark.parametrize('scale', [2, 3])
+def test_other_scales_and_sharp_frames(folder, scale):
+  options = OPTIONS | {'motion_blur': BLUR | {'frames': 7}}
+  dataset = PhotoDataset(folder, scale=scale, frames=True, held_out=1, **options)
+  (batch,) = first(dataset, 1)
+  assert batch['photo'].shape == (4, 16 * scale + 16, 16 * scale + 16, 3)
+  examples = dataset.prepare(batch)
+  assert examples['hr'].shape == (4, 16 * scale, 16 * scale, 3)
+  assert examples['frames'].shape == (4, 7, 16, 16, 3)
+  for i in range(4):
+    np.testing.assert_array_equal(examples['frames'][i, 3], examples['lr'][i])
+    hr_blur = np.asarray(examples['hr_blur'][i])
+    np.testing.assert_array_equal(examples['lr_blur'][i], imresize(hr_blur, 1 / scale))
+  (image,) = dataset.images('test')
+  assert image['lr_blur'].shape == (64, 64, 3)
+  assert image['hr'].shape == (64 * scale, 64 * scale, 3)
+
+
+def test_real_pairs_have_no_frames(folder, pairs):
+  options = OPTIONS | {'motion_blur': BLUR | {'frames': 7}}
+  with pytest.raises(UserError, match='real_pairs have no sharp frames: leave them out'):
+    PhotoDataset(folder, frames=True, real_pairs=pairs, **options)
+
+
 def test_only_real_pairs(folder, pairs):
   dataset = PhotoDataset(folder, real_pairs=pairs, real_fraction=1.0, **OPTIONS)
   assert first(dataset, 1)[0]['is_real'].all()
@@ -210,6 +235,8 @@ def test_the_digest_tells_other_photos(folder, tmp_path):
     ({'motion_blur': {'speed': 2}}, 'motion_blur: .*speed'),
     ({'real_fraction': 1.5}, r'real_fraction must be in \[0, 1\], not 1.5'),
     ({'real_pairs': 'somewhere', 'real_fraction': 0.5}, 'no folders named sharp and blur_gamma'),
+    ({'scale': 5}, r'scale must be one of \(2, 3, 4\), not 5'),
+    ({'frames': True}, 'frames needs motion_blur.frames to be 7 or more, not 3'),
   ],
 )
 def test_options_that_make_no_sense_are_refused(folder, changes, message):

@@ -125,6 +125,7 @@ def test_what_the_dataset_says_of_itself(dataset, folder):
   assert dataset.num_examples('test') == 3
   assert dataset.num_examples('validation') == 0
   assert dataset.metadata == {'blur_folder': 'blur_gamma', 'patch_size': 8}
+  assert (dataset.scale, dataset.has_frames) == (4, False)
   assert dataset.path == str(folder)
   assert len(list(folder.glob('*train.tfrecord*'))) == 9
 
@@ -443,8 +444,8 @@ def test_test_images_that_do_not_fit_together(tmp_path, key):
 @pytest.mark.parametrize(
   ('change', 'reason'),
   [
-    ({'lr': enlarged(square(0))}, 'lr is no quarter of hr'),
-    ({'lr_blur': square(0)[:1]}, 'lr_blur is no quarter of hr'),
+    ({'lr': enlarged(square(0))}, 'hr is not 4 times as large as lr'),
+    ({'lr_blur': square(0)[:1]}, 'hr is not 4 times as large as lr_blur'),
     (SMALLER, 'hr is too small'),
   ],
 )
@@ -495,8 +496,8 @@ def test_crops_reach_every_corner_and_are_a_function_of_the_seed():
   images = {'lr_blur': image, 'lr': image + 100, 'hr': enlarged(image)}
   corners = set()
   for seed in range(60):
-    crop = tfrecords.random_crop(images, 2, tf.constant([1, seed]))
-    again = tfrecords.random_crop(images, 2, tf.constant([1, seed]))
+    crop = tfrecords.random_crop(images, 2, tf.constant([1, seed]), scale=4)
+    again = tfrecords.random_crop(images, 2, tf.constant([1, seed]), scale=4)
     corner = int(crop['lr_blur'][0, 0, 0])
     y, x = divmod(corner, 4)
     np.testing.assert_array_equal(crop['lr_blur'], image[y : y + 2, x : x + 2])
@@ -512,3 +513,106 @@ def test_a_crop_larger_than_the_patches_is_refused(dataset_dir):
   with pytest.raises(UserError, match='crop_size 65 is more than the patches of .* have: 64'):
     next(dataset.train_batches(4, 0, crop_size=65))
   assert next(dataset.train_batches(4, 0, crop_size=64))['lr'].shape == (4, 64, 64, 3)
+
+
+# Seven frames, and another scale.
+
+
+SEVEN = tfds.features.Sequence(PNG, length=7)
+SCALE_3 = {'lr_blur': PNG, 'lr': PNG, 'hr': PNG, 'frames': SEVEN}
+
+
+def moving(index):
+  """Of scale 3, 2x2 pixels; each frame of `frames` is brighter by 30."""
+  small = square(index)
+  large = small.repeat(3, axis=0).repeat(3, axis=1)
+  frames = np.stack([small + 30 * number for number in range(7)]).astype(np.uint8)
+  images = {'lr_blur': small, 'lr': frames[3], 'hr': large, 'frames': frames}
+  return images | {'name': f'{index:06d}'}
+
+
+def write_moving(folder, examples, patch_size=6, **facts):
+  facts = {'patch_size': patch_size, 'smallest_side': 6, 'scale': 3} | facts
+  return write_dataset(folder, {'train': examples}, facts, **SCALE_3)
+
+
+@pytest.mark.parametrize('patch_size', [6, None])
+def test_frames_come_with_the_others(tmp_path, patch_size):
+  folder = write_moving(tmp_path, map(moving, range(8)), patch_size)
+  dataset = tfrecords.TFRecordDataset(folder)
+  assert (dataset.scale, dataset.has_frames) == (3, True)
+  for index, image in enumerate(dataset.images('train')):
+    wanted = moving(index)
+    assert image.keys() == wanted.keys()
+    for key in ('lr_blur', 'lr', 'hr', 'frames'):
+      np.testing.assert_array_equal(image[key], wanted[key], strict=True)
+  (batch,) = prepared(dataset, 1, batch_size=8, crop_size=2)
+  assert batch.keys() == {'lr_blur', 'lr', 'hr', 'frames'}
+  images = (batch[key] for key in ('lr_blur', 'lr', 'hr', 'frames'))
+  for lr_blur, lr, hr, frames in zip(*images, strict=True):
+    index, symmetry = identify(lr_blur)
+    np.testing.assert_array_equal(lr_blur, symmetries(square(index))[symmetry], strict=True)
+    np.testing.assert_array_equal(hr, lr_blur.repeat(3, axis=0).repeat(3, axis=1), strict=True)
+    np.testing.assert_array_equal(frames[3], lr, strict=True)
+    for number in range(7):
+      np.testing.assert_array_equal(frames[number], lr_blur + 30 * number)
+
+
+@pytest.mark.parametrize('patch_size', [6, None])
+@pytest.mark.parametrize(
+  ('change', 'reason'),
+  [
+    (
+      {'frames': np.zeros((7, 2, 1, 3), np.uint8)},
+      '(hr is not 3 times as large as frames|.*2,1,3)',
+    ),
+    ({'frames': [*np.zeros((6, 2, 2, 3), np.uint8), square(0)[:1]]}, '.+'),
+    ({'hr': enlarged(square(0))}, '(hr is not 3 times as large as lr_blur|.*8,8,3)'),
+  ],
+)
+def test_frames_that_do_not_fit_are_named(tmp_path, patch_size, change, reason):
+  folder = write_moving(tmp_path, [moving(0), moving(1) | change], patch_size)
+  dataset = tfrecords.TFRecordDataset(folder)
+  message = rf'^{tmp_path}/patches-train.tfrecord-00000: record 1 is damaged \({reason}.*{AGAIN}'
+  with pytest.raises(UserError, match=message):
+    next(dataset.train_batches(2, 0, crop_size=1))
+  with pytest.raises(UserError, match=message):
+    list(dataset.images('train'))
+
+
+def test_another_number_of_frames(tmp_path):
+  folder = write_moving(tmp_path, [moving(0), moving(1)])
+  path = tmp_path / 'patches-train.tfrecord-00000'
+  dataset = tfrecords.TFRecordDataset(folder)
+  eight = tfds.features.Sequence(PNG, length=8)
+  record = serialized(
+    FEATURES | SCALE_3 | {'frames': eight}, frames=np.zeros((8, 2, 2, 3), np.uint8)
+  )
+  rewrite(path, replace(1, record))
+  with pytest.raises(UserError, match=rf'^{path}: record 1 is damaged \(.+frames.*{AGAIN}'):
+    list(dataset.images('train'))
+
+
+def test_test_frames_of_another_size(tmp_path):
+  facts = {'patch_size': 6, 'scale': 3}
+  examples = {'test': [moving(0) | {'frames': np.zeros((7, 2, 1, 3), np.uint8)}]}
+  dataset = tfrecords.TFRecordDataset(write_dataset(tmp_path, examples, facts, **SCALE_3))
+  with pytest.raises(UserError, match=r'record 0 is damaged \(frames is 2x1, lr_blur 2x2\)'):
+    list(dataset.images())
+
+
+@pytest.mark.parametrize('scale', [0, -3, 2.5, '3', None])
+def test_metadata_with_an_impossible_scale(tmp_path, scale):
+  write_moving(tmp_path, [moving(0)], scale=scale)
+  with pytest.raises(
+    UserError, match=f'^{tmp_path} has a scale of {scale!r}; build it with data_p'
+  ):
+    tfrecords.TFRecordDataset(tmp_path)
+
+
+@pytest.mark.parametrize('feature', [tfds.features.Text(), tfds.features.Sequence(PNG, length=5)])
+def test_frames_of_something_else(tmp_path, feature):
+  value = 'text' if isinstance(feature, tfds.features.Text) else np.zeros((5, 2, 2, 3), np.uint8)
+  write_dataset(tmp_path, {'train': [example(0) | {'frames': value}]}, frames=feature)
+  with pytest.raises(UserError, match=f"^{tmp_path} has 'frames', but not 7 images; build it with"):
+    tfrecords.TFRecordDataset(tmp_path)

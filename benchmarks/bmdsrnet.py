@@ -1,0 +1,103 @@
+"""BMDSRNet's Table 4 at a size for CPUs: what its frames and its streams are worth.
+
+    python -m benchmarks.bmdsrnet --photos=PHOTOS --pairs=GOPRO_Large --workdir=W
+
+trains the networks of `configs/bmdsrnet.py:x4,f+c+b,small` and the like, every variant at every
+scale with each of the seeds, on photos with synthetic blur whose sub-frames are the sharp frames,
+and compares them on the real pairs of `PAIRS/test` and on photos held out. The same command
+continues where it was interrupted. `--output=F.json` writes the figures, and the table to `F.md`.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from absl import flags
+
+from benchmarks import rows
+from configs import bmdsrnet
+from gfn_jax.errors import UserError, run_command
+from gfn_jax.models.bmdsrnet import SCALES, VARIANTS
+
+SCALE = flags.DEFINE_list('scales', list(map(str, SCALES)), 'Of the networks.')
+PROTOCOL = flags.DEFINE_string('protocol', 'gfn', 'Of the scores.')
+
+TITLES = dict(zip(VARIANTS, ('SRNet', 'C', 'F+C', 'F+C+B'), strict=True))
+# The paper's Table 4: PSNR in dB and SSIM on Motion-Blurred LR at x2, x3, x4.
+TABLE_4 = {
+  'srnet': ((30.88, 0.9437), (29.49, 0.9256), (28.06, 0.8997)),
+  'c': ((31.28, 0.9457), (29.95, 0.9302), (28.43, 0.9068)),
+  'f+c': ((31.45, 0.9479), (30.21, 0.9337), (28.62, 0.9113)),
+  'f+c+b': ((31.62, 0.9483), (30.44, 0.9356), (28.78, 0.9132)),
+}
+
+
+def main(_):
+  """Trains what is not trained yet, then measures, prints and writes the table."""
+  if unknown := sorted(set(SCALE.value) - set(map(str, SCALES))):
+    raise UserError(f'--scales: there is no {unknown[0]}, but {SCALES}')
+  names = [(scale, variant) for scale in map(int, SCALE.value) for variant in VARIANTS]
+  runs = {name: [] for name in names}
+  for scale, variant in names:
+    for seed in map(int, rows.SEEDS.value):
+      print(f'{variant} at x{scale}, seed {seed}', file=sys.stderr)
+      config = rows.set_budget(bmdsrnet.get_config(f'x{scale},{variant},small'), seed)
+      scores = rows.run(run_name(scale, variant), config, [PROTOCOL.value])
+      runs[scale, variant].append(scores)
+  seconds = rows.time_networks(run_name(*name) for name in names)
+  figures = summarize(runs, seconds)
+  rows.report(figures, format_table(figures))
+
+
+def run_name(scale: int, variant: str) -> str:
+  """Of the folders of a row's runs."""
+  return f'x{scale}_{variant}'
+
+
+def summarize(runs: Mapping[Any, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
+  """All figures: of bicubic and of each row, by scale."""
+  first = next(iter(runs.values()))[0]
+  figures = {'protocol': PROTOCOL.value, **rows.budget(first, PROTOCOL.value), 'scales': {}}
+  for (scale, variant), mine in runs.items():
+    bicubic = {'model': 'bicubic', **rows.of_bicubic(mine[0], PROTOCOL.value)}
+    table = figures['scales'].setdefault(str(scale), {'bicubic': bicubic})
+    psnr, ssim = TABLE_4[variant][SCALES.index(scale)]
+    table[variant] = {
+      'model': TITLES[variant],
+      'parameters': mine[0]['parameters'],
+      'seconds': seconds[run_name(scale, variant)],
+      **rows.of_seeds(mine, PROTOCOL.value),
+      'paper_psnr': psnr,
+      'paper_ssim': ssim,
+    }
+  return figures
+
+
+def format_table(figures: Mapping[str, Any]) -> str:
+  """Table 4's rows for each scale as Markdown, a line on what they depend on below."""
+  columns = 'scale | model | parameters | seconds | PSNR | SSIM | of each seed | held out | paper'
+  lines = [f'| {columns} |', '|---' * (columns.count('|') + 1) + '|']
+  for scale, table in figures['scales'].items():
+    for row in table.values():
+      each = ', '.join(f'{psnr:.2f}' for psnr in row.get('pairs_psnr_runs', [])) or '-'
+      paper = f'{row["paper_psnr"]:.2f} / {row["paper_ssim"]:.4f}' if 'paper_psnr' in row else '-'
+      seconds = f'{row["seconds"]:.2f}' if 'seconds' in row else '-'
+      lines.append(
+        f'| x{scale} | {row["model"]} | {row.get("parameters", 0):,} | {seconds} '
+        f'| {row["pairs_psnr"]:.2f} | {row["pairs_ssim"]:.4f} | {each} '
+        f'| {row["held_out_psnr"]:.2f} | {paper} |'
+      )
+  images, crop = figures['images'], figures['crop_size']
+  lines.append(
+    f'\nPSNR (dB) and SSIM: {images["pairs"]} real pairs ({figures["blur_name"]}), protocol '
+    f'{figures["protocol"]}, means over {len(figures["seeds"])} seeds; held out: PSNR on '
+    f'{images["held_out"]} photos with synthetic blur; seconds: of an image of '
+    f'{rows.SIZE[1]}x{rows.SIZE[0]} on {figures["device"]}, in turns; paper: PSNR and SSIM of its '
+    f'Table 4, on other data. {figures["steps"]} steps of {figures["batch_size"]} crops of '
+    f'{crop}x{crop} LR pixels.'
+  )
+  return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+  run_command(main)
