@@ -18,6 +18,7 @@ from gfn_jax import memory, tiling
 from gfn_jax.data.images import read_photo, to_photo
 from gfn_jax.errors import UserError
 from gfn_jax.models import as_variables
+from gfn_jax.models.bmdsrnet import SHARP_FRAMES, BMDSRNet
 from gfn_jax.models.borders import apply_within
 from gfn_jax.pretrained import load_pretrained
 
@@ -29,8 +30,8 @@ Here are 48."""
 MAX_TILE = 512
 """Side of the largest automatic tile: larger ones are hardly faster."""
 
-OUTPUTS = ('hr', 'lr')
-"""What a network can give, as its output's field, and how much larger that is than the input."""
+OUTPUTS = ('hr', 'lr', 'frames')
+"""What a network can give, as its output's field."""
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 
@@ -56,11 +57,18 @@ def from_float(image: jax.Array, dtype: Any) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _forward(model: nn.Module, output: str, params: Any, x: jax.Array, inside: jax.Array | None):
-  """Images `[B, h, w, 3]`, of which only `inside` `[1, h, w, 1]` counts, to float32."""
+  """Images `[B, h, w, 3]`, of which only `inside` `[1, h, w, 1]` counts, to float32.
+
+  Frames come as channels, `[B, h, w, 7 * 3]`.
+  """
   x = to_float(x)
   if inside is None:
-    return getattr(model.apply(as_variables(params), x), output)
-  return getattr(apply_within(model, params, x, inside), output)
+    images = getattr(model.apply(as_variables(params), x), output)
+  else:
+    images = getattr(apply_within(model, params, x, inside), output)
+  if output == 'frames' and images is not None:
+    return jnp.moveaxis(images, 1, 3).reshape(*x.shape[:3], -1)
+  return images
 
 
 @functools.cache
@@ -90,7 +98,7 @@ class Restorer:
   stderr.
 
   Attributes:
-    model: the network.
+    model: the network; a BMDSRNet without ForNet where the output does not need that.
     params: its parameters.
     tile: largest side of a tile, in pixels of the input, a multiple of 32; None restores an image
       whole, and compiles for each size of image; 'auto' (at first) takes what fits into memory, and
@@ -101,8 +109,10 @@ class Restorer:
     ensemble: whether to average over the eight symmetries of a square (Timofte et al., CVPR 2016),
       before rounding: better by a little, eight times slower.
     output: 'hr', or 'lr' for the deblurred image at the input's size; at first 'hr', or 'lr' for a
-      network that only deblurs.
-    scale: how much larger the output is: 4 or 1.
+      network that only deblurs. 'frames' are the sharp images of the exposure, at the input's size,
+      of a network that makes them: BMDSRNet. Nothing says which end of it comes first, and that may
+      differ between an image and its mirror image; so they have no `ensemble`.
+    scale: how much larger the output is: the network's scale, such as 4, or 1.
     batch_size: tiles that go through the network at once.
   """
 
@@ -135,9 +145,11 @@ class Restorer:
     """
     if dtype not in (None, *DTYPES):
       raise UserError(f'dtype {dtype!r}: pass one of {", ".join(DTYPES)}')
-    self.model = model.clone(dtype=dtype) if dtype else model
     if output is None:
       output = 'hr' if model.scale > 1 else 'lr'
+    if isinstance(model, BMDSRNet) and not model.local and output != 'hr':
+      model = model.clone(variant='c')  # without ForNet, which sees the whole image
+    self.model = model.clone(dtype=dtype) if dtype else model
     if output not in OUTPUTS:
       raise UserError(f'output {output!r}: pass one of {", ".join(OUTPUTS)}')
     if tile not in ('auto', None) and not isinstance(tile, int):
@@ -160,6 +172,13 @@ class Restorer:
       raise UserError(f"{type(model).__name__} only deblurs: leave output out, or pass 'lr'")
     if output == 'lr' and self._output_shape((32, 32)) is None:
       raise UserError(f'{type(model).__name__} has no deblurred image at the size of its input')
+    if output == 'frames':
+      if self._output_shape((32, 32)) is None:
+        raise UserError(f'{type(model).__name__} makes no frames; BMDSRNet does')
+      if ensemble:
+        raise UserError(
+          'frames have no ensemble: their order in time may differ between turned images'
+        )
 
   @classmethod
   def from_pretrained(cls, path_or_name: str | os.PathLike, **options) -> 'Restorer':
@@ -188,8 +207,9 @@ class Restorer:
       progress: called as `progress(done, total)` after each batch of tiles.
 
     Returns:
-      An array of the same kind, `scale` times larger. Floats are float32, clipped to [0, 1]. Alpha
-      is resized. An image that is read has the channels and the depth of its file, as `[h, w, C]`.
+      An array of the same kind, `scale` times larger; or, as `output` says, the seven frames
+      `[7, h, w]` or `[7, h, w, C]`. Floats are float32, clipped to [0, 1]. Alpha is resized. An
+      image that is read has the channels and the depth of its file, as `[h, w, C]`.
 
     Raises:
       UserError: if a file cannot be read, or the device's memory does not suffice.
@@ -206,7 +226,11 @@ class Restorer:
     return self._restore(image, progress)
 
   def _restore(self, image: np.ndarray, progress: Callable | None) -> np.ndarray:
-    """Any channels of `[h, w, C]`: the colours go through the network, alpha does not."""
+    """Any channels of `[h, w, C]`: the colours go through the network, alpha does not.
+
+    Returns:
+      `[s * h, s * w, C]`, or frames `[7, h, w, C]`.
+    """
     channels = image.shape[-1]
     alpha = channels in (2, 4)
     colours = image[..., : channels - alpha]
@@ -217,7 +241,9 @@ class Restorer:
       restored = _mean(restored)
     if not alpha:
       return restored
-    return np.concatenate([restored, resize_alpha(image[..., -1], self.scale)[..., None]], axis=-1)
+    resized = resize_alpha(image[..., -1], self.scale)[..., None]
+    resized = np.broadcast_to(resized, (*restored.shape[:-1], 1))
+    return np.concatenate([restored, resized], axis=-1)
 
   def _restore_rgb(self, image: np.ndarray, progress: Callable | None) -> np.ndarray:
     while True:
@@ -238,7 +264,10 @@ class Restorer:
     self.tile = tile
 
   def _restore_tiles(self, image: np.ndarray, progress: Callable | None) -> np.ndarray:
-    """`[h, w, 3]` to `[s * h, s * w, 3]` of the same type, a batch of tiles after the other."""
+    """`[h, w, 3]` to `[s * h, s * w, 3]` of the same type, a batch of tiles after the other.
+
+    Frames are `[7, h, w, 3]`.
+    """
     h, w, _ = image.shape
     if (tile := self._tile_for(h, w)) is None:
       everything = slice(0, h), slice(0, w)
@@ -251,15 +280,17 @@ class Restorer:
         shape = min(shape[0], image.shape[0]), min(shape[1], image.shape[1])  # nothing beyond it
         if len(windows) > 1:
           _say_not_local(self.model, tile)
-    restored = np.empty((self.scale * h, self.scale * w, 3), image.dtype)
+    count = SHARP_FRAMES if self.output == 'frames' else 1
+    restored = np.empty((count, self.scale * h, self.scale * w, 3), image.dtype)
+    pixels = np.moveaxis(restored, 0, 2)
     done = 0
     for group, result in self._results(image, windows, shape):
       for window, tile in zip(group, np.asarray(result), strict=False):
-        tiling.put_in(restored, window, tile, self.scale)
+        tiling.put_in(pixels, window, tile.reshape(*tile.shape[:2], count, 3), self.scale)
       done += len(group)
       if progress is not None:
         progress(done, len(windows))
-    return restored
+    return restored if self.output == 'frames' else restored[0]
 
   def _results(
     self, image: np.ndarray, windows: list[tiling.Window], shape: tuple[int, int]
@@ -293,7 +324,10 @@ class Restorer:
     return from_float(self._predict(x, inside), dtype)
 
   def _predict(self, x: np.ndarray, inside: np.ndarray | None) -> jax.Array:
-    """float32 `[B, s * h, s * w, 3]` of images `[B, h, w, 3]`: one pass, or eight averaged."""
+    """float32 `[B, s * h, s * w, 3]` of images `[B, h, w, 3]`: one pass, or eight averaged.
+
+    Of frames `[B, h, w, 7 * 3]`.
+    """
     forward = functools.partial(_forward, self.model, self.output, self.params)
     total = 0.0
     for turns, flip in SYMMETRIES if self.ensemble else SYMMETRIES[:1]:
@@ -363,9 +397,10 @@ def resize_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
 
 
 def _mean(image: np.ndarray) -> np.ndarray:
-  """The mean of three channels as one, `[h, w, 1]`, rounded half up."""
-  mean = np.empty((*image.shape[:2], 1), image.dtype)
-  for row, out in zip(image, mean, strict=True):  # so that the sums take little memory
+  """The mean of three channels as one, `[..., 1]`, rounded half up."""
+  mean = np.empty((*image.shape[:-1], 1), image.dtype)
+  rows = (array.reshape(-1, *array.shape[-2:]) for array in (image, mean))
+  for row, out in zip(*rows, strict=True):  # so that the sums take little memory
     if image.dtype == np.float32:
       out[...] = row.mean(axis=-1, keepdims=True)
     else:

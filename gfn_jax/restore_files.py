@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gfn_jax import parallel
-from gfn_jax.data import folders
+from gfn_jax.data import animations, folders
 from gfn_jax.data.image_writers import EXTENSIONS, check_target, write_photo
 from gfn_jax.data.images import MAX_PIXELS, Photo, read_photo
 from gfn_jax.errors import UserError
@@ -25,6 +25,10 @@ from gfn_jax.evaluate import score
 from gfn_jax.files import exists, is_remote, local_copy, make_folder, printable
 from gfn_jax.report import open_report, to_picture
 from gfn_jax.restore import Restorer
+from gfn_jax.video import VIDEO_EXTENSIONS
+
+# What makes a target a file. Not all can be written, and a folder is hardly meant.
+_FILE_EXTENSIONS = (*EXTENSIONS, *animations.EXTENSIONS, *VIDEO_EXTENSIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +68,8 @@ def plan_jobs(
 
   Args:
     source: an image, or a folder of images with all below it.
-    target: for an image, a file with an image's extension, or a folder; for a folder, a folder,
-      which gets the same structure.
+    target: for an image, a file with the extension of an image, an animation or a video, or a
+      folder; for a folder, a folder, which gets the same structure.
     extension: of the results, such as '.png'; None keeps each file's own.
 
   Raises:
@@ -77,7 +81,7 @@ def plan_jobs(
     jobs = _jobs_of_folder(source, target, extension)
   else:
     name = os.path.basename(source)
-    if not target.lower().endswith(EXTENSIONS) or os.path.isdir(target):
+    if not target.lower().endswith(_FILE_EXTENSIONS) or os.path.isdir(target):
       target = os.path.join(target, _renamed(name, extension))
     jobs = [Job(name, source, target)]
   seen = {}
@@ -125,7 +129,7 @@ def restore_files(
   """Restores images one after the other, with a progress bar.
 
   A result is written aside and renamed when it is whole. An image that cannot be read, restored or
-  written does not keep the others from being done; only a full disk does.
+  written does not keep the others from being done; only a full disk does. Frames become animations.
 
   Args:
     restorer: the network.
@@ -133,14 +137,16 @@ def restore_files(
     overwrite: restore also what is there already.
     max_pixels: of an input; larger ones are refused.
     on_result: called with each job, the input and its result, `[h, w, C]` of uint8 or uint16. A
-      `UserError` of it counts as the image's failure.
+      `UserError` of it counts as the image's failure. Not for frames.
 
   Returns:
     What became of them.
 
   Raises:
-    UserError: if the disk is full.
+    UserError: if the disk is full, or a report is to show frames.
   """
+  if on_result is not None and restorer.output == 'frames':
+    raise UserError('a report shows images, not frames: leave it out, or choose another output')
   outcome = Outcome()
   quiet = len(jobs) == 1 or jax.process_index() > 0
   for job in tqdm(jobs, 'restoring', unit='image', disable=quiet):
@@ -241,12 +247,19 @@ def _find_target(target_dir: str | os.PathLike, name: str) -> str:
 
 def _restore_file(restorer: Restorer, photo: Photo, job: Job) -> np.ndarray:
   h, w, channels = photo.pixels.shape
-  size = (restorer.scale * w, restorer.scale * h)
-  check_target(job.target, size, photo.pixels.dtype, channels)
+  frames = restorer.output == 'frames'
+  if frames:
+    animations.check_animation(job.target, (w, h), channels)
+  else:
+    size = (restorer.scale * w, restorer.scale * h)
+    check_target(job.target, size, photo.pixels.dtype, channels)
   with tile_progress(job.name) as progress:
     restored = restorer(photo.pixels, progress)
   make_folder(os.path.dirname(job.target) or '.')
-  write_photo(job.target, dataclasses.replace(photo, pixels=restored))
+  if frames:
+    animations.write_animation(job.target, restored, photo.exif, photo.icc_profile)
+  else:
+    write_photo(job.target, dataclasses.replace(photo, pixels=restored))
   return restored
 
 

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ import skimage.data
 from PIL import Image
 
 from gfn_jax import Restorer, UserError, create_model, memory
-from gfn_jax.models import init_params
+from gfn_jax.models import init_params, param_shapes
 from gfn_jax.restore import SYMMETRIES, resize_alpha
 from tests import small
 
@@ -153,6 +155,66 @@ def test_the_deblurred_image_at_its_own_size(network, photo):
   np.testing.assert_array_equal(restorer(rgba)[..., 3], photo[..., 0])
 
 
+@functools.cache
+def film_network(variant):
+  """A BMDSRNet, its parameters, and what its frames of an image in [0, 1] are."""
+  model = create_model('bmdsrnet', **small.BMDSRNET, variant=variant, global_skip='input')
+  rng = np.random.default_rng(0)
+
+  def draw(leaf):
+    scale = np.prod(leaf.shape[:-1]) ** -0.5 if leaf.ndim > 1 else 0.05
+    return rng.normal(0, scale, leaf.shape).astype(np.float32)
+
+  params = jax.tree.map(draw, param_shapes(model))
+  frames_of = jax.jit(lambda image: model.apply({'params': params}, image[None]).frames[0])
+  return model, params, lambda image: np.asarray(frames_of(image.astype(np.float32)))
+
+
+def test_frames(photo):
+  *network, frames_of = film_network('c')
+  wanted = frames_of(photo / 255)
+  assert wanted.shape == (7, 13, 22, 3)
+  assert np.abs(np.diff(np.clip(wanted, 0, 1), axis=0)).mean(axis=(1, 2, 3)).min() > 0.02
+  restorer = Restorer(*network, output='frames')
+  assert restorer.scale == 1
+  assert_close(restorer(photo), quantize(wanted, np.uint8))
+  np.testing.assert_allclose(restorer(photo / 255), np.clip(wanted, 0, 1), atol=1e-5)
+  assert_close(restorer(photo.astype(np.uint16) * 257), quantize(wanted, np.uint16), 4)
+
+
+@pytest.mark.parametrize('variant', ['c', 'f+c+b'])
+def test_frames_come_in_tiles_as_of_the_whole_image(variant, capsys):
+  """ForNet, which sees the whole image, has no part in them."""
+  *network, frames_of = film_network(variant)
+  image = skimage.data.coffee()[100:165, 200:340]  # 65x140
+  tiled = Restorer(*network, output='frames', tile=64, overlap=32, batch_size=2)(image)
+  wanted = quantize(frames_of(image / 255), np.uint8)
+  assert_close(tiled, wanted)
+  center = Restorer(*network, output='lr', tile=64, overlap=32)(image)
+  assert_close(center, wanted[3])
+  assert 'looks at all of an image' not in capsys.readouterr().err
+
+
+def test_frames_of_grey_and_with_alpha(photo):
+  *network, _ = film_network('c')
+  restorer = Restorer(*network, output='frames')
+  grey = photo[..., 0]
+  colours = restorer(np.stack([grey] * 3, axis=-1)).astype(int)
+  frames = restorer(grey)
+  assert frames.shape == (7, 13, 22)
+  assert np.abs(frames - colours.mean(axis=-1)).max() <= 0.67
+  np.testing.assert_array_equal(restorer(grey[..., None])[..., 0], frames)
+  rgba = restorer(np.concatenate([photo, photo[..., 1:2]], axis=-1))
+  np.testing.assert_array_equal(rgba[..., :3], restorer(photo))
+  np.testing.assert_array_equal(rgba[..., 3], np.stack([photo[..., 1]] * 7))
+
+
+def test_frames_have_no_ensemble():
+  *network, _ = film_network('c')
+  with pytest.raises(UserError, match='frames have no ensemble: their order in time may differ'):
+    Restorer(*network, output='frames', ensemble=True)
+
+
 def test_dtype_is_the_computations(network, photo):
   exact = Restorer(*network)(photo / 255)
   rounded = Restorer(*network, dtype='bfloat16')(photo / 255)
@@ -252,7 +314,8 @@ def test_bad_input(restorer, image, error, message):
     ({'tile': 'big'}, "tile 'big': pass a number, None or 'auto'"),
     ({'overlap': 5}, 'overlap 5: pass a multiple of 16'),
     ({'batch_size': 0}, 'batch_size 0: pass 1 or more'),
-    ({'output': 'sr'}, "output 'sr': pass one of hr, lr"),
+    ({'output': 'sr'}, "output 'sr': pass one of hr, lr, frames"),
+    ({'output': 'frames'}, 'GFN makes no frames; BMDSRNet does'),
     ({'dtype': 'int8'}, "dtype 'int8': pass one of float32, bfloat16, float16"),
   ],
 )

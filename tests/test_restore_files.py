@@ -1,6 +1,7 @@
 import errno
 import os
 
+import imagecodecs
 import numpy as np
 import pytest
 import skimage.data
@@ -15,6 +16,7 @@ class Enlarger:
   """In the place of a `Restorer`: repeats pixels."""
 
   scale = 4
+  output = 'hr'
   model = None
 
   def __init__(self):
@@ -25,6 +27,21 @@ class Enlarger:
     for done in range(1, 4):
       progress(done, 3)
     return image.repeat(4, axis=0).repeat(4, axis=1)
+
+
+class Filmer:
+  """In the place of a `Restorer` of frames: moves the image."""
+
+  scale = 1
+  output = 'frames'
+  model = None
+
+  def __init__(self):
+    self.calls = 0
+
+  def __call__(self, image, progress=None):
+    self.calls += 1
+    return np.stack([np.roll(image, 2 * i, axis=1) for i in range(7)])
 
 
 PHOTO = skimage.data.astronaut()[40:53, 200:222]
@@ -210,6 +227,54 @@ def test_a_page_shows_what_was_restored_and_what_was_there(photos, tmp_path):
   with pytest.raises(UserError, match='b.bmp has no target of its name in .*hr'):
     report(tmp_path / 'none.html', target_dir=targets)
   assert not (tmp_path / 'none.html').exists()
+
+
+def test_frames_become_animations(photos, tmp_path):
+  imagecodecs.imwrite(photos / '16 bits.png', PHOTO.astype(np.uint16) * 257)
+  outcome = restore(photos, tmp_path / 'out', restorer=Filmer(), extension='.gif')
+  assert (outcome.restored, outcome.failures) == (4, [])
+  assert tree(tmp_path / 'out') == ['16 bits.gif', 'a.gif', 'b.gif', 'deep er/ç\n.gif']
+  gifs = [tmp_path / 'out' / name for name in ('a.gif', '16 bits.gif')]
+  assert gifs[0].read_bytes() == gifs[1].read_bytes()
+  with Image.open(gifs[0]) as image:
+    assert (image.n_frames, image.size) == (12, (22, 13))
+  again = Filmer()
+  outcome = restore(photos, tmp_path / 'out', restorer=again, extension='.gif')
+  assert (outcome.skipped, again.calls) == (4, 0)
+
+
+def test_a_webp_of_frames_keeps_what_belongs_to_the_photo(tmp_path):
+  exif = Image.Exif()
+  exif[0x010F] = 'maker'
+  Image.fromarray(PHOTO).save(tmp_path / 'a.jpg', exif=exif, icc_profile=b'a profile')
+  assert restore(tmp_path / 'a.jpg', tmp_path / 'a.webp', restorer=Filmer()).restored == 1
+  with Image.open(tmp_path / 'a.webp') as image:
+    assert image.n_frames == 12
+    assert image.getexif()[0x010F] == 'maker'
+    assert image.info['icc_profile'] == b'a profile'
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.mp4', 'new/a.TIF'])
+def test_frames_are_not_written_as_something_else(photos, tmp_path, name):
+  filmer = Filmer()
+  [reason] = restore(photos / 'a.png', tmp_path / name, restorer=filmer).failures
+  assert reason == f'{tmp_path}/{name}: frames become an animation; choose .gif or .webp'
+  assert filmer.calls == 0
+  assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize('name', ['a.gif', 'a.mp4'])
+def test_an_image_is_not_written_as_something_else(photos, tmp_path, name):
+  [reason] = restore(photos / 'a.png', tmp_path / name).failures
+  assert f'{name}: its extension names no known format; choose one of .png' in reason
+  assert not (tmp_path / name).exists()
+
+
+def test_a_report_shows_no_frames(photos, tmp_path):
+  jobs = plan_jobs(photos, tmp_path / 'out', '.gif')
+  with pytest.raises(UserError, match='a report shows images, not frames'):
+    restore_files.restore_and_report(Filmer(), jobs, tmp_path / 'page.html', weights='bmdsrnet')
+  assert [path.name for path in tmp_path.iterdir()] == ['photos']
 
 
 def test_processes_share_a_folder(photos, tmp_path, monkeypatch, capsys):

@@ -26,7 +26,9 @@ config_flags.DEFINE_config_file('config', None, 'Experiment; default: the one of
 flags.DEFINE_string('workdir', None, 'Folder of a training run, whose newest weights are taken.')
 flags.DEFINE_string('weights', None, 'A .safetensors file or a name; default: of --workdir.')
 flags.DEFINE_string('input_dir', None, 'Blurred photos: a folder, or one file to restore.')
-flags.DEFINE_string('target_dir', None, 'Their sharp versions, 4 times larger, of the same names.')
+flags.DEFINE_string(
+  'target_dir', None, 'Their sharp versions, as large as the results, of the same names.'
+)
 flags.DEFINE_string('output_dir', None, 'For images and results; default: WORKDIR/eval.')
 flags.DEFINE_enum(
   'protocol',

@@ -4,12 +4,15 @@ gfn-restore photo.jpg sharp.png
 gfn-restore photos restored                        # a folder and all below it
 gfn-restore photos restored --report report.html
 gfn-restore video.mp4 sharp.mp4                    # pip install 'gfn_jax[video]'
+gfn-restore photo.jpg frames.gif --output=frames --weights=bmdsrnet.safetensors
 """
 
+import argparse
 import os
 from collections.abc import Sequence
 
 from gfn_jax import compilation_cache, evaluate, metrics
+from gfn_jax.data import animations
 from gfn_jax.data.image_writers import EXTENSIONS
 from gfn_jax.data.images import MAX_PIXELS
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
@@ -37,17 +40,22 @@ def make_parser() -> ArgumentParser:
   add(
     '--output',
     choices=OUTPUTS,
-    help='hr: 4x larger (default, where the network enlarges); lr: deblurred only',
+    help='hr: 4x larger (default, where the network enlarges); lr: deblurred only; frames: what '
+    'moved during the exposure, as an animation (BMDSRNet)',
   )
   add('--ensemble', action='store_true', help='average over 8 turned and flipped inputs: 8x slower')
   add('--overwrite', action='store_true', help='restore also what is there already')
   add(
     '--format',
-    choices=[extension[1:] for extension in EXTENSIONS],
-    help="of a folder's results; default: that of each image",
+    choices=sorted({extension[1:] for extension in EXTENSIONS + animations.EXTENSIONS}),
+    help="of a folder's results; default: that of each image, and gif for frames",
   )
   add('--report', metavar='FILE.html', help='write a page that shows before and after')
-  add('--target_dir', metavar='DIR', help='for --report: sharp images of the same names, 4x larger')
+  add(
+    '--target_dir',
+    metavar='DIR',
+    help='for --report: sharp images of the same names, as large as the results',
+  )
   add(
     '--protocol',
     default='gfn',
@@ -80,6 +88,23 @@ def make_parser() -> ArgumentParser:
   return parser
 
 
+def _extension(args: argparse.Namespace) -> str | None:
+  """The extension of a folder's results; None for that of each image.
+
+  Raises:
+    UserError: for a format that the output cannot have.
+  """
+  frames = args.output == 'frames'
+  if not args.format:
+    return '.gif' if frames else None
+  extension = f'.{args.format}'
+  if frames and extension not in animations.EXTENSIONS:
+    raise UserError(f'--format={args.format}: frames become an animation; choose gif or webp')
+  if not frames and extension not in EXTENSIONS:
+    raise UserError(f'--format={args.format} is for --output=frames')
+  return extension
+
+
 def main(argv: Sequence[str] | None = None) -> None:
   """Options to a call."""
   args = make_parser().parse_args(argv)
@@ -93,7 +118,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   video = os.path.isfile(args.source) and is_video(args.source)
   if video and (args.report or args.format):
     raise UserError('--report and --format are for images')
-  jobs = [] if video else plan_jobs(args.source, args.target, args.format and f'.{args.format}')
+  if video and args.output == 'frames':
+    raise UserError('--output=frames is for photos, not for a video')
+  jobs = [] if video else plan_jobs(args.source, args.target, _extension(args))
   restorer = Restorer.from_pretrained(
     args.weights,
     tile=args.tile,

@@ -61,10 +61,11 @@ def restore_images(model: nn.Module, params: Any, lr_blur: jax.typing.ArrayLike)
     lr_blur: `[B, h, w, 3]` float32 in [0, 1]; the sides are multiples of `model.stride`.
 
   Returns:
-    `hr`, `[B, 4h, 4w, 3]`, and `lr`, `[B, h, w, 3]`, where the network has one. float32, unclipped.
+    `hr`, `[B, 4h, 4w, 3]`, and where the network has them `lr`, `[B, h, w, 3]`, and `frames`,
+    `[B, 7, h, w, 3]`. float32, unclipped.
   """
   output = model.apply(as_variables(params), lr_blur)
-  images = {'hr': output.hr, 'lr': output.lr}
+  images = {'hr': output.hr, 'lr': output.lr, 'frames': output.frames}
   return {name: image for name, image in images.items() if image is not None}
 
 
@@ -201,7 +202,10 @@ def write_onnx(model: nn.Module, params: Any, path: str, metadata: Mapping[str, 
     )
   except _NOT_CONVERTED as error:
     reason = f'{error}'.partition('\n')[0]
-    raise UserError(f'jax2onnx does not convert this {type(model).__name__}: {reason}') from error
+    raise UserError(
+      f'jax2onnx does not convert this {type(model).__name__} ({reason.rstrip(".")}); '
+      'StableHLO can hold it'
+    ) from error
   proto.ir_version = onnx.helper.find_min_ir_version_for(proto.opset_import)
   enlarges = f' and enlarges {model.scale}x' if model.scale > 1 else ''
   proto.doc_string = (

@@ -12,8 +12,11 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from gfn_jax import Restorer, UserError
+from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.commands import restore
+from gfn_jax.models import init_params
+from gfn_jax.pretrained import save_weights
+from tests import small
 
 GFN_RESTORE = os.path.join(os.path.dirname(sys.executable), 'gfn-restore')
 PHOTO = skimage.data.coffee()[100:148, 200:264]
@@ -89,6 +92,32 @@ def test_options_reach_the_restorer(photos, tmp_path, capsys):
   assert np.abs(restored - restorer(PHOTO)).mean() < 3  # WebP
 
 
+def test_frames(photos, tmp_path, capsys):
+  options = {**small.BMDSRNET, 'variant': 'c', 'global_skip': 'input'}
+  model = create_model('bmdsrnet', **options)
+  weights = tmp_path / 'weights.safetensors'
+  save_weights(weights, init_params(model, seed=0), {'name': 'bmdsrnet', **options}, {})
+  command = [f'--weights={weights}', '--output=frames']
+  restore.main([str(photos / '0.png'), str(tmp_path / 'frames.webp'), *command])
+  wanted = Restorer.from_pretrained(weights, output='frames')(PHOTO).astype(int)
+  with Image.open(tmp_path / 'frames.webp') as image:
+    assert image.n_frames == 12
+    for i, frame in enumerate(wanted):
+      image.seek(i)
+      assert np.abs(np.asarray(image.convert('RGB')) - frame).mean() < 4
+  restore.main([str(photos), str(tmp_path / 'out'), *command])
+  assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
+    f'{i}.gif' for i in range(6)
+  ]
+  assert capsys.readouterr().out == '1 restored\n6 restored\n'
+  with pytest.raises(UserError, match='frames have no ensemble'):
+    restore.main([str(photos), str(tmp_path / 'out'), *command, '--ensemble'])
+  page = tmp_path / 'page.html'
+  with pytest.raises(UserError, match='a report shows images, not frames'):
+    restore.main([str(photos), str(tmp_path / 'out'), *command, f'--report={page}'])
+  assert not page.exists()
+
+
 def test_a_page_and_scores(photos, tmp_path):
   targets = tmp_path / 'hr'
   targets.mkdir()
@@ -113,11 +142,18 @@ def test_a_page_and_scores(photos, tmp_path):
     (['photos', 'out', '--tile=100'], 'tile 100: pass a multiple of 32'),
     (['photos', 'out', '--output=both'], "argument --output: invalid choice: 'both'"),
     (['photos', 'out', '--weights=none'], "no released weights are named 'none'"),
-    (['photos', 'out', '--format=gif'], "argument --format: invalid choice: 'gif'"),
+    (['photos', 'out', '--format=bpg'], "argument --format: invalid choice: 'bpg'"),
+    (['photos', 'out', '--format=gif'], '--format=gif is for --output=frames'),
+    (
+      ['photos', 'out', '--format=png', '--output=frames'],
+      'png: frames become an animation; choose',
+    ),
+    (['photos', 'out', '--output=frames'], 'GFN makes no frames; BMDSRNet does'),
     (['photos', 'out', '--target_dir=hr'], '--target_dir is for the report: pass --report='),
     (['photos', 'out', '--max_pixels=0'], 'max_pixels 0: pass 1 or more'),
     (['photos', 'photos'], '0.png would be overwritten'),
     (['movie.mp4', 'out.mp4', '--format=png'], '--report and --format are for images'),
+    (['movie.mp4', 'out.mp4', '--output=frames'], '--output=frames is for photos, not for a video'),
     (['movie.mp4', 'out.mp4'], 'movie.mp4'),
     (['empty', 'out'], 'no image in empty'),
   ],

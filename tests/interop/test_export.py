@@ -332,13 +332,37 @@ def test_networks_that_see_the_whole_image(
 
 
 @pytest.mark.parametrize(
+  ('variant', 'extension', 'outputs'),
+  [
+    ('f+c+b', 'stablehlo', ['frames', 'hr', 'lr']),
+    ('c', 'onnx', ['frames', 'hr', 'lr']),
+    ('srnet', 'onnx', ['hr']),
+  ],
+)
+def test_networks_of_odd_sizes(variant, extension, outputs, request, tmp_path, capsys, monkeypatch):
+  """ForNet halves the sides seven times, rounds them up, and cuts them on its way back."""
+  if extension == 'onnx':
+    request.getfixturevalue('jax2onnx')
+  for sizes in ('STABLEHLO_SIZES', 'ONNX_SIZES'):
+    monkeypatch.setattr(export, sizes, ((2, 34, 13),))
+  options = {**small.BMDSRNET, 'variant': variant, 'global_skip': 'input'}
+  weights, _, _ = save(tmp_path, {'name': 'bmdsrnet', **options})
+  export.main([str(weights), str(tmp_path / f'network.{extension}')])  # compares with JAX
+  lines = capsys.readouterr().out.splitlines()
+  compared = [line.split(':')[0] for line in lines[:-2]]
+  assert compared == [f'{name} of 2x34x13' for name in outputs]
+
+
+@pytest.mark.parametrize(
   ('model_config', 'reason'),
   [
-    ({**small.MODEL, 'name': 'gfn_ablation', 'variant': 'sr_first'}, 'GFNAblation: No symb'),
-    ({'name': 'cnlrn', **small.CNLRN}, 'CNLRN: Symbolic dimension'),
+    ({**small.MODEL, 'name': 'gfn_ablation', 'variant': 'sr_first'}, r'GFNAblation \(No symb'),
+    ({'name': 'cnlrn', **small.CNLRN}, r'CNLRN \(Symbolic dimension'),
+    ({'name': 'bmdsrnet', **small.BMDSRNET}, r'BMDSRNet \(Shapes must be'),
   ],
 )
 def test_onnx_names_what_it_cannot_convert(model_config, reason, jax2onnx, tmp_path):
   _, model, params = save(tmp_path, model_config)
-  with pytest.raises(UserError, match=f'^jax2onnx does not convert this {reason}'):
+  message = f'^jax2onnx does not convert this {reason}.*; StableHLO can hold it$'
+  with pytest.raises(UserError, match=message):
     export.write_onnx(model, params, str(tmp_path / 'network.onnx'), {})
