@@ -54,12 +54,12 @@ def get_config(variant=''):
   config.model = ConfigDict(
     dict(
       name='bmdsrnet',
-      preset='table2' if 'table2' in words else 'compact',
       variant=variants[0] if variants else 'f+c+b',
       scale=scales[0] if scales else 4,
       features=64,
       blocks=9,
       fusion_blocks=3,
+      recurrent_features=32 if 'table2' in words else 5,
       decode='last',
       upsample='nearest',
       fusion_skip='features',
@@ -69,8 +69,8 @@ def get_config(variant=''):
     )
   )
   if 'small' in words:
-    config.model.update(features=16, blocks=3, fusion_blocks=1, global_skip='input')
-    config.model.recurrent_features = 2
+    config.model.update(features=16, blocks=3, fusion_blocks=1, recurrent_features=2)
+    config.model.global_skip = 'input'
   config.loss = ConfigDict(dict(hr='mse', lr='l1', frames_weight=1.0, pair_difference='absolute'))
   config.perceptual_weights = ''  # torchvision's VGG19; '': no perceptual loss
   for phase in config.phases.values():
