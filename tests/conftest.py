@@ -3,12 +3,10 @@
 import os
 import pathlib
 
+from tests.xla_flags import COMPILE_FAST
+
 os.environ['JAX_PLATFORMS'] = 'cpu'
-# Compiling takes most of the time. Without its own emitters of fusions, XLA does it in two thirds.
-os.environ['XLA_FLAGS'] = (
-  '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 '
-  '--xla_cpu_use_fusion_emitters=false'
-)
+os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count=8 {COMPILE_FAST}'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 # As in the Makefile; never that of the user.
 _CACHE = pathlib.Path(__file__).parent.parent / '.cache' / 'jax'

@@ -14,6 +14,7 @@ import safetensors.numpy
 from PIL import Image
 
 from tests import random_lpips
+from tests.xla_flags import COMPILE_FAST
 
 pytestmark = pytest.mark.end_to_end
 
@@ -36,7 +37,7 @@ PHOTOS = ('run_train.py', '--config=configs/gfn_photos.py:small')
 STEPS = 60
 
 
-def environment(xla_flags='--xla_backend_optimization_level=0'):
+def environment(xla_flags=COMPILE_FAST):
   """One device; small networks take longer to optimise than to run."""
   return os.environ | {'XLA_FLAGS': xla_flags, 'PYTHONUNBUFFERED': '1'}
 

@@ -22,6 +22,7 @@ from gfn_jax.imresize import imresize
 from gfn_jax.models import init_params
 from gfn_jax.pretrained import save_weights
 from tests import small
+from tests.xla_flags import COMPILE_FAST
 
 pytestmark = pytest.mark.end_to_end
 
@@ -51,7 +52,7 @@ def start(processes, devices, log, *command):
   without = pathlib.Path(f'{log}_without')
   without.mkdir(exist_ok=True)
   (without / 'tensorflow.py').write_text("raise ImportError('this needs no TensorFlow')")
-  flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
+  flags = f'--xla_force_host_platform_device_count={devices} {COMPILE_FAST}'
   environment = os.environ | {'XLA_FLAGS': flags, 'PYTHONUNBUFFERED': '1'}
   environment['PYTHONPATH'] = str(without)
   with socket.socket() as free:

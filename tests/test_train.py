@@ -195,7 +195,7 @@ def test_losses_and_update_by_hand(batch):
   value, grads = jax.jit(jax.value_and_grad(loss))(state.params)
   np.testing.assert_allclose(scalars['loss'][0], value, rtol=1e-5)
   tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01))
-  updates, _ = tx.update(grads, tx.init(state.params))
+  updates, _ = jax.jit(tx.update)(grads, jax.jit(tx.init)(state.params))
   expected = optax.apply_updates(state.params, updates)
   for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(a[0], b, atol=2e-3)

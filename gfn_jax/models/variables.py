@@ -1,9 +1,11 @@
 """A network's parameters: drawn, counted, and as Flax takes them."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import flax.core
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -36,6 +38,12 @@ def _quick_compilation() -> Iterator[None]:
 
 def param_shapes(model: nn.Module) -> Any:
   """What `init_params` gives, as a pytree of `jax.ShapeDtypeStruct`; nothing is computed."""
+  return flax.core.unfreeze(_param_shapes(model))  # the caller's own dicts, in their order
+
+
+@functools.lru_cache(maxsize=64)
+def _param_shapes(model: nn.Module) -> Any:
+  # Tracing a large network takes seconds, and a run needs its shapes with each checkpoint.
   lr_blur = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
   return from_variables(jax.eval_shape(model.init, jax.random.key(0), lr_blur))
 

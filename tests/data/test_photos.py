@@ -1,5 +1,6 @@
 import itertools
 
+import jax
 import numpy as np
 import pytest
 import skimage.data
@@ -68,7 +69,7 @@ def test_batches_are_windows_of_the_photos(folder):
 def test_prepare_gives_what_the_step_takes(folder):
   dataset = PhotoDataset(folder, **OPTIONS)
   (batch,) = first(dataset, 1)
-  examples = dataset.prepare(batch)
+  examples = jax.jit(dataset.prepare)(batch)
   assert examples['hr'].shape == (4, 64, 64, 3)
   assert examples['lr_blur'].shape == (4, 16, 16, 3)
   for photo, symmetry, hr in zip(batch['photo'], batch['symmetry'], examples['hr'], strict=True):
@@ -116,7 +117,8 @@ def test_examples_take_all_eight_symmetries(tmp_path):
   Image.fromarray(image).save(tmp_path / 'a.png')
   dataset = PhotoDataset(tmp_path, **(OPTIONS | {'margin': 0}))
   symmetries = [np.rot90(m, turns) for m in (image, image[:, ::-1]) for turns in range(4)]
-  examples = np.concatenate([dataset.prepare(batch)['hr'] for batch in first(dataset, 12)])
+  prepare = jax.jit(dataset.prepare)
+  examples = np.concatenate([prepare(batch)['hr'] for batch in first(dataset, 12)])
   found = [next(i for i, s in enumerate(symmetries) if (s == e).all()) for e in examples]
   assert set(found) == set(range(8))
 
@@ -157,8 +159,9 @@ def test_real_pairs_are_mixed_in(folder, pairs):
   batches = first(dataset, 10)
   real = np.concatenate([batch['is_real'] for batch in batches])
   assert 10 <= real.sum() <= 30
+  prepare = jax.jit(dataset.prepare)
   for batch in batches[:3]:
-    examples = {key: np.asarray(x) for key, x in dataset.prepare(batch).items()}
+    examples = {key: np.asarray(x) for key, x in prepare(batch).items()}
     for i in range(4):
       hr, hr_blur = examples['hr'][i], examples['hr_blur'][i]
       photo = photos.apply_symmetry(batch['photo'][i], batch['symmetry'][i])
@@ -174,7 +177,7 @@ def test_other_scales_and_sharp_frames(folder, scale):
   dataset = PhotoDataset(folder, scale=scale, frames=True, held_out=1, **options)
   (batch,) = first(dataset, 1)
   assert batch['photo'].shape == (4, 16 * scale + 16, 16 * scale + 16, 3)
-  examples = dataset.prepare(batch)
+  examples = jax.jit(dataset.prepare)(batch)
   assert examples['hr'].shape == (4, 16 * scale, 16 * scale, 3)
   assert examples['frames'].shape == (4, 7, 16, 16, 3)
   for i in range(4):
