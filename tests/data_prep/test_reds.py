@@ -259,13 +259,6 @@ def test_damaged_files_are_named_and_nothing_is_left(tree, tmp_path, damage, pla
   assert everything_in(tmp_path / 'out') == []
 
 
-def test_two_workers_give_the_same_records(original, built, tmp_path):
-  other = reds.build(original, tmp_path, workers=2)
-  for split in ('train', 'test'):
-    assert contents(other, split) == contents(built, split)
-  assert (other / 'metadata.json').read_text() == (built / 'metadata.json').read_text()
-
-
 @pytest.mark.filterwarnings('ignore:label\\(\\) is deprecated:DeprecationWarning')
 def test_beam_gives_the_same_records(original, built, tmp_path):
   pytest.importorskip('apache_beam')
@@ -375,8 +368,8 @@ def dvd(tmp_path_factory):
 
 
 @pytest.mark.end_to_end
-def test_the_command_builds_dvd100(dvd, tmp_path):
-  command = [sys.executable, '-m', 'data_prep.reds', '--dataset=dvd100', '--workers=1']
+def test_the_command_builds_dvd100_with_two_workers(dvd, tmp_path):
+  command = [sys.executable, '-m', 'data_prep.reds', '--dataset=dvd100', '--workers=2']
   result = subprocess.run(
     [*command, f'--manual_dir={dvd}', f'--data_dir={tmp_path}'],
     cwd=ROOT,
