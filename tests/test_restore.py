@@ -10,6 +10,7 @@ from gfn_jax import Restorer, UserError, create_model, memory
 from gfn_jax.models import init_params, param_shapes
 from gfn_jax.restore import SYMMETRIES, resize_alpha
 from tests import small
+from tests.models import networks
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +32,7 @@ def photo():
 def apply(network, image):
   """float32 `hr` of an image in [0, 1]."""
   model, params = network
-  return np.asarray(model.apply({'params': params}, image[None].astype(np.float32)).hr[0])
+  return np.asarray(networks.apply(model, params, image[None].astype(np.float32)).hr[0])
 
 
 def quantize(image, dtype):

@@ -9,6 +9,7 @@ from gfn_jax import Restorer, UserError, create_model, join_weights, load_pretra
 from gfn_jax.models import init_params
 from gfn_jax.pretrained import load_card, save_weights
 from tests import small
+from tests.models.networks import apply
 
 DEBLUR = {'name': 'mprnet', **small.MPRNET}
 ENLARGE = {'name': 'srresnet', 'preset': 'msrresnet', 'features': 4, 'blocks': 1}
@@ -29,10 +30,6 @@ def parts():
 @pytest.fixture(scope='module')
 def lr_blur():
   return np.random.default_rng(1).random((1, 11, 16, 3), np.float32)
-
-
-def apply(model, params, x):
-  return jax.jit(model.apply)({'params': params}, x)
 
 
 @pytest.mark.parametrize('quantize', [False, True])

@@ -302,7 +302,7 @@ def test_the_global_skip_adds_the_input_to_lr_and_either_to_hr(size_mode):
 def test_with_the_global_skip_the_network_starts_near_bicubic():
   model, x = small_gfn(features=24, global_skip='deblurred'), photograph(16, 16)
   for seed in range(4):
-    out = model.apply({'params': jit_init(model)(seed)}, x)
+    out = apply(model, jit_init(model)(seed), x)
     assert np.mean((out.hr - Enlarge(4)(out.lr)) ** 2) < 0.01
     assert np.mean((out.lr - x) ** 2) < 0.04
 
@@ -316,10 +316,10 @@ def test_the_sr_branch_is_gfn_without_deblurring():
   options = {'features': 8, 'sr_blocks': 1, 'reconstruction_blocks': 1}
   branch = SRBranch(**options)
   mine = {key: params[key] for key in ('sr_feature', 'reconstruction')}
-  out = branch.apply({'params': mine}, x)
+  out = apply(branch, mine, x)
   assert out.lr is None
   np.testing.assert_allclose(out.hr, gfn.hr, rtol=1e-4, atol=1e-4)
-  skip = SRBranch(**options, global_skip='input').apply({'params': mine}, x)
+  skip = apply(SRBranch(**options, global_skip='input'), mine, x)
   np.testing.assert_allclose(skip.hr, out.hr + Enlarge(4)(x), atol=1e-5)
 
 

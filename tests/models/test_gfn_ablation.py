@@ -6,7 +6,7 @@ from gfn_jax import UserError, create_model
 from gfn_jax.models import GFNAblation, init_params, param_count, param_shapes
 from gfn_jax.models.blocks import Enlarge, leaky_relu, make_layers
 from gfn_jax.models.gfn import DeblurModule, ReconstructionModule, SRFeatureModule
-from tests.models.networks import photograph
+from tests.models.networks import apply, photograph
 
 OPTIONS = {'features': 8, 'deblur_blocks': 1, 'sr_blocks': 1, 'reconstruction_blocks': 1}
 
@@ -44,7 +44,7 @@ def parts(params, skip):
 @pytest.mark.parametrize('skip', [False, True])
 def test_the_modules_are_joined_as_the_docstring_says(params, skip):
   x = photograph(12, 16)
-  deblur, super_resolve, enlarge_deblurred = parts(params, skip)
+  deblur, super_resolve, enlarge_deblurred = map(jax.jit, parts(params, skip))
   lr = deblur(x)
   expected = {
     'deblur_first': (super_resolve(lr), lr),
@@ -54,7 +54,7 @@ def test_the_modules_are_joined_as_the_docstring_says(params, skip):
   for variant, (hr, lr) in expected.items():
     model = GFNAblation(variant, **OPTIONS, global_skip='input' if skip else 'none')
     mine = {key: params[key] for key in param_shapes(model)}
-    out = model.apply({'params': mine}, x)
+    out = apply(model, mine, x)
     np.testing.assert_allclose(out.hr, hr, rtol=1e-4, atol=1e-4)
     assert (out.lr is None) == (lr is None)
     if lr is not None:
@@ -65,7 +65,7 @@ def test_the_modules_are_joined_as_the_docstring_says(params, skip):
 def test_any_size_and_the_paper_s_number_of_parameters(params, variant):
   model = create_model('gfn_ablation', variant=variant, **OPTIONS)
   mine = {key: params[key] for key in param_shapes(model)}
-  out = jax.jit(model.apply)({'params': mine}, photograph(6, 9))
+  out = apply(model, mine, photograph(6, 9))
   assert out.hr.shape == (1, 24, 36, 3)
   assert out.lr is None or out.lr.shape == (1, 6, 9, 3)
   deblur, sr_feature, reconstruction = 10_568_579, 637_248, 924_931  # of the authors' networks
