@@ -28,13 +28,15 @@ TRAIN = (
   '--config.batch_size=4',
   '--config.crop_size=8',
   '--config.steps_per_epoch=5',
+  '--config.phases.phase_1.epochs=2',
+  '--config.phases.phase_2.epochs=2',
   '--config.checkpoint_every=5',
-  '--config.eval_every=30',
+  '--config.eval_every=20',
   '--config.log_every=5',
   '--config.protocol=mprnet',
 )
 PHOTOS = ('run_train.py', '--config=configs/gfn_photos.py:small')
-STEPS = 60
+STEPS = 20
 
 
 def environment(xla_flags=COMPILE_FAST):
