@@ -13,6 +13,14 @@ from gfn_jax.errors import UserError
 
 BLUR_FOLDERS = ('blur_gamma', 'blur')
 SPLITS = ('train', 'test')
+CITATION = """\
+@inproceedings{Nah2017,
+  title = {Deep Multi-scale Convolutional Neural Network for Dynamic Scene Deblurring},
+  author = {Nah, Seungjun and Kim, Tae Hyun and Lee, Kyoung Mu},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year = {2017}
+}
+"""
 
 _ARCHIVE = 'GOPRO_Large'
 _AT_ONCE = 16  # sequences looked at; in the cloud, each look takes a while

@@ -17,12 +17,6 @@ _CITATION = """
   booktitle = {British Machine Vision Conference (BMVC)},
   year = {2018}
 }
-@inproceedings{Nah2017,
-  title = {Deep Multi-scale Convolutional Neural Network for Dynamic Scene Deblurring},
-  author = {Nah, Seungjun and Kim, Tae Hyun and Lee, Kyoung Mu},
-  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
-  year = {2017}
-}
 """
 
 
@@ -93,7 +87,7 @@ class LrGopro(pair_builder.PairBuilder):
       builder=self,
       description='LR-GOPRO x4: joint deblurring and super-resolution of GOPRO_Large.',
       homepage='https://seungjunnah.github.io/Datasets/gopro',
-      citation=_CITATION,
+      citation=_CITATION + gopro_tree.CITATION,
       features=tfds.features.FeaturesDict(
         {
           'lr_blur': lr_image,

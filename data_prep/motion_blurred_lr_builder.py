@@ -7,7 +7,7 @@ import hashlib
 import tensorflow_datasets as tfds
 from etils import epath
 
-from data_prep import degradation, frame_tree, frame_windows, pair_builder
+from data_prep import degradation, frame_tree, frame_windows, gopro_tree, pair_builder
 from gfn_jax.models.bmdsrnet import SHARP_FRAMES
 
 _CITATION = """
@@ -17,12 +17,6 @@ _CITATION = """
   author = {Niu, Wenjia and Zhang, Kaihao and Luo, Wenhan and Zhong, Yiran},
   journal = {IEEE Transactions on Image Processing},
   year = {2021}
-}
-@inproceedings{Nah2017,
-  title = {Deep Multi-scale Convolutional Neural Network for Dynamic Scene Deblurring},
-  author = {Nah, Seungjun and Kim, Tae Hyun and Lee, Kyoung Mu},
-  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
-  year = {2017}
 }
 """
 
@@ -93,7 +87,7 @@ class MotionBlurredLr(pair_builder.PairBuilder):
       builder=self,
       description='Motion-Blurred LR: blur and the sharp frames of it, small; one of them large.',
       homepage='https://seungjunnah.github.io/Datasets/gopro',
-      citation=_CITATION,
+      citation=_CITATION + gopro_tree.CITATION,
       features=tfds.features.FeaturesDict(
         {
           'lr_blur': image,
