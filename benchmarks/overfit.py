@@ -21,6 +21,7 @@ from gfn_jax import Restorer, create_model, losses, metrics, parallel, train
 from gfn_jax.data.tfrecords import TFRecordDataset
 from gfn_jax.errors import run_command
 from gfn_jax.evaluate import bicubic
+from gfn_jax.optimizers import make_optimizer
 from gfn_jax.pretrained import param_count
 
 DATA_DIR = flags.DEFINE_string('data_dir', None, 'A dataset of data_prep.lr_gopro.', required=True)
@@ -40,7 +41,7 @@ def main(_):
   baseline = metrics.psnr(np.stack([bicubic(x) for x in batch['lr_blur']]), target)
 
   model = create_model('gfn')
-  optimizer = train.make_optimizer(0.9, 0.999, 1e-8, clip_norm=1.0)
+  optimizer = make_optimizer(0.9, 0.999, 1e-8, clip_norm=1.0)
   state = parallel.replicate(train.create_train_state(model, optimizer, SEED.value))
   step = functools.partial(
     train.train_step,

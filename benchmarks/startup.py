@@ -95,10 +95,11 @@ def start_training() -> dict[str, Any]:
 
   from benchmarks import works
   from gfn_jax import create_model, losses, parallel, train
+  from gfn_jax.optimizers import make_optimizer
 
   laps.lap('imports')
   model = create_model('gfn', features=FEATURES.value)
-  optimizer = train.make_optimizer(0.9, 0.999, 1e-8, clip_norm=1.0)
+  optimizer = make_optimizer(0.9, 0.999, 1e-8, clip_norm=1.0)
   state = parallel.replicate(train.create_train_state(model, optimizer, seed=0))
   jax.block_until_ready(state)
   laps.lap('initialization')

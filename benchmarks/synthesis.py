@@ -22,6 +22,7 @@ from gfn_jax.data.motion_blur import MotionBlur
 from gfn_jax.errors import run_command
 from gfn_jax.files import write_json
 from gfn_jax.models.gfn import SCALE
+from gfn_jax.optimizers import make_optimizer
 
 VARIANT = flags.DEFINE_string('variant', '', 'Of configs/gfn_photos.py.')
 BATCH = flags.DEFINE_integer('batch_size', 0, "0: the config's.", lower_bound=0)
@@ -38,7 +39,7 @@ def main(_):
   batch = parallel.shard(photo_batch(size, SCALE * config.crop_size + 2 * config.margin))
   ready = jax.pmap(lambda batch: {k: prepare(batch)[k] for k in ('lr_blur', 'lr', 'hr')})(batch)
 
-  optimizer = train.make_optimizer(**config.optimizer)
+  optimizer = make_optimizer(**config.optimizer)
   model = create_model(**config.model)
   state = parallel.replicate(train.create_train_state(model, optimizer, config.seed))
   phases = list(config.phases.values())

@@ -17,6 +17,7 @@ import optax
 from gfn_jax import losses, parallel, train
 from gfn_jax.errors import UserError
 from gfn_jax.models import as_variables
+from gfn_jax.optimizers import make_optimizer
 
 OURS = {
   'cpu': {'jax': {}},
@@ -71,7 +72,7 @@ def inference_work(model: nn.Module, params: Any, x: np.ndarray) -> Work:
 
 def train_work(model: nn.Module, params: Any, batch: Mapping[str, np.ndarray]) -> Work:
   """One step of Adam on GFN's loss, without clipping; gives the loss."""
-  optimizer = train.make_optimizer(0.9, 0.999, 1e-8, clip_norm=0.0)
+  optimizer = make_optimizer(0.9, 0.999, 1e-8, clip_norm=0.0)
   state = train.create_train_state(model, optimizer, seed=0)
   states = [parallel.replicate(state.replace(params=jax.tree.map(jnp.copy, params)))]
   step = functools.partial(

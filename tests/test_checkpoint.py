@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gfn_jax import UserError, parallel, train
+from gfn_jax import UserError, parallel
 from gfn_jax.checkpoint import Checkpointer
+from gfn_jax.optimizers import make_optimizer
 from gfn_jax.train_state import TrainState
 
 SETTINGS = {'seed': 0, 'model': {'name': 'gfn', 'widths': (1, 2)}}
@@ -15,7 +16,7 @@ SETTINGS = {'seed': 0, 'model': {'name': 'gfn', 'widths': (1, 2)}}
 
 def state_at(step):
   params = {'a': {'kernel': jnp.arange(6, dtype=jnp.float32).reshape(2, 3) + step}}
-  opt_state = train.make_optimizer(0.9, 0.999, 1e-8, 1.0).init(params)
+  opt_state = make_optimizer(0.9, 0.999, 1e-8, 1.0).init(params)
   return TrainState(jnp.asarray(step, jnp.int32), params, opt_state, {}, {})
 
 

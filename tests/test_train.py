@@ -14,6 +14,7 @@ from configs import bmdsrnet, cascade, cnlrn
 from gfn_jax import Restorer, UserError, create_model, evaluate, losses, metrics, parallel, train
 from gfn_jax.evaluate import bicubic
 from gfn_jax.imresize import imresize
+from gfn_jax.optimizers import make_optimizer
 from gfn_jax.pretrained import load_pretrained
 from tests import small
 
@@ -28,10 +29,9 @@ def batch():
 
 
 def make_step(model, lr_weight=0.5, rate=1e-3, hr_weight=1.0, optimizer='adam', **options):
-  if optimizer == 'sgd':  # Adam makes large steps of gradients that should be zero
-    optimizer = optax.identity()
-  else:
-    optimizer = train.make_optimizer(0.9, 0.999, 1e-8, 1.0)
+  # Adam makes large steps of gradients that should be zero.
+  sgd = optimizer == 'sgd'
+  optimizer = optax.identity() if sgd else make_optimizer(0.9, 0.999, 1e-8, 1.0)
   state = train.create_train_state(model, optimizer, seed=0, ema='ema_decay' in options)
   step = functools.partial(
     train.train_step,
@@ -606,36 +606,8 @@ def test_less_data_than_a_batch_is_refused(dataset_dir, tmp_path):
 
 def test_the_initial_state_is_a_function_of_the_seed():
   model = create_model(**small.MODEL)
-  optimizer = train.make_optimizer(0.9, 0.999, 1e-8, 0.0)
+  optimizer = make_optimizer(0.9, 0.999, 1e-8, 0.0)
   a, b, c = (train.create_train_state(model, optimizer, seed) for seed in (1, 1, 2))
   kernels = [x.params['deblur']['conv1']['kernel'] for x in (a, b, c)]
   np.testing.assert_array_equal(kernels[0], kernels[1])
   assert (kernels[0] != kernels[2]).all()
-
-
-def test_muon_makes_kernels_orthogonal_and_gives_biases_to_nadam():
-  rng = np.random.default_rng(0)
-  grads = {'kernel': rng.normal(size=(3, 3, 4, 8)), 'bias': np.array([3.0, -0.1])}
-  grads = jax.tree.map(jnp.float32, grads)
-  muon = train.make_optimizer(0.9, 0.999, 1e-8, 0.0, 'muon')
-  updates, _ = muon.update(grads, muon.init(grads), grads)
-  matrix = np.asarray(updates['kernel']).reshape(36, 8)
-  values = np.linalg.svd(matrix, compute_uv=False)
-  assert values.max() / values.min() < 2  # about 5 before, and one direction: downhill
-  assert np.vdot(matrix, grads['kernel']) > 0
-  nadam = optax.nadam(1 / 3)
-  expected, _ = nadam.update(grads, nadam.init(grads))
-  np.testing.assert_allclose(updates['bias'], -expected['bias'], rtol=1e-5)
-
-
-def test_an_unknown_optimizer_is_refused():
-  with pytest.raises(UserError, match="optimizer.name is 'sgd'; there are 'adam' and 'muon'"):
-    train.make_optimizer(0.9, 0.999, 1e-8, 0.0, 'sgd')
-
-
-def test_clipping_can_be_switched_off():
-  grads = {'a': jnp.full(4, 100.0)}
-  for clip_norm, norm in ((1.0, 1.0), (0.0, 200.0)):
-    clip = train.make_optimizer(0.0, 0.0, 1e10, clip_norm)  # a huge eps: updates follow gradients
-    updates, _ = clip.update(grads, clip.init(grads))
-    np.testing.assert_allclose(optax.tree.norm(updates) * 1e10, norm, rtol=1e-5)
