@@ -20,7 +20,9 @@ Data: Motion-Blurred LR x4 (docs/datasets.md) in patches of 128x128. With data t
 such as LR-GOPRO, only the deblurred image in the middle is compared. Nobody has run the paper's
 schedule with this code yet. The paper gives the patch, the batch, the learning rate and 400 epochs,
 but no optimiser; Adam is a guess. `--config.perceptual_weights=vgg19-dcbb9e9d.pth` adds the paper's
-perceptual loss (gfn_jax/vgg.py says where to get it). `python -m benchmarks.bmdsrnet` trains the
+perceptual loss (gfn_jax/vgg.py says where to get it). `,photos` compares pairs of frames by another
+rule than the paper's, `--config.loss.pair_difference=either`: frames differ in place, not in colour,
+at the same PSNR (docs/restoring.md). `python -m benchmarks.bmdsrnet` trains the
 small ones and prints the table.
 """
 
@@ -73,6 +75,8 @@ def get_config(variant=''):
     config.model.update(features=16, blocks=3, fusion_blocks=1, recurrent_features=2)
     config.model.global_skip = 'input'
   config.loss = ConfigDict(dict(hr='mse', lr='l1', frames_weight=1.0, pair_difference='absolute'))
+  if 'photos' in words:
+    config.loss.pair_difference = 'either'
   config.perceptual_weights = ''  # torchvision's VGG19; '': no perceptual loss
   for phase in config.phases.values():
     phase.model, phase.lr_weight = ConfigDict(), 1.0

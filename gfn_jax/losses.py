@@ -71,7 +71,7 @@ def _correlate(
   )
 
 
-PAIR_DIFFERENCES = ('absolute', 'signed')
+PAIR_DIFFERENCES = ('absolute', 'either', 'signed')
 
 
 def frame_loss(
@@ -82,14 +82,17 @@ def frame_loss(
       l1(Y_4, T_4) + sum over i = 1, 2, 3 of
         l1(Y_i + Y_{8-i}, T_i + T_{8-i}) + l1(|Y_i - Y_{8-i}|, |T_i - T_{8-i}|)
 
-  A blurred image does not show which end of the exposure came first, and here a pair may be either
-  way round, each as it likes (Jin et al., CVPR 2018). BMDSRNet's eq. 2 has the difference with its
-  sign, 'signed', with which the order counts, against what the paper says of it.
+  A blurred image does not show which end of the exposure came first. Here each value of a pair may
+  be either way round, as it likes (Jin et al., CVPR 2018): 'absolute'. A network can use that to
+  make the frames of a pair differ in colour, and not in place. With 'either', which is not in the
+  papers, an image chooses one way for all of its values: for frames that are to be looked at.
+  BMDSRNet's eq. 2 has the difference with its sign, 'signed', with which the order counts, against
+  what the paper says of it.
 
   Args:
     frames: `[B, T, h, w, 3]`, T odd, 7 above.
     targets: as `frames`.
-    pair_difference: 'absolute' or 'signed'.
+    pair_difference: 'absolute', 'either' or 'signed'.
 
   Raises:
     ValueError: for another `pair_difference`, an even T, or two shapes.
@@ -103,12 +106,23 @@ def frame_loss(
   def pairs(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     x = x.astype(jnp.float32)
     first, second = x[:, :center], x[:, : -center - 1 : -1]
-    difference = first - second
-    return first + second, jnp.abs(difference) if pair_difference == 'absolute' else difference
+    return first + second, first - second
 
+  (sums, differences), (target_sums, target_differences) = pairs(frames), pairs(targets)
   # All pairs at once: the mean over them, times their number.
-  of_pairs = sum(l1(x, y) for x, y in zip(pairs(frames), pairs(targets), strict=True))
+  of_differences = _compare_differences(differences, target_differences, pair_difference)
+  of_pairs = l1(sums, target_sums) + of_differences
   return l1(frames[:, center], targets[:, center]) + center * of_pairs
+
+
+def _compare_differences(x: jax.Array, target: jax.Array, kind: str) -> jax.Array:
+  """Of `[B, 3, h, w, C]`, with the sign of each value, of each image, or none to choose."""
+  if kind == 'absolute':
+    return l1(jnp.abs(x), jnp.abs(target))
+  if kind == 'signed':
+    return l1(x, target)
+  forwards, backwards = (jnp.abs(x - y).mean(axis=(1, 2, 3, 4)) for y in (target, -target))
+  return jnp.minimum(forwards, backwards).mean()
 
 
 PIXEL_LOSSES = {'mse': mse, 'l1': l1, 'charbonnier': charbonnier}

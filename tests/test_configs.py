@@ -112,6 +112,8 @@ def test_words_of_bmdsrnet_go_to_the_network_and_to_the_data():
   config = load('bmdsrnet:c,x2,photos')
   assert (config.model.scale, config.scale, config.frames) == (2, 2, True)
   assert config.model.variant == 'c'
+  assert config.loss.pair_difference == 'either'
+  assert load('bmdsrnet').loss.pair_difference == 'absolute'
   assert 'scale' not in load('bmdsrnet:x2')  # the data set tells
   for words in ('x2,x3', 'c,f+c', 'x5', 'x4,'):
     with pytest.raises(UserError, match='takes one of x2, x3, x4, one of srnet, '):

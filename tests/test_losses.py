@@ -1,3 +1,4 @@
+import functools
 import pathlib
 
 import jax
@@ -224,6 +225,23 @@ def test_the_loss_of_frames_and_time_reversed(kind, difference):
   assert (float(losses.frame_loss(once_around, targets, kind)) == 0) == (kind == 'absolute')
   # But no frame goes to another pair.
   assert float(losses.frame_loss(np.roll(targets, 1, axis=1), targets, kind)) > 0.1
+
+
+def test_each_image_may_run_either_way_as_a_whole():
+  frames, targets = videos(0), videos(1)
+  loss = functools.partial(losses.frame_loss, pair_difference='either')
+  of_images = [
+    min(pair_loss(frames[i : i + 1], way, np.positive) for way in (one, one[:, ::-1]))
+    for i, one in enumerate(np.split(targets, len(targets)))
+  ]
+  assert float(loss(frames, targets)) == pytest.approx(np.mean(of_images), rel=1e-5)
+  assert float(loss(targets[:, ::-1], targets)) == 0
+  mixed = np.concatenate([targets[:1, ::-1], targets[1:]])
+  assert float(loss(mixed, targets)) == 0
+  in_part = targets.copy()
+  in_part[..., 2] = targets[:, ::-1, ..., 2]  # blue backwards
+  assert float(losses.frame_loss(in_part, targets)) == 0
+  assert float(loss(in_part, targets)) > 0.1
 
 
 def test_wrong_options_of_the_loss_of_frames():

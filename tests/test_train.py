@@ -335,7 +335,10 @@ def test_a_run_of_bmdsrnet_on_sharp_frames(bmdsrnet_config, tmp_path, monkeypatc
     ({'perceptual_weights': 'vgg19.pth'}, 'vgg19.pth'),
     ({'perceptual_weights': 'vgg19.pth', 'frames': False}, 'perceptual_weights .* no sharp frames'),
     ({'perceptual_weights': 'vgg19.pth', 'crop_size': 8}, 'perceptual_weights needs crops of 16'),
-    ({'loss.pair_difference': 'both'}, "pair_difference is 'both'; there are absolute, signed"),
+    (
+      {'loss.pair_difference': 'both'},
+      "pair_difference is 'both'; there are absolute, either, signed",
+    ),
   ],
 )
 def test_what_bmdsrnet_cannot_be_trained_with_is_refused(
