@@ -20,10 +20,11 @@ Data: Motion-Blurred LR x4 (docs/datasets.md) in patches of 128x128. With data t
 such as LR-GOPRO, only the deblurred image in the middle is compared. Nobody has run the paper's
 schedule with this code yet. The paper gives the patch, the batch, the learning rate and 400 epochs,
 but no optimiser; Adam is a guess. `--config.perceptual_weights=vgg19-dcbb9e9d.pth` adds the paper's
-perceptual loss (gfn_jax/vgg.py says where to get it). `,photos` compares pairs of frames by another
-rule than the paper's, `--config.loss.pair_difference=either`: frames differ in place, not in colour,
-at the same PSNR (docs/restoring.md). `python -m benchmarks.bmdsrnet` trains the
-small ones and prints the table.
+perceptual loss (gfn_jax/vgg.py says where to get it).
+
+`photos` compares pairs of frames by another rule than the paper's, `loss.pair_difference=either`:
+they differ in place then, not in colour, at the same PSNR (docs/restoring.md). `python -m
+benchmarks.bmdsrnet` trains the small ones and prints the table.
 """
 
 from ml_collections import ConfigDict
