@@ -36,7 +36,7 @@ def motion_blur():
   return ConfigDict(
     dict(
       frames=15,
-      gamma=2.2,
+      gamma=(2.2, 2.2),  # of the photos; 1 averages the values as they are stored
       skew=1.5,
       wobble=0.2,
       translation=(0.0, 40.0),  # pixels of the photo, as all translations

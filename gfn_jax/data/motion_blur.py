@@ -35,8 +35,8 @@ class MotionBlur:
 
   Attributes:
     frames: sub-frames of an exposure; odd, the middle one is the sharp target.
-    gamma: of the photos; sub-frames are averaged in linear light. None averages the values
-      themselves, as GOPRO's `blur` folder does.
+    gamma: of the photos, which becomes linear light to be averaged. With 1 the values themselves
+      are averaged, as in GOPRO's `blur` folder.
     skew: motions are `low + (high - low) * u**skew` with u uniform: above 1, small ones are more
       frequent.
     wobble: how far paths deviate from uniform motion along a line; 0 is none.
@@ -58,7 +58,7 @@ class MotionBlur:
   """
 
   frames: int = 15
-  gamma: float | None = 2.2
+  gamma: Range = (2.2, 2.2)
   skew: float = 2.0
   wobble: float = 0.5
   translation: Range = (0.0, 40.0)
@@ -81,8 +81,8 @@ class MotionBlur:
       raise ValueError(f'frames must be odd, as the middle one is the target, not {self.frames}')
     if self.regions < 0:
       raise ValueError(f'regions must be 0 or more, not {self.regions}')
-    for name in ('gamma', 'focal_length', 'skew'):
-      if (value := getattr(self, name)) is not None and not value > 0:
+    for name in ('focal_length', 'skew'):
+      if not (value := getattr(self, name)) > 0:
         raise ValueError(f'{name} must be positive, not {value}')
     for field in dataclasses.fields(self):
       if field.type is Range:
@@ -92,6 +92,17 @@ class MotionBlur:
           raise ValueError(f'{field.name} must be (low, high) with 0 <= low <= high, not {value}')
     if self.regions and min(self.region_size[0], self.region_edge[0]) <= 0:
       raise ValueError('region_size and region_edge must be above 0')
+    if self.gamma[0] <= 0:
+      raise ValueError(f'gamma must be above 0, not {self.gamma}')
+
+
+class Sensor(NamedTuple):
+  """How a photo was taken, as drawn from the ranges of those names in `MotionBlur`."""
+
+  exposure: jax.Array
+  shot_noise: jax.Array
+  read_noise: jax.Array
+  gamma: jax.Array
 
 
 class Scene(NamedTuple):
@@ -138,18 +149,18 @@ def synthesize(
     LR-GOPRO.
   """
   scene_key, sensor_key, noise_key = jax.random.split(key, 3)
-  scene = random_scene(scene_key, photo, options)
-  factor, shot, read = _sensor(sensor_key, options)
-  hr = encode(factor * _crop(scene.radiance, margin), options.gamma)
-  light = factor * exposure(scene, margin)
+  sensor = random_sensor(sensor_key, options)
+  scene = random_scene(scene_key, decode(photo, sensor.gamma), options)
+  hr = encode(sensor.exposure * _crop(scene.radiance, margin), sensor.gamma)
+  light = sensor.exposure * exposure(scene, margin)
   if options.shot_noise[1] or options.read_noise[1]:
-    light = add_noise(noise_key, light, shot, read)
-  example = degrade(hr, encode(light, options.gamma), scale)
+    light = add_noise(noise_key, light, sensor.shot_noise, sensor.read_noise)
+  example = degrade(hr, encode(light, sensor.gamma), scale)
   if frames:
     middle = options.frames // 2
     step = middle // (SHARP_FRAMES // 2)
     numbers = middle + step * (jnp.arange(SHARP_FRAMES) - SHARP_FRAMES // 2)
-    sharp = _encoded_frames(scene, numbers, factor, options, margin)
+    sharp = _encoded_frames(scene, numbers, sensor, margin)
     example['frames'] = jax.vmap(lambda frame: imresize(frame, 1 / scale))(sharp)
   return example
 
@@ -157,18 +168,16 @@ def synthesize(
 def sub_frames(key: jax.Array, photo: jax.Array, options: MotionBlur, margin: int = 0) -> jax.Array:
   """The sharp sub-frames of the same `synthesize`, `[N, H, W, 3]` uint8, without noise."""
   scene_key, sensor_key, _ = jax.random.split(key, 3)
-  scene = random_scene(scene_key, photo, options)
-  factor, _, _ = _sensor(sensor_key, options)
-  return _encoded_frames(scene, jnp.arange(options.frames), factor, options, margin)
+  sensor = random_sensor(sensor_key, options)
+  scene = random_scene(scene_key, decode(photo, sensor.gamma), options)
+  return _encoded_frames(scene, jnp.arange(options.frames), sensor, margin)
 
 
-def _encoded_frames(
-  scene: Scene, numbers: jax.Array, factor: jax.Array, options: MotionBlur, margin: int
-) -> jax.Array:
+def _encoded_frames(scene: Scene, numbers: jax.Array, sensor: Sensor, margin: int) -> jax.Array:
   """Some sub-frames `[T, H, W, 3]`, uint8."""
 
   def frame(n: jax.Array) -> jax.Array:
-    return encode(factor * render(scene, n, margin), options.gamma)
+    return encode(sensor.exposure * render(scene, n, margin), sensor.gamma)
 
   return jax.lax.map(frame, numbers)
 
@@ -179,16 +188,14 @@ def degrade(hr: jax.Array, hr_blur: jax.Array, scale: int = 4) -> dict[str, jax.
   return dict(hr=hr, hr_blur=hr_blur, lr=lr, lr_blur=lr_blur)
 
 
-def decode(photo: jax.Array, gamma: float | None) -> jax.Array:
+def decode(photo: jax.Array, gamma: jax.typing.ArrayLike) -> jax.Array:
   """Linear light in [0, 1] of a uint8 photo."""
-  values = photo.astype(jnp.float32) / 255
-  return values if gamma is None else values**gamma
+  return (photo.astype(jnp.float32) / 255) ** gamma
 
 
-def encode(light: jax.Array, gamma: float | None) -> jax.Array:
+def encode(light: jax.Array, gamma: jax.typing.ArrayLike) -> jax.Array:
   """The uint8 photo of linear light, clipped at 0 and 1 as by a sensor."""
-  values = jnp.clip(light, 0, 1)
-  values = values if gamma is None else values ** (1 / gamma)
+  values = jnp.clip(light, 0, 1) ** (1 / gamma)
   return jnp.floor(values * 255 + 0.5).astype(jnp.uint8)
 
 
@@ -198,13 +205,13 @@ def add_noise(key: jax.Array, light: jax.Array, shot: jax.Array, read: jax.Array
   return light + jnp.sqrt(shot * light + read**2) * jax.random.normal(key, light.shape)
 
 
-def _sensor(key: jax.Array, options: MotionBlur) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Draws the exposure's factor, the shot noise and the read noise."""
-  ranges = options.exposure, options.shot_noise, options.read_noise
-  return tuple(map(_between, ranges, jax.random.uniform(key, (3,))))
+def random_sensor(key: jax.Array, options: MotionBlur) -> Sensor:
+  """Draws the exposure's factor, the noise and the gamma."""
+  ranges = [getattr(options, name) for name in Sensor._fields]
+  return Sensor(*map(_between, ranges, jax.random.uniform(key, (len(ranges),))))
 
 
-def random_scene(key: jax.Array, photo: jax.Array, options: MotionBlur) -> Scene:
+def random_scene(key: jax.Array, radiance: jax.Array, options: MotionBlur) -> Scene:
   """Draws the paths of the camera and of the regions, and the regions' shapes."""
   # All numbers at once: every call of jax.random takes half a second to compile on a CPU.
   uniform_key, normal_key = jax.random.split(key)
@@ -221,10 +228,10 @@ def random_scene(key: jax.Array, photo: jax.Array, options: MotionBlur) -> Scene
   motions, masks = [], []
   for i in range(1, moving):
     motions.append(motion(i, *own))
-    masks.append(random_region(shares[i, 4:], normals[i, 18:], photo.shape, options))
+    masks.append(random_region(shares[i, 4:], normals[i, 18:], radiance.shape, options))
   return Scene(
-    radiance=decode(photo, options.gamma),
-    masks=jnp.stack(masks) if masks else jnp.zeros((0, *photo.shape[:2])),
+    radiance=radiance,
+    masks=jnp.stack(masks) if masks else jnp.zeros((0, *radiance.shape[:2])),
     camera=camera,
     motions=jnp.stack(motions, axis=1) if motions else jnp.zeros((options.frames, 0, 3, 3)),
   )

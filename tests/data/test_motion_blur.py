@@ -51,7 +51,7 @@ def psnr(a, b):
 
 
 @pytest.mark.parametrize('regions', [0, 1, 2])
-@pytest.mark.parametrize('gamma', [2.2, None])
+@pytest.mark.parametrize('gamma', [(2.2, 2.2), (1.0, 1.0), (1.0, 2.2)])
 def test_without_motion_it_is_the_plain_degradation(photo, regions, gamma):
   options = dataclasses.replace(STILL, regions=regions, gamma=gamma)
   example = motion_blur.synthesize(KEY, photo, options)
@@ -63,10 +63,19 @@ def test_without_motion_it_is_the_plain_degradation(photo, regions, gamma):
 
 def test_every_value_survives_the_gamma():
   values = jnp.arange(256, dtype=jnp.uint8)
-  for gamma in (1.8, 2.2, 2.4, None):
+  for gamma in (1.8, 2.2, 2.4, 1.0, jnp.float32(1.0)):
     linear = motion_blur.decode(values, gamma)
     np.testing.assert_array_equal(motion_blur.encode(linear, gamma), values)
   np.testing.assert_allclose(motion_blur.decode(values, 2.2), (np.arange(256) / 255) ** 2.2, 1e-5)
+
+
+def test_gamma_is_drawn_between_its_ends():
+  options = dataclasses.replace(MOVING, gamma=(1.0, 2.2))
+  keys = jax.random.split(KEY, 1000)
+  gamma = jax.vmap(lambda key: motion_blur.random_sensor(key, options).gamma)(keys)
+  assert gamma.min() == pytest.approx(1, abs=0.01)
+  assert gamma.max() == pytest.approx(2.2, abs=0.01)
+  assert gamma.mean() == pytest.approx(1.6, abs=0.05)
 
 
 @pytest.mark.parametrize('axis', [0, 1])
@@ -95,7 +104,7 @@ def test_homographies_move_points_as_they_say():
 
 def test_a_rotation_about_the_centre_leaves_the_centre_sharp(photo):
   noise = np.random.default_rng(0).integers(0, 256, photo.shape, np.uint8)
-  blur = motion_blur.exposure(scene(noise, camera(9, angle=0.005), gamma=None))
+  blur = motion_blur.exposure(scene(noise, camera(9, angle=0.005), gamma=1.0))
   error = np.abs(np.asarray(blur) - noise / 255)
   assert error[45:51, 45:51].mean() < 0.03
   assert error[:16].mean() > 0.15
@@ -113,8 +122,8 @@ def test_the_middle_frame_is_the_photo_and_the_target(photo):
 
 
 def test_blur_is_the_mean_of_the_sub_frames(photo):
-  example = motion_blur.synthesize(KEY, photo, dataclasses.replace(MOVING, gamma=None))
-  frames = motion_blur.sub_frames(KEY, photo, dataclasses.replace(MOVING, gamma=None))
+  example = motion_blur.synthesize(KEY, photo, dataclasses.replace(MOVING, gamma=(1.0, 1.0)))
+  frames = motion_blur.sub_frames(KEY, photo, dataclasses.replace(MOVING, gamma=(1.0, 1.0)))
   mean = np.asarray(frames, np.float64).mean(axis=0)
   assert np.abs(mean - np.asarray(example['hr_blur'])).max() <= 1
 
@@ -133,7 +142,7 @@ def test_sharp_frames_are_seven_of_the_sub_frames_shrunk(photo, frames, shown):
 
 
 def test_reversed_time_gives_the_same_blur(photo):
-  forward = motion_blur.random_scene(KEY, photo, dataclasses.replace(MOVING, regions=2))
+  forward = motion_blur.random_scene(KEY, photo / 255, dataclasses.replace(MOVING, regions=2))
   backward = forward._replace(camera=forward.camera[::-1], motions=forward.motions[::-1])
   np.testing.assert_allclose(
     motion_blur.exposure(forward), motion_blur.exposure(backward), atol=1e-6
@@ -157,7 +166,7 @@ def test_regions_cover_what_is_behind_them_and_move_alone():
   photo[:, 32:] = 255
   still = camera(3)
   mask = jnp.zeros((1, 64, 64)).at[:, :, 32:].set(1.0)
-  light = motion_blur.decode(jnp.asarray(photo), None)
+  light = motion_blur.decode(jnp.asarray(photo), 1.0)
   frames = Scene(light, mask, still, camera(3, x=4.0)[:, None])
   # The white half moves by 4 pixels: to the right it uncovers itself, to the left it covers.
   for n, edge in ((0, 36), (1, 32), (2, 28)):
@@ -235,7 +244,7 @@ def test_motions_stay_in_their_ranges_and_skew_favours_small_ones():
 
 
 def test_exposure_clips_highlights_of_both_images(photo):
-  options = dataclasses.replace(STILL, gamma=None, exposure=(2.0, 2.0))
+  options = dataclasses.replace(STILL, gamma=(1.0, 1.0), exposure=(2.0, 2.0))
   example = motion_blur.synthesize(KEY, photo, options)
   expected = np.minimum(2 * photo.astype(int), 255)
   np.testing.assert_array_equal(example['hr'], expected)
@@ -245,14 +254,14 @@ def test_exposure_clips_highlights_of_both_images(photo):
 def test_bright_lights_leave_saturated_streaks():
   photo = np.zeros((64, 64, 3), np.uint8)
   photo[30:34, 28:36] = 255
-  moving = scene(photo, camera(5, x=1.0), gamma=None)
-  clipped = motion_blur.encode(4.0 * motion_blur.exposure(moving), None)
+  moving = scene(photo, camera(5, x=1.0), gamma=1.0)
+  clipped = motion_blur.encode(4.0 * motion_blur.exposure(moving), 1.0)
   assert (np.asarray(clipped[31, 25:39, 0]) == 255).sum() > 8
 
 
 def test_noise_has_the_variance_of_a_sensor():
   flat = np.full((256, 256, 3), 128, np.uint8)
-  options = dataclasses.replace(NOISY, gamma=None)
+  options = dataclasses.replace(NOISY, gamma=(1.0, 1.0))
   blur = np.asarray(motion_blur.synthesize(KEY, flat, options)['hr_blur'], np.float64) / 255
   light = 128 / 255
   assert blur.mean() == pytest.approx(light, abs=1e-3)
@@ -293,7 +302,8 @@ def test_the_same_under_jit_and_vmap(photo):
     ({'frames': 4}, 'frames must be odd'),
     ({'frames': 0}, 'frames must be odd'),
     ({'regions': -1}, 'regions must be 0 or more'),
-    ({'gamma': 0.0}, 'gamma must be positive'),
+    ({'gamma': (0.0, 2.2)}, 'gamma must be above 0'),
+    ({'focal_length': 0.0}, 'focal_length must be positive'),
     ({'translation': (3.0, 1.0)}, r'translation must be \(low, high\)'),
     ({'zoom': (-1.0, 1.0)}, r'zoom must be \(low, high\)'),
     ({'rotation': (1.0,)}, r'rotation must be \(low, high\)'),
