@@ -3,15 +3,15 @@
     state = load_torch_checkpoint('GFN_epoch_55.pkl')
     params = convert('gfn', state)
 
-Each network has a table of the names of its layers, ours and the authors'. Layouts follow from the
-tensors: a convolution's `[out, in, h, w]` is our `[h, w, in, out]`, and a transposed one's
-`[in, out, h, w]` is turned by 180 degrees too. A pixel shuffle needs nothing: ours has PyTorch's
-order. A PReLU that layers share is one parameter of ours and a tensor of theirs for each layer.
+`gfn_jax/interop/torch_names.py` has a table for each network: the names of its layers, ours and the
+authors'. Layouts follow from the tensors: a convolution's `[out, in, h, w]` is our `[h, w, in,
+out]`, and a transposed one's `[in, out, h, w]` is turned by 180 degrees too. A pixel shuffle needs
+nothing: ours has PyTorch's order. A PReLU that layers share is one parameter of ours and a tensor
+of theirs for each layer.
 """
 
-import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +19,7 @@ import numpy as np
 from flax import traverse_util
 
 from gfn_jax.errors import UserError
+from gfn_jax.interop.torch_names import VERSIONS, Version
 from gfn_jax.interop.torch_pickle import show
 from gfn_jax.models import create_model
 from gfn_jax.pretrained import MAX_OPTION, param_shapes
@@ -26,270 +27,7 @@ from gfn_jax.pretrained import MAX_OPTION, param_shapes
 MAX_BLOCKS = 64
 """Of a group, where their number is taken from the names in a file."""
 
-
 _PRELU = 'prelu.negative_slope'  # where all layers share it
-
-
-@dataclasses.dataclass(frozen=True)
-class Version:
-  """What the authors of a network, or of one version of it, called its layers.
-
-  Attributes:
-    layers: our names and theirs; `{i}`, `{j}` and `{k}` stand for numbers, the same in both, and in
-      theirs `{next_i}` for the number that follows, and the name of an option for its value.
-    transposed: our names of the transposed convolutions.
-    features: their name of a tensor whose first axis is the option `features`.
-    blocks: options, and their name of a tensor that each such block has.
-    options: of `create_model`.
-    widths: options, and how they follow from the output channels of their layers, which a function
-      tells by the name.
-    prelus: endings of their names of the layers that a PReLU follows, and of the PReLUs. All these
-      are one parameter.
-    ignored: endings of names that serve for nothing.
-  """
-
-  layers: Mapping[str, str]
-  features: str
-  blocks: Mapping[str, str]
-  transposed: frozenset[str] = frozenset()
-  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  widths: Mapping[str, Callable[[Callable[[str], int]], int]] = dataclasses.field(
-    default_factory=dict
-  )
-  prelus: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  ignored: tuple[str, ...] = ()
-
-
-def _attention_block(ours: str, theirs: str, attention: str = 'CA') -> dict[str, str]:
-  """The layers of a channel attention block."""
-  return {
-    f'{ours}.conv1': f'{theirs}.body.0',
-    f'{ours}.conv2': f'{theirs}.body.2',
-    f'{ours}.attention.conv1': f'{theirs}.{attention}.conv_du.0',
-    f'{ours}.attention.conv2': f'{theirs}.{attention}.conv_du.2',
-  }
-
-
-_MPRNET = Version(
-  layers={
-    'shallow{i}_conv': 'shallow_feat{i}.0',
-    **_attention_block('shallow{i}_block', 'shallow_feat{i}.1'),
-    **_attention_block('encoder{k}.level{i}_{j}', 'stage{k}_encoder.encoder_level{i}.{j}'),
-    'encoder{k}.down1': 'stage{k}_encoder.down12.down.1',
-    'encoder{k}.down2': 'stage{k}_encoder.down23.down.1',
-    'encoder2.fuse_encoded{i}': 'stage2_encoder.csff_enc{i}',
-    'encoder2.fuse_decoded{i}': 'stage2_encoder.csff_dec{i}',
-    **_attention_block('decoder{k}.level{i}_{j}', 'stage{k}_decoder.decoder_level{i}.{j}'),
-    **_attention_block('decoder{k}.skip{i}', 'stage{k}_decoder.skip_attn{i}'),
-    'decoder{k}.up1': 'stage{k}_decoder.up21.up.1',
-    'decoder{k}.up2': 'stage{k}_decoder.up32.up.1',
-    'sam12.conv{i}': 'sam12.conv{i}',
-    'sam23.conv{i}': 'sam23.conv{i}',
-    'concat12': 'concat12',
-    'concat23': 'concat23',
-    **_attention_block('orsnet.group{i}_{j}', 'stage3_orsnet.orb{i}.body.{j}'),
-    'orsnet.group{i}_conv': 'stage3_orsnet.orb{i}.body.{orsnet_blocks}',
-    'orsnet.encoded{i}': 'stage3_orsnet.conv_enc{i}',
-    'orsnet.decoded{i}': 'stage3_orsnet.conv_dec{i}',
-    'orsnet.encoded2_up1': 'stage3_orsnet.up_enc1.up.1',
-    'orsnet.decoded2_up1': 'stage3_orsnet.up_dec1.up.1',
-    'orsnet.encoded3_up2': 'stage3_orsnet.up_enc2.0.up.1',
-    'orsnet.decoded3_up2': 'stage3_orsnet.up_dec2.0.up.1',
-    'orsnet.encoded3_up1': 'stage3_orsnet.up_enc2.1.up.1',
-    'orsnet.decoded3_up1': 'stage3_orsnet.up_dec2.1.up.1',
-    'tail': 'tail',
-  },
-  features='shallow_feat1.0.weight',
-  blocks={
-    'unet_blocks': 'stage1_encoder.encoder_level1.{i}.body.0.weight',
-    'orsnet_blocks': 'stage3_orsnet.orb1.body.{i}.body.0.weight',
-  },
-  widths={
-    'unet_step': lambda width: width('stage1_encoder.down12.down.1') - width('shallow_feat1.0'),
-    'orsnet_step': lambda width: width('concat23') - width('shallow_feat1.0'),
-    'reduction': lambda width: (
-      width('shallow_feat1.0') // max(1, width('shallow_feat1.1.CA.conv_du.0'))
-    ),
-  },
-  prelus={'.body.0': '.body.1'},
-)
-
-
-def _res_block(ours: str, theirs: str) -> dict[str, str]:
-  """The layers of a residual block of CNLRN's deblurring network."""
-  return {f'{ours}.conv1': f'{theirs}.body.0.body.0', f'{ours}.conv2': f'{theirs}.body.2.body.0'}
-
-
-def _cnlrn_deblur(stage_blocks: str) -> dict[str, str]:
-  """The layers of CNLRN's deblurring network; the name of an option of ours tells of its stages."""
-  return {
-    'deblur.conv1': 'DeblurNet.inBlock.0.body.0',
-    **_res_block('deblur.encoder1_{i}', 'DeblurNet.inBlock.{next_i}'),
-    'deblur.conv2': 'DeblurNet.encoder_first.0.body.0',
-    **_res_block('deblur.encoder2_{i}', 'DeblurNet.encoder_first.{next_i}'),
-    'deblur.conv3': 'DeblurNet.encoder_second.body.0',
-    **_res_block('deblur.body_{i}', 'DeblurNet.body.{i}'),
-    'deblur.deconv1': 'DeblurNet.decoder_second.body.0',
-    **_res_block('deblur.decoder2_{i}', 'DeblurNet.decoder_first.{i}'),
-    'deblur.deconv2': f'DeblurNet.decoder_first.{{{stage_blocks}}}.body.0',
-    **_res_block('deblur.decoder1_{i}', 'DeblurNet.outBlock.{i}'),
-  }
-
-
-def _subgroup(ours: str, theirs: str) -> dict[str, str]:
-  """The layers of a sub-group of CNLRN."""
-  block = f'{theirs}.nonlocal_block'
-  return {
-    **{
-      f'{ours}.nonlocal.attention.{name}': f'{block}.attention.{name}_embedding'
-      for name in ('query', 'key', 'value')
-    },
-    f'{ours}.nonlocal.conv': f'{block}.attention.output_linear.0',
-    f'{ours}.nonlocal.feed_forward1': f'{block}.feed_forward.conv.0',
-    f'{ours}.nonlocal.feed_forward2': f'{block}.feed_forward.conv.2',
-    **_attention_block(f'{ours}.rcab_{{k}}', f'{theirs}.rcab_body.{{k}}', 'body.3'),
-    f'{ours}.conv': f'{theirs}.rcab_body.{{rcabs}}',
-  }
-
-
-def _groups(ours: str, theirs: str, count: str) -> dict[str, str]:
-  """The layers of a row of groups of CNLRN, and of the convolution behind it."""
-  return {
-    **_subgroup(f'{ours}_{{i}}.subgroup_{{j}}', f'{theirs}.{{i}}.body.{{j}}'),
-    f'{ours}_{{i}}.conv': f'{theirs}.{{i}}.body.{{subgroups}}',
-    f'{ours}_conv': f'{theirs}.{{{count}}}',
-  }
-
-
-VERSIONS = {
-  'gfn': (
-    Version(
-      layers={
-        'deblur.conv1': 'deblurMoudle.0.conv1',
-        'deblur.resblock{i}_{j}.conv1': 'deblurMoudle.0.resBlock{i}.{j}.layers.0',
-        'deblur.resblock{i}_{j}.conv2': 'deblurMoudle.0.resBlock{i}.{j}.layers.2',
-        'deblur.conv2': 'deblurMoudle.0.conv2.0',
-        'deblur.conv3': 'deblurMoudle.0.conv3.0',
-        'deblur.deconv1': 'deblurMoudle.0.deconv1.0',
-        'deblur.deconv2': 'deblurMoudle.0.deconv2.0',
-        'deblur.conv4': 'deblurMoudle.0.deconv2.2',
-        'deblur.conv5': 'deblurMoudle.0.convout.0',
-        'deblur.conv6': 'deblurMoudle.0.convout.2',
-        'sr_feature.conv{i}': 'srMoudle.0.conv{i}',
-        'sr_feature.resblock_{i}.conv1': 'srMoudle.0.resBlock.{i}.layers.0',
-        'sr_feature.resblock_{i}.conv2': 'srMoudle.0.resBlock.{i}.layers.2',
-        'gate.conv{i}': 'geteMoudle.0.conv{i}',
-        'reconstruction.conv{i}': 'reconstructMoudle.0.conv{i}',
-        'reconstruction.resblock_{i}.conv1': 'reconstructMoudle.0.resBlock.{i}.layers.0',
-        'reconstruction.resblock_{i}.conv2': 'reconstructMoudle.0.resBlock.{i}.layers.2',
-      },
-      transposed=frozenset({'deblur.deconv1', 'deblur.deconv2'}),
-      features='deblurMoudle.0.conv1.weight',
-      blocks={
-        'deblur_blocks': 'deblurMoudle.0.resBlock1.{i}.layers.0.weight',
-        'sr_blocks': 'srMoudle.0.resBlock.{i}.layers.0.weight',
-        'reconstruction_blocks': 'reconstructMoudle.0.resBlock.{i}.layers.0.weight',
-      },
-    ),
-  ),
-  'srresnet': (
-    Version(  # twtygqyy/pytorch-SRResNet
-      options={'preset': 'srresnet_gfn'},
-      layers={
-        'conv_first': 'conv_input',
-        'resblock_{i}.conv{j}': 'residual.{i}.conv{j}',
-        'resblock_{i}.norm{j}': 'residual.{i}.in{j}',
-        'conv_mid': 'conv_mid',
-        'norm_mid': 'bn_mid',
-        'upconv1': 'upscale4x.0',
-        'upconv2': 'upscale4x.3',
-        'conv_last': 'conv_output',
-      },
-      features='conv_input.weight',
-      blocks={'blocks': 'residual.{i}.conv1.weight'},
-      # Old versions of PyTorch keep them for instance normalisation, which has no use for them.
-      ignored=('.running_mean', '.running_var', '.num_batches_tracked'),
-    ),
-    Version(  # BasicSR's MSRResNet
-      options={'preset': 'msrresnet'},
-      layers={
-        'conv_first': 'conv_first',
-        'resblock_{i}.conv{j}': 'body.{i}.conv{j}',
-        'upconv{i}': 'upconv{i}',
-        'conv_hr': 'conv_hr',
-        'conv_last': 'conv_last',
-      },
-      features='conv_first.weight',
-      blocks={'blocks': 'body.{i}.conv1.weight'},
-    ),
-  ),
-  'mprnet': (_MPRNET,),
-  'motion_deblur_sr': (
-    dataclasses.replace(
-      _MPRNET,
-      layers={
-        **_MPRNET.layers,
-        **_attention_block('fusion.stage{i}_block', 'sr_cab{i}'),
-        'fusion.stage3_conv': 'before_sr_cab3',
-        'fusion.conv': 'before_reconstruction.0',
-        'reconstruction.resblock_{i}.conv1': 'reconstructModule.resBlock.{i}.layers.0',
-        'reconstruction.resblock_{i}.conv2': 'reconstructModule.resBlock.{i}.layers.2',
-        'reconstruction.conv{i}': 'reconstructModule.conv{i}',
-      },
-      blocks={
-        **_MPRNET.blocks,
-        'reconstruction_blocks': 'reconstructModule.resBlock.{i}.layers.0.weight',
-      },
-      widths={**_MPRNET.widths, 'sr_features': lambda width: width('before_reconstruction.0')},
-      prelus={**_MPRNET.prelus, 'before_reconstruction.0': 'before_reconstruction.1'},
-    ),
-  ),
-  'cnlrn': (
-    Version(
-      layers={
-        **_cnlrn_deblur('deblur_stage_blocks'),
-        **_groups('nlrn.body', 'SRNet.body', 'groups'),
-        **_groups('nlrn.refine1', 'SRNet.upsample_body_1', 'upsample_groups'),
-        **_groups('nlrn.refine2', 'SRNet.upsample_body_2', 'upsample_groups'),
-        'nlrn.upconv{i}': 'SRNet.upsampler_{i}.0',
-        'nlrn.conv_hr': 'SRNet.tail.0',
-        'nlrn.conv_last': 'SRNet.tail.1',
-      },
-      transposed=frozenset({'deblur.deconv1', 'deblur.deconv2'}),
-      features='SRNet.tail.0.weight',
-      blocks={
-        'deblur_blocks': 'DeblurNet.body.{i}.body.0.body.0.weight',
-        'deblur_stage_blocks': 'DeblurNet.outBlock.{i}.body.0.body.0.weight',
-        'groups': 'SRNet.body.{i}.body.0.rcab_body.0.body.0.weight',
-        'upsample_groups': 'SRNet.upsample_body_1.{i}.body.0.rcab_body.0.body.0.weight',
-        'subgroups': 'SRNet.body.0.body.{i}.rcab_body.0.body.0.weight',
-        'rcabs': 'SRNet.body.0.body.0.rcab_body.{i}.body.0.weight',
-      },
-      widths={
-        'deblur_features': lambda width: width('DeblurNet.inBlock.0.body.0'),
-        'reduction': lambda width: (
-          width('SRNet.tail.0') // max(1, width('SRNet.body.0.body.0.rcab_body.0.body.3.conv_du.0'))
-        ),
-      },
-    ),
-  ),
-  'cnlrn_deblur': (
-    Version(
-      layers={
-        **_cnlrn_deblur('stage_blocks'),
-        'deblur_head': 'DeblurNet.outBlock.{stage_blocks}.body.0',
-      },
-      transposed=frozenset({'deblur.deconv1', 'deblur.deconv2'}),
-      features='DeblurNet.inBlock.0.body.0.weight',
-      blocks={
-        'blocks': 'DeblurNet.body.{i}.body.0.body.0.weight',
-        'stage_blocks': 'DeblurNet.outBlock.{i}.body.0.body.0.weight',
-      },
-    ),
-  ),
-}
-"""The networks that have public weights for PyTorch."""
-
 _TENSORS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 
 
@@ -297,7 +35,7 @@ def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options) -> d
   """Turns the authors' weights into parameters of our network.
 
   Args:
-    model_name: a key of `VERSIONS`.
+    model_name: a key of `torch_names.VERSIONS`.
     state: their tensors by their names, of `load_torch_checkpoint`; all and no others.
     **options: of `create_model`. What `infer_options` finds in `state` need not be given.
 
@@ -326,7 +64,7 @@ def to_torch(model_name: str, params: Any, /, **options) -> dict[str, np.ndarray
   """Turns parameters of our network into the authors' tensors: `convert`, backwards.
 
   Args:
-    model_name: a key of `VERSIONS`.
+    model_name: a key of `torch_names.VERSIONS`.
     params: of `create_model(model_name, **options)`.
     **options: of the network; its defaults need not be given.
 
@@ -350,7 +88,7 @@ def infer_options(model_name: str, state: Mapping[str, np.ndarray], /, **options
   """The options of `create_model` that follow from the authors' weights, and those given.
 
   Args:
-    model_name: a key of `VERSIONS`.
+    model_name: a key of `torch_names.VERSIONS`.
     state: as for `convert`.
     **options: these take precedence.
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
 from gfn_jax.files import file_sha256, printable
-from gfn_jax.interop.convert import VERSIONS, convert, infer_options
+from gfn_jax.interop.convert import convert, infer_options
 from gfn_jax.interop.torch_checkpoint import HOLDERS, load_torch_checkpoint
+from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.pretrained import check_new_weights, param_count, save_weights
 
 
@@ -30,7 +31,7 @@ def import_torch(
   Args:
     source: of `load_torch_checkpoint`.
     target: ends in .safetensors; is replaced.
-    model_name: a key of `gfn_jax.interop.convert.VERSIONS`.
+    model_name: a key of `gfn_jax.interop.torch_names.VERSIONS`.
     key: as for `load_torch_checkpoint`.
     options: as for `convert`.
 

@@ -9,7 +9,8 @@ from flax import traverse_util
 
 from gfn_jax.errors import UserError
 from gfn_jax.interop import load_torch_checkpoint
-from gfn_jax.interop.convert import VERSIONS, convert, infer_options, to_torch
+from gfn_jax.interop.convert import convert, infer_options, to_torch
+from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.models import create_model
 from gfn_jax.pretrained import param_shapes
 from tests import small
