@@ -67,6 +67,11 @@ def write_file(path: str | os.PathLike, content: bytes) -> None:
     file.write(content)
 
 
+def extension_of(path: str | os.PathLike) -> str:
+  """In lower case, with its dot."""
+  return os.path.splitext(path)[1].lower()
+
+
 def printable(path: str | os.PathLike) -> str:
   """A path for a message of one line: line breaks and what cannot be shown are escaped."""
   text = os.fspath(path)

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gfn_jax import parallel
-from gfn_jax.data import animations, folders
+from gfn_jax.data import animations, folders, videos
 from gfn_jax.data.image_writers import EXTENSIONS, check_target, write_photo
 from gfn_jax.data.images import MAX_PIXELS, Photo, read_photo
 from gfn_jax.errors import UserError
@@ -25,10 +25,9 @@ from gfn_jax.evaluate import score
 from gfn_jax.files import exists, is_remote, local_copy, make_folder, printable
 from gfn_jax.report import open_report, to_picture
 from gfn_jax.restore import Restorer
-from gfn_jax.video import VIDEO_EXTENSIONS
 
 # What makes a target a file. Not all can be written, and a folder is hardly meant.
-_FILE_EXTENSIONS = (*EXTENSIONS, *animations.EXTENSIONS, *VIDEO_EXTENSIONS)
+_FILE_EXTENSIONS = (*EXTENSIONS, *animations.EXTENSIONS, *videos.FORMATS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,5 +47,5 @@ def test_training_and_evaluation_can_be_imported_without_tensorflow():
 
 def test_the_command_imports_what_it_needs_and_no_more():
   modules = imported_by('import gfn_jax.commands.restore, gfn_jax.demo, gfn_jax.visualize')
-  assert 'gfn_jax.video' in modules
+  assert 'gfn_jax.restore_video' in modules
   assert not modules.intersection(HEAVY)

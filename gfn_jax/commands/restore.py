@@ -15,12 +15,13 @@ from gfn_jax import compilation_cache, evaluate, metrics
 from gfn_jax.data import animations
 from gfn_jax.data.image_writers import EXTENSIONS
 from gfn_jax.data.images import MAX_PIXELS
+from gfn_jax.data.videos import is_video
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
 from gfn_jax.files import file_sha256, printable
 from gfn_jax.pretrained import weights_path
 from gfn_jax.restore import DTYPES, OUTPUTS, OVERLAP, Restorer
 from gfn_jax.restore_files import finish, plan_jobs, restore_and_report, restore_files
-from gfn_jax.video import is_video, restore_video
+from gfn_jax.restore_video import restore_video
 
 
 def tile(text: str) -> int | str | None:

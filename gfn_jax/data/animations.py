@@ -9,7 +9,7 @@ from PIL import Image
 
 from gfn_jax.data import exifs
 from gfn_jax.errors import UserError
-from gfn_jax.files import printable, write_file
+from gfn_jax.files import extension_of, printable, write_file
 
 EXTENSIONS = ('.gif', '.webp')
 
@@ -30,7 +30,7 @@ def check_animation(path: str | os.PathLike, size: tuple[int, int], channels: in
   Raises:
     UserError: for another extension, too many pixels, or alpha in a GIF.
   """
-  extension, width, height = os.path.splitext(path)[1].lower(), *size
+  extension, width, height = extension_of(path), *size
   if extension not in EXTENSIONS:
     raise UserError(f'{printable(path)}: frames become an animation; choose .gif or .webp')
   if extension == '.gif' and channels in (2, 4):
@@ -75,7 +75,7 @@ def write_animation(
   check_animation(path, (width, height), channels)
   images = [_to_pillow(frame) for frame in frames]
   options = {'save_all': True, 'duration': DURATION, 'loop': 0}
-  if os.fspath(path).lower().endswith('.gif'):
+  if extension_of(path) == '.gif':
     images = _with_one_palette(images) if channels == 3 else images
     options |= {'format': 'GIF', 'optimize': False}
   else:

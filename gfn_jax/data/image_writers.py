@@ -15,7 +15,7 @@ from PIL import Image
 from gfn_jax.data import exifs
 from gfn_jax.data.images import Photo
 from gfn_jax.errors import UserError
-from gfn_jax.files import printable, write_aside
+from gfn_jax.files import extension_of, printable, write_aside
 
 
 def check_target(path: str | os.PathLike, size: tuple[int, int], dtype: Any, channels: int) -> None:
@@ -30,7 +30,7 @@ def check_target(path: str | os.PathLike, size: tuple[int, int], dtype: Any, cha
   Raises:
     UserError: for an unknown extension, too many pixels, 16 bits or alpha.
   """
-  extension = os.path.splitext(path)[1].lower()
+  extension = extension_of(path)
   if extension not in _FORMATS:
     raise UserError(
       f'{printable(path)}: its extension names no known format; choose one of '
@@ -78,7 +78,7 @@ def write_photo(path: str | os.PathLike, photo: Photo) -> None:
   exif = Image.Exif()
   exif.load(photo.exif)
   exif = exifs.kept(exif, (width, height))
-  write = _FORMATS[os.path.splitext(path)[1].lower()].write
+  write = _FORMATS[extension_of(path)].write
   try:
     with write_aside(path) as temporary, open(temporary, 'w+b') as file:
       write(file, np.ascontiguousarray(pixels), exif, photo.icc_profile)

@@ -23,7 +23,7 @@ import numpy as np
 from jax.image import resize  # bound here: jax2onnx replaces jax.image.resize while it traces
 
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
-from gfn_jax.files import check_new_file, file_sha256, printable, write_aside
+from gfn_jax.files import check_new_file, extension_of, file_sha256, printable, write_aside
 from gfn_jax.interop.convert import convert, to_torch
 from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint, save_torch_checkpoint
 from gfn_jax.models import as_variables, param_count
@@ -114,7 +114,7 @@ def choose_format(path: str | os.PathLike, file_format: str | None) -> str:
   Raises:
     UserError: if neither tells, or the extension is that of something else.
   """
-  extension = os.path.splitext(path)[1].lower()
+  extension = extension_of(path)
   meant = (EXTENSIONS | {'.safetensors': 'this library'}).get(extension)
   if file_format is None and extension not in EXTENSIONS:
     raise UserError(

@@ -16,7 +16,8 @@ import skimage.data
 from PIL import ExifTags, Image
 
 from gfn_jax import Restorer, UserError
-from gfn_jax.video import VIDEO_EXTENSIONS, is_video, restore_video
+from gfn_jax.data.videos import FORMATS, is_video
+from gfn_jax.restore_video import restore_video
 
 SETTINGS = {'weights': 'abc', 'ensemble': False}
 PHOTO = skimage.data.astronaut()
@@ -164,7 +165,7 @@ def assert_enlarged(target, source, scale=4, atol=3):
     assert np.abs(luma(frame) - expected).max() <= atol
 
 
-@pytest.mark.parametrize('extension', VIDEO_EXTENSIONS)
+@pytest.mark.parametrize('extension', FORMATS)
 def test_frames_time_stamps_and_sound_are_kept(extension, tmp_path):
   source = make_video(tmp_path / 'in.mp4', metadata={'title': 'Søk', 'comment': 'at home'})
   target = tmp_path / f'out{extension}'
@@ -469,7 +470,7 @@ def test_a_killed_process_is_continued(tmp_path):
   source = make_video(tmp_path / 'in.mp4')
   code = (
     'import sys, time\n'
-    'from gfn_jax.video import restore_video\n'
+    'from gfn_jax.restore_video import restore_video\n'
     'class Slow:\n'
     '  scale = 4\n'
     '  def __call__(self, image):\n'
