@@ -12,7 +12,7 @@ GOPRO data (Nah et al., CVPR 2017), blur is the mean of sharp sub-frames around 
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,9 +86,11 @@ class MotionBlur:
         raise ValueError(f'{name} must be positive, not {value}')
     for field in dataclasses.fields(self):
       if field.type is Range:
-        value = tuple(getattr(self, field.name))
-        object.__setattr__(self, field.name, value)  # a list, as JSON has it, becomes hashable
-        if len(value) != 2 or not 0 <= value[0] <= value[1] < math.inf:
+        value = getattr(self, field.name)
+        if isinstance(value, list):
+          value = tuple(value)  # a list, as JSON has it, becomes hashable
+          object.__setattr__(self, field.name, value)
+        if not _is_range(value):
           raise ValueError(f'{field.name} must be (low, high) with 0 <= low <= high, not {value}')
     if self.regions and min(self.region_size[0], self.region_edge[0]) <= 0:
       raise ValueError('region_size and region_edge must be above 0')
@@ -365,6 +367,10 @@ def render(scene: Scene, n: jax.typing.ArrayLike, margin: int = 0) -> jax.Array:
     mask = _sample(scene.masks[r][..., None], u, v)
     frame += mask * (_sample(scene.radiance, u, v) - frame)
   return frame
+
+
+def _is_range(value: Any) -> bool:
+  return isinstance(value, tuple) and len(value) == 2 and 0 <= value[0] <= value[1] < math.inf
 
 
 def _between(extents: Range, share: jax.Array) -> jax.Array:

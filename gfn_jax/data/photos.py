@@ -40,7 +40,7 @@ class PhotoDataset:
   Attributes:
     path: the photos' folder.
     scale: how much smaller the LR images are.
-    has_frames: whether training examples have `frames`.
+    has_frames: whether examples have `frames`.
     metadata: how examples are made, and a digest of the photos' names and sizes.
 
   Args:
@@ -56,7 +56,7 @@ class PhotoDataset:
     real_blur: the name of the blurred folders: 'blur_gamma' or 'blur' in GOPRO_Large.
     real_fraction: how many of the examples are crops of real pairs, if there are any.
     scale: how much smaller the LR images are: 2, 3 or 4.
-    frames: whether training examples have seven sharp frames of the exposure; real pairs have none.
+    frames: whether examples have seven sharp frames of the exposure; real pairs have none.
 
   Raises:
     UserError: for options that are not ones, or a folder that is missing or has no usable photo.
@@ -191,7 +191,8 @@ class PhotoDataset:
       limit: how many, spread over all of them; 0 for all.
 
     Yields:
-      `name`, `lr_blur` and `lr` `[64, 64, 3]`, `hr` and `hr_blur` `[64 s, 64 s, 3]`, uint8.
+      `name`, `lr_blur` and `lr` `[64, 64, 3]`, `hr` and `hr_blur` `[64 s, 64 s, 3]`, and maybe
+      `frames` `[7, 64, 64, 3]`, uint8.
 
     Raises:
       UserError: if no photo is held out.
@@ -199,7 +200,8 @@ class PhotoDataset:
     if split != 'test' or not self._test:
       raise UserError(f'no photo of {self.path} is held out for testing; see config.held_out')
     side = self.scale * TEST_SIZE + 2 * self._margin
-    make = jax.jit(functools.partial(_prepare, self._motion_blur, self._margin, self.scale, False))
+    options = self._motion_blur, self._margin, self.scale, self.has_frames
+    make = jax.jit(functools.partial(_prepare, *options))
     limit = min(limit or len(self._test), len(self._test))
     for n in np.linspace(0, len(self._test) - 1, limit).round().astype(int):
       photo = self._photos[self._test[n]]

@@ -307,6 +307,7 @@ def test_the_same_under_jit_and_vmap(photo):
     ({'translation': (3.0, 1.0)}, r'translation must be \(low, high\)'),
     ({'zoom': (-1.0, 1.0)}, r'zoom must be \(low, high\)'),
     ({'rotation': (1.0,)}, r'rotation must be \(low, high\)'),
+    ({'gamma': 2.2}, r'gamma must be \(low, high\) with 0 <= low <= high, not 2.2'),
     ({'region_edge': (0.0, 1.0)}, 'region_size and region_edge must be above 0'),
   ],
 )

@@ -187,6 +187,8 @@ def test_other_scales_and_sharp_frames(folder, scale):
   (image,) = dataset.images('test')
   assert image['lr_blur'].shape == (64, 64, 3)
   assert image['hr'].shape == (64 * scale, 64 * scale, 3)
+  assert image['frames'].shape == (7, 64, 64, 3)
+  np.testing.assert_array_equal(image['frames'][3], image['lr'])
 
 
 def test_real_pairs_have_no_frames(folder, pairs):
