@@ -2,7 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import timing, works
+from benchmarks import frames, timing, works
+from gfn_jax import metrics
 from gfn_jax.errors import UserError
 from gfn_jax.models import create_model, init_params
 from tests import small
@@ -77,3 +78,16 @@ def test_losses_must_agree():
     works.check_losses({'jax': 1.0, 'torch': 1.01})
   with pytest.raises(UserError, match='first loss'):
     works.check_losses({'jax': float('nan'), 'torch': 1.0})
+
+
+def test_frames_are_compared_in_the_better_order_of_time():
+  rng = np.random.default_rng(0)
+  targets = rng.integers(0, 255, (7, 8, 8, 3), np.uint8)
+  restored = targets[::-1] + np.uint8(1)
+  image = {'lr_blur': targets[0], 'frames': targets}
+  scores = frames.compare(lambda _: restored, image)
+  assert scores['frames'] == pytest.approx([20 * np.log10(255)] * 4)
+  both = [metrics.psnr(restored[3], targets[n]) for n in (1, 5)]
+  assert scores['middle'][2] == pytest.approx(np.mean(both))
+  assert scores['blurred'][0] == pytest.approx(metrics.psnr(targets[0], targets[3]))
+  assert scores['blurred'][3] == np.inf  # one of the two ends is this image

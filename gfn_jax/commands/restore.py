@@ -4,7 +4,7 @@ gfn-restore photo.jpg sharp.png
 gfn-restore photos restored                        # a folder and all below it
 gfn-restore photos restored --report report.html
 gfn-restore video.mp4 sharp.mp4                    # pip install 'gfn_jax[video]'
-gfn-restore photo.jpg frames.gif --output=frames --weights=bmdsrnet.safetensors
+gfn-restore photo.jpg frames.gif --output=frames   # what moved during the exposure
 """
 
 import argparse
@@ -37,7 +37,10 @@ def make_parser() -> ArgumentParser:
   add = parser.add_argument
   add('source', metavar='IN', help='a photo, a folder or a video')
   add('target', metavar='OUT', help='a file, whose extension is its format, or a folder')
-  add('--weights', default='gfn', help='a .safetensors file or a name; default: %(default)s')
+  add(
+    '--weights',
+    help='a .safetensors file or a name; default: gfn, or bmdsrnet where frames are wanted',
+  )
   add(
     '--output',
     choices=OUTPUTS,
@@ -122,8 +125,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   if video and args.output == 'frames':
     raise UserError('--output=frames is for photos, not for a video')
   jobs = [] if video else plan_jobs(args.source, args.target, _extension(args))
+  weights = args.weights or ('bmdsrnet' if args.output == 'frames' else 'gfn')
   restorer = Restorer.from_pretrained(
-    args.weights,
+    weights,
     tile=args.tile,
     overlap=args.overlap,
     ensemble=args.ensemble,
@@ -133,13 +137,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   if video:
     settings = {key: getattr(args, key) for key in ('output', 'ensemble', 'dtype')}
-    settings['weights'] = file_sha256(weights_path(args.weights))
+    settings['weights'] = file_sha256(weights_path(weights))
     restore_video(restorer, args.source, args.target, settings=settings, overwrite=args.overwrite)
     print('1 restored')
     return
   options = {'overwrite': args.overwrite, 'max_pixels': args.max_pixels}
   if args.report:
-    facts = {'weights': args.weights, 'target_dir': args.target_dir, 'protocol': args.protocol}
+    facts = {'weights': weights, 'target_dir': args.target_dir, 'protocol': args.protocol}
     outcome = restore_and_report(restorer, jobs, args.report, **facts, **options)
   else:
     outcome = restore_files(restorer, jobs, **options)

@@ -148,7 +148,7 @@ def test_a_page_and_scores(photos, tmp_path):
       ['photos', 'out', '--format=png', '--output=frames'],
       'png: frames become an animation; choose',
     ),
-    (['photos', 'out', '--output=frames'], 'GFN makes no frames; BMDSRNet does'),
+    (['photos', 'out', '--output=frames', '--weights=gfn'], 'GFN makes no frames; BMDSRNet does'),
     (['photos', 'out', '--target_dir=hr'], '--target_dir is for the report: pass --report='),
     (['photos', 'out', '--max_pixels=0'], 'max_pixels 0: pass 1 or more'),
     (['photos', 'photos'], '0.png would be overwritten'),
