@@ -2,13 +2,14 @@
 
     python -m benchmarks.frames --weights=bmdsrnet --photos=PHOTOS --output=results.json
 
-On photos that were held out in training, in the order of time that fits better, as a blur does not
-tell it. Beside them, for each moment: the blurred image itself, and the frame in the middle, which
-is the deblurred image.
+On photos that were held out in training, with the blur of the training of the first of the
+weights; in the order of time that fits better, as a blur does not tell it. Beside the frames, for
+each moment: the blurred image itself, and the frame in the middle, which is the deblurred image.
 """
 
+import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -21,39 +22,41 @@ from gfn_jax.errors import run_command
 from gfn_jax.files import write_json
 from gfn_jax.pretrained import load_card
 
-WEIGHTS = flags.DEFINE_string('weights', 'bmdsrnet', 'A file, or a released name.')
+WEIGHTS = flags.DEFINE_list('weights', ['bmdsrnet'], 'Files, or names of released weights.')
 PHOTOS = flags.DEFINE_string('photos', None, 'Folder of photographs.', required=True)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 
-METHODS = {'blurred': 'the blurred image', 'middle': 'the middle frame', 'frames': 'the frames'}
+Values = list[float]
+"""PSNR in dB: of the middle frame, then means of the two frames 1, 2 and 3 steps from it."""
 
 
 def main(_):
   """Compares, prints and writes the means."""
-  restorer = Restorer.from_pretrained(WEIGHTS.value, output='frames')
-  card = load_card(WEIGHTS.value)
   changes = {'photos': PHOTOS.value, 'frames': True, 'real_pairs': ''}
-  dataset = evaluate.open_dataset(card['config'] | changes)
-  count = dataset.num_examples('test')
-  rows = [compare(restorer, image) for image in tqdm(dataset.images(), total=count, leave=False)]
-  figures = {'sha256': card['sha256'], 'device': jax.devices()[0].device_kind, 'images': len(rows)}
-  figures['psnr'] = {
-    method: [round(statistics.fmean(values), 3) for values in zip(*runs, strict=True)]
-    for method, runs in ((method, [row[method] for row in rows]) for method in METHODS)
-  }
+  dataset = evaluate.open_dataset(load_card(WEIGHTS.value[0])['config'] | changes)
+  images = list(dataset.images('test'))
+  figures = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
+  figures |= {'images': len(images), 'psnr': {}}
+  for weights in WEIGHTS.value:
+    restorer = Restorer.from_pretrained(weights, output='frames')
+    rows = [compare(restorer, image) for image in tqdm(images, leave=False)]
+    name = os.path.basename(os.path.dirname(weights)) or weights
+    figures['psnr']['the blurred image'] = _means(row['blurred'] for row in rows)
+    for method in ('middle frame', 'frames'):
+      figures['psnr'][f'{name}: {method}'] = _means(row[method] for row in rows)
   print(format_table(figures))
   if OUTPUT.value:
     write_json(OUTPUT.value, figures)
 
 
-def compare(restorer: Restorer, image: dict[str, Any]) -> dict[str, list[float]]:
-  """PSNR in dB of each method, from the middle of the exposure to its ends: 4 values."""
+def compare(restorer: Restorer, image: dict[str, Any]) -> dict[str, Values]:
+  """PSNR of the blurred image, of the middle frame, and of the frames."""
   frames, targets = restorer(image['lr_blur']), image['frames']
   middle = frames[len(frames) // 2]
   both = [_psnr(frames, order) for order in (targets, targets[::-1])]
   return {
     'blurred': _from_the_middle(_psnr([image['lr_blur']] * len(targets), targets)),
-    'middle': _from_the_middle(_psnr([middle] * len(targets), targets)),
+    'middle frame': _from_the_middle(_psnr([middle] * len(targets), targets)),
     'frames': _from_the_middle(max(both, key=statistics.fmean)),
   }
 
@@ -62,21 +65,20 @@ def _psnr(frames: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> list[f
   return [metrics.psnr(frame, target) for frame, target in zip(frames, targets, strict=True)]
 
 
-def _from_the_middle(values: Sequence[float]) -> list[float]:
-  """The value of the middle frame, then the means of the two frames 1, 2 and 3 steps from it."""
-  middle = len(values) // 2
-  steps = range(len(values) - middle)
-  return [statistics.fmean((values[middle - n], values[middle + n])) for n in steps]
+def _from_the_middle(psnr: Sequence[float]) -> Values:
+  middle = len(psnr) // 2
+  return [statistics.fmean((psnr[middle - n], psnr[middle + n])) for n in range(middle + 1)]
+
+
+def _means(rows: Iterable[Values]) -> Values:
+  return [round(statistics.fmean(column), 3) for column in zip(*rows, strict=True)]
 
 
 def format_table(figures: dict[str, Any]) -> str:
   """PSNR as Markdown: a line a method, a column a distance from the middle."""
-  steps = range(len(figures['psnr']['frames']))
-  lines = ['| | ' + ' | '.join(f'±{n}' if n else 'middle' for n in steps) + ' |']
-  lines.append('|---' * (len(steps) + 1) + '|')
-  for method, title in METHODS.items():
-    cells = ' | '.join(f'{value:.2f}' for value in figures['psnr'][method])
-    lines.append(f'| {title} | {cells} |')
+  lines = ['| | middle | ±1 | ±2 | ±3 |', '|---|---|---|---|---|']
+  for method, values in figures['psnr'].items():
+    lines.append(f'| {method} | ' + ' | '.join(f'{value:.2f}' for value in values) + ' |')
   return '\n'.join(lines)
 
 

@@ -88,6 +88,6 @@ def test_frames_are_compared_in_the_better_order_of_time():
   scores = frames.compare(lambda _: restored, image)
   assert scores['frames'] == pytest.approx([20 * np.log10(255)] * 4)
   both = [metrics.psnr(restored[3], targets[n]) for n in (1, 5)]
-  assert scores['middle'][2] == pytest.approx(np.mean(both))
+  assert scores['middle frame'][2] == pytest.approx(np.mean(both))
   assert scores['blurred'][0] == pytest.approx(metrics.psnr(targets[0], targets[3]))
   assert scores['blurred'][3] == np.inf  # one of the two ends is this image
