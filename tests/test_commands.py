@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
+from gfn_jax import metrics
 from tests import random_lpips
 from tests.xla_flags import COMPILE_FAST
 
@@ -126,6 +127,12 @@ def test_the_demonstration(tmp_path):
   assert 'non-commercial' in result.stdout
   with Image.open(tmp_path / 'before_after.png') as picture:
     assert picture.size == (960, 520)
+  with Image.open(tmp_path / 'frames.gif') as animation:
+    assert (animation.size, animation.n_frames) == ((900, 220), 12)
+    for end in (0, 6):
+      animation.seek(end)
+      blurred, frame, target = np.split(np.asarray(animation.convert('RGB'))[20:], 3, axis=1)
+      assert metrics.psnr(frame, target) > metrics.psnr(blurred, target) + 1
 
 
 def test_restoring_a_photo(workdir, tmp_path):
