@@ -1,5 +1,5 @@
 # Two commands set up all they need in a virtual environment of their own:
-#   make demo    restores two photographs with the released weights
+#   make demo    restores two photographs with the released weights, and shows what moved in a third
 #   make test    lints and runs the tests
 # and `make demo-train` trains and tries a small network, in about ten minutes on two cores.
 # `make onnx WEIGHTS=FILE ONNX=FILE` exports weights, in another environment: docs/export.md.

@@ -28,8 +28,8 @@ DIR = flags.DEFINE_string('dir', 'demo', 'Folder for the pictures.')
 
 # A camera that moves by 16 pixels, and nothing else.
 SHAKE = MotionBlur(translation=(16.0, 16.0), rotation=(0.0, 0.5), regions=0)
-# And a cup that moves, too.
-MOVING_CUP = MotionBlur(translation=(8.0, 8.0), region_translation=(16.0, 16.0))
+# A camera that moves a little, and a cat that moves, too.
+MOVING_CAT = MotionBlur(translation=(6.0, 6.0), region_translation=(10.0, 10.0))
 TILE = (320, 240)  # width and height of a detail
 
 
@@ -58,7 +58,7 @@ def main(_):
   before_after(rows).save(picture)
 
   frames = os.path.join(DIR.value, 'frames.gif')
-  write_animation(frames, what_moved(skimage.data.coffee()))
+  write_animation(frames, what_moved(skimage.data.chelsea()[:, :448]))
 
   print(
     f'\nGFN with {param_count(restorer.params):,} parameters, step {card["step"]:,}.\n'
@@ -76,7 +76,7 @@ def what_moved(photo: np.ndarray) -> np.ndarray:
   Nothing in a blurred image says which end of the exposure came first: the true frames are shown in
   the order that fits.
   """
-  example = synthesize(jax.random.key(0), photo, MOVING_CUP, scale=2, frames=True)
+  example = synthesize(jax.random.key(0), photo, MOVING_CAT, scale=2, frames=True)
   lr_blur, targets = np.asarray(example['lr_blur']), np.asarray(example['frames'])
   frames = gfn_jax.Restorer.from_pretrained('bmdsrnet', output='frames')(lr_blur)
   targets = max(targets, targets[::-1], key=lambda order: metrics.psnr(frames, order))

@@ -128,7 +128,7 @@ def test_the_demonstration(tmp_path):
   with Image.open(tmp_path / 'before_after.png') as picture:
     assert picture.size == (960, 520)
   with Image.open(tmp_path / 'frames.gif') as animation:
-    assert (animation.size, animation.n_frames) == ((900, 220), 12)
+    assert (animation.size, animation.n_frames) == ((672, 170), 12)
     for end in (0, 6):
       animation.seek(end)
       blurred, frame, target = np.split(np.asarray(animation.convert('RGB'))[20:], 3, axis=1)

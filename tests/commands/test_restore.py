@@ -118,6 +118,12 @@ def test_frames(photos, tmp_path, capsys):
   assert not page.exists()
 
 
+def test_frames_have_weights_of_their_own(photos, tmp_path):
+  restore.main([str(photos / '0.png'), str(tmp_path / 'frames.gif'), '--output=frames'])
+  with Image.open(tmp_path / 'frames.gif') as image:
+    assert (image.size, image.n_frames) == (PHOTO.shape[1::-1], 12)
+
+
 def test_a_page_and_scores(photos, tmp_path):
   targets = tmp_path / 'hr'
   targets.mkdir()
