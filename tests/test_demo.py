@@ -209,9 +209,11 @@ def test_a_port_that_cannot_be_used(monkeypatch):
         demo.launch(Page(), port, MAX_PIXELS)
 
 
-def test_the_end_leaves_nothing_behind(server):
+def test_the_end_leaves_nothing_behind(browser, server, tmp_path):
+  upload(browser, server, write_image(tmp_path / 'last.png', skimage.data.astronaut()[:40, :30]))
+  wait_for_text(browser, 'last.png: 30 × 40 → 120 × 160')
   [folder] = server.folder.glob('gfn_demo_*')
-  assert list(folder.rglob('my photo_restored.png'))
+  assert list(folder.rglob('last_restored.png'))
   _, errors = server.end()
   assert server.process.returncode == 0
   assert errors == ''
