@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gfn_jax.models.activations import relu
 from gfn_jax.torch_tensors import TensorSet, conv_params
 
 # Of torchvision's VGG19: index among its `features` and output channels. All kernels are 3x3.
@@ -44,7 +45,7 @@ class _Convolutions(nn.Module):
         x = nn.max_pool(x, (2, 2), strides=(2, 2))
       for index, channels in block:
         x = nn.Conv(channels, (3, 3), padding=1, precision=self.precision, name=f'conv{index}')(x)
-        x = x if index == last_index else nn.relu(x)
+        x = x if index == last_index else relu(x)
     return x
 
 

@@ -9,6 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from gfn_jax.models.activations import relu
 from gfn_jax.models.cpu_conv import ConvTranspose, conv_general_dilated
 
 INITIALIZATIONS = ('scaled', 'authors')
@@ -16,8 +17,6 @@ INITIALIZATIONS = ('scaled', 'authors')
 
 ModuleDef = Callable[..., nn.Module]
 """A module class, or a `functools.partial` of one that fixes its dtype and initialisers."""
-
-leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
 
 torch_kernel_init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 """PyTorch's default for the kernel of a convolution."""
@@ -161,7 +160,7 @@ class ChannelAttention(nn.Module):
     """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
     features = x.shape[-1]
     y = jnp.mean(x, axis=(1, 2), keepdims=True)  # [B, 1, 1, F]
-    y = nn.relu(self.conv(features // self.reduction, (1, 1), name='conv1')(y))
+    y = relu(self.conv(features // self.reduction, (1, 1), name='conv1')(y))
     return x * nn.sigmoid(self.conv(features, (1, 1), name='conv2')(y))
 
 

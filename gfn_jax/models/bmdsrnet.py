@@ -33,6 +33,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gfn_jax.models.activations import relu
 from gfn_jax.models.blocks import (
   Enlarge,
   Layers,
@@ -90,10 +91,10 @@ class ResidualNet(nn.Module):
     """Maps `[B, h, w, C]` to `[B, scale * h, scale * w, outputs]`."""
     f = self.features
     conv = functools.partial(self.layers.conv, kernel_size=(3, 3), padding=1)
-    y = nn.relu(conv(f, name='conv1')(x))
-    y = before = nn.relu(conv(f, name='conv2')(y))
+    y = relu(conv(f, name='conv1')(x))
+    y = before = relu(conv(f, name='conv2')(y))
     for i in range(self.blocks):
-      y = self.layers.res_block(f, nn.relu, name=f'resblock_{i}')(y)
+      y = self.layers.res_block(f, relu, name=f'resblock_{i}')(y)
     if self.long_skip:
       y = y + before
     if self.upsample == 'nearest':
@@ -101,8 +102,8 @@ class ResidualNet(nn.Module):
     else:
       for i, factor in enumerate((2, 2) if self.scale == 4 else (self.scale,), start=1):
         y = pixel_shuffle(conv(factor**2 * f, name=f'upconv{i}')(y), factor)
-    y = nn.relu(conv(f, name='conv3')(y))
-    y = nn.relu(conv(f, name='conv4')(y))
+    y = relu(conv(f, name='conv3')(y))
+    y = relu(conv(f, name='conv4')(y))
     return self.layers.image_conv(self.outputs, (3, 3), padding=1, name='conv5')(y)
 
 
@@ -150,7 +151,7 @@ class EncoderStep(nn.Module):
     """Maps the states after the frame before and `[B, h, w, 3]` to the states after this one."""
     y, new_states = frame, []
     for i, (f, state) in enumerate(zip(self.widths, states, strict=True), start=1):
-      y = nn.relu(self.conv(f, (3, 3), strides=2, padding=1, name=f'conv{i}')(y))
+      y = relu(self.conv(f, (3, 3), strides=2, padding=1, name=f'conv{i}')(y))
       state, y = ConvLSTM(f, self.conv, name=f'lstm{i}')(state, y)
       new_states.append(state)
     return tuple(new_states), None
@@ -187,13 +188,13 @@ class RecurrentNet(nn.Module):
     states, _ = encode(widths, self.layers.conv, name='encoder')(tuple(states), frames)
     *skips, y = (hidden for _, hidden in states)
     for i, n in enumerate(_DECODER, start=1):
-      y = nn.relu(self.layers.deconv(n * f, name=f'deconv{i}')(y))
+      y = relu(self.layers.deconv(n * f, name=f'deconv{i}')(y))
       if skips:
         skip = skips.pop()
         y = jnp.concatenate([y[:, : skip.shape[1], : skip.shape[2]], skip], axis=-1)
-        y = nn.relu(conv(n * f, name=f'conv{i}')(y))
+        y = relu(conv(n * f, name=f'conv{i}')(y))
     y = _repeat(y[:, :h, :w], self.scale)
-    y = nn.relu(conv(_DECODER[-1] * f, name='conv_hr')(y))
+    y = relu(conv(_DECODER[-1] * f, name='conv_hr')(y))
     return self.layers.image_conv(3, (3, 3), padding=1, name='conv_last')(y)
 
 

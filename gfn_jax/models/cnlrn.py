@@ -29,6 +29,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gfn_jax.models.activations import leaky_relu, relu
 from gfn_jax.models.attention import PatchAttention
 from gfn_jax.models.blocks import (
   ChannelAttentionBlock,
@@ -38,7 +39,6 @@ from gfn_jax.models.blocks import (
   RestorationOutput,
   check_choice,
   check_positive,
-  leaky_relu,
   pad_to_multiple,
   pixel_shuffle,
   torch_kernel_init,
@@ -70,7 +70,7 @@ class DeblurNet(nn.Module):
 
   def _res_blocks(self, y: jax.Array, count: int, name: str) -> jax.Array:
     block = functools.partial(
-      ResBlock, y.shape[-1], nn.relu, self.conv, last_init=torch_kernel_init, kernel_size=5
+      ResBlock, y.shape[-1], relu, self.conv, last_init=torch_kernel_init, kernel_size=5
     )
     for i in range(count):
       y = block(name=f'{name}_{i}')(y)
@@ -82,16 +82,16 @@ class DeblurNet(nn.Module):
     f, n = self.features, self.stage_blocks
     conv = functools.partial(self.conv, kernel_size=(5, 5), padding=2)
     # Encoder.
-    full = nn.relu(conv(f, name='conv1')(x))
+    full = relu(conv(f, name='conv1')(x))
     full = self._res_blocks(full, n, 'encoder1')  # [B, h, w, F]
-    half = nn.relu(conv(2 * f, strides=2, name='conv2')(full))
+    half = relu(conv(2 * f, strides=2, name='conv2')(full))
     half = self._res_blocks(half, n, 'encoder2')  # [B, h/2, w/2, 2F]
-    y = nn.relu(conv(4 * f, strides=2, name='conv3')(half))
+    y = relu(conv(4 * f, strides=2, name='conv3')(half))
     y = self._res_blocks(y, self.blocks, 'body')  # [B, h/4, w/4, 4F]
     # Decoder.
-    y = nn.relu(self.deconv(2 * f, name='deconv1')(y)) + half
+    y = relu(self.deconv(2 * f, name='deconv1')(y)) + half
     y = self._res_blocks(y, n, 'decoder2')
-    y = nn.relu(self.deconv(f, name='deconv2')(y)) + full
+    y = relu(self.deconv(f, name='deconv2')(y)) + full
     return self._res_blocks(y, n, 'decoder1')
 
 
@@ -143,7 +143,7 @@ class Subgroup(nn.Module):
     f = x.shape[-1]
     y = self.nonlocal_block(name='nonlocal')(x) if self.nonlocal_block else x
     for i in range(self.rcabs):
-      y = ChannelAttentionBlock(f, nn.relu, self.reduction, self.conv, name=f'rcab_{i}')(y)
+      y = ChannelAttentionBlock(f, relu, self.reduction, self.conv, name=f'rcab_{i}')(y)
     return x + self.conv(f, (3, 3), padding=1, name='conv')(y)
 
 

@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gfn_jax.models.activations import leaky_relu, relu
 from gfn_jax.models.blocks import (
   INITIALIZATIONS,
   Enlarge,
@@ -25,7 +26,6 @@ from gfn_jax.models.blocks import (
   RestorationOutput,
   check_choice,
   check_positive,
-  leaky_relu,
   make_layers,
   pad_to_multiple,
   pixel_shuffle,
@@ -54,7 +54,7 @@ class DeblurModule(nn.Module):
   def _residual_group(self, x: jax.Array, features: int, name: str) -> jax.Array:
     y = x
     for i in range(self.blocks):
-      y = self.layers.res_block(features, nn.relu, name=f'{name}_{i}')(y)
+      y = self.layers.res_block(features, relu, name=f'{name}_{i}')(y)
     return y + x
 
   @nn.compact
@@ -64,16 +64,16 @@ class DeblurModule(nn.Module):
     # Encoder.
     c1 = leaky_relu(conv(f, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
     y = self._residual_group(c1, f, 'resblock1')
-    y = nn.relu(conv(2 * f, (3, 3), strides=2, padding=1, name='conv2')(y))  # [B, h/2, w/2, 2F]
+    y = relu(conv(2 * f, (3, 3), strides=2, padding=1, name='conv2')(y))  # [B, h/2, w/2, 2F]
     y = self._residual_group(y, 2 * f, 'resblock2')
-    y = nn.relu(conv(4 * f, (3, 3), strides=2, padding=1, name='conv3')(y))  # [B, h/4, w/4, 4F]
+    y = relu(conv(4 * f, (3, 3), strides=2, padding=1, name='conv3')(y))  # [B, h/4, w/4, 4F]
     y = self._residual_group(y, 4 * f, 'resblock3')
     # Decoder.
-    y = nn.relu(deconv(2 * f, name='deconv1')(y))  # [B, h/2, w/2, 2F]
-    y = nn.relu(deconv(f, name='deconv2')(y))  # [B, h, w, F]
+    y = relu(deconv(2 * f, name='deconv1')(y))  # [B, h/2, w/2, 2F]
+    y = relu(deconv(f, name='deconv2')(y))  # [B, h, w, F]
     f_deblur = conv(f, (7, 7), padding=3, name='conv4')(y)
     # The image, from the features and the only skip between the encoder and the decoder.
-    y = nn.relu(conv(f, (3, 3), padding=1, name='conv5')(f_deblur + c1))
+    y = relu(conv(f, (3, 3), padding=1, name='conv5')(f_deblur + c1))
     lr = self.layers.image_conv(3, (3, 3), padding=1, name='conv6')(y)  # [B, h, w, 3]
     return f_deblur, lr
 
@@ -139,9 +139,9 @@ class ReconstructionModule(nn.Module):
     """Maps `[B, h, w, F]` to `[B, 4h, 4w, 3]`."""
     f, conv = self.features, self.layers.conv
     for i in range(self.blocks):
-      y = self.layers.res_block(f, nn.relu, name=f'resblock_{i}')(y)
+      y = self.layers.res_block(f, relu, name=f'resblock_{i}')(y)
     # The activations stand before the shuffles, where they fuse with the convolutions.
-    y = nn.leaky_relu(conv(4 * f, (3, 3), padding=1, name='conv1')(y), negative_slope=0.1)
+    y = leaky_relu(conv(4 * f, (3, 3), padding=1, name='conv1')(y), negative_slope=0.1)
     y = pixel_shuffle(y, 2)  # [B, 2h, 2w, F]
     y = leaky_relu(conv(4 * f, (3, 3), padding=1, name='conv2')(y))
     y = pixel_shuffle(y, 2)  # [B, 4h, 4w, F]

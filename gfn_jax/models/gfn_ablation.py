@@ -11,13 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gfn_jax.models.activations import leaky_relu
 from gfn_jax.models.blocks import (
   INITIALIZATIONS,
   Enlarge,
   RestorationOutput,
   check_choice,
   check_positive,
-  leaky_relu,
   make_layers,
   pad_to_multiple,
 )

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gfn_jax.models.activations import leaky_relu, relu
 from gfn_jax.models.blocks import (
   INITIALIZATIONS,
   Enlarge,
@@ -47,7 +48,7 @@ class SRResNet(nn.Module):
       while that is mutable.
     act: activation outside the blocks: 'relu', 'leaky_relu' or 'prelu' with one parameter.
     block_act: activation inside the blocks.
-    slope: of 'leaky_relu'.
+    slope: of 'leaky_relu', above 0.
     use_bias: whether the convolutions have biases.
     kernel_size: of the first and the last convolution.
     long_skip: whether a convolution, a normalisation and a skip follow the blocks.
@@ -110,6 +111,8 @@ class SRResNet(nn.Module):
     check_choice('initialization', self.initialization, INITIALIZATIONS)
     check_choice('global_skip', self.global_skip, GLOBAL_SKIPS)
     check_positive('features', self.features)
+    if self.slope <= 0:
+      raise ValueError(f'slope must be above 0, not {self.slope}')
     if self.kernel_size % 2 == 0:
       raise ValueError(f'kernel_size must be odd, not {self.kernel_size}')
     super().__post_init__()
@@ -159,4 +162,4 @@ class SRResNet(nn.Module):
 def _activate(act: str, slope: float, x: jax.Array, name: str) -> jax.Array:
   if act == 'prelu':  # a part of the module that calls
     return nn.PReLU(negative_slope_init=0.25, name=name)(x)
-  return nn.relu(x) if act == 'relu' else nn.leaky_relu(x, slope)
+  return relu(x) if act == 'relu' else leaky_relu(x, slope)
