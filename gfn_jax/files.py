@@ -232,8 +232,11 @@ def as_path(path: str | os.PathLike):
 def _send(file: str, path: str | os.PathLike) -> None:
   with open(file, 'rb') as source:
     content = source.read()
-  with reaching(path), as_path(path).open('wb') as target:
-    target.write(content)  # in one piece: a file that is closed early would appear as it is
+  try:
+    with reaching(path), as_path(path).open('wb') as target:
+      target.write(content)  # in one piece: a file that is closed early would appear as it is
+  except FileNotFoundError as error:
+    raise UserError(f'{printable(path)} cannot be written: no such bucket') from error
 
 
 def _fetch(path: str | os.PathLike, file: str) -> None:

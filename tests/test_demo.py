@@ -18,6 +18,7 @@ from PIL import Image
 
 from gfn_jax import UserError, demo, evaluate
 from tests.browser import open_browser, requests
+from tests.ports import free_port
 
 SECONDS = 60
 MAX_PIXELS = 40_000
@@ -67,12 +68,6 @@ class Server:
     """Stops it as a system does; returns what it printed."""
     self.process.send_signal(signal.SIGTERM)
     return self.process.communicate(timeout=SECONDS)
-
-
-def free_port():
-  with socket.socket() as listener:
-    listener.bind(('127.0.0.1', 0))
-    return listener.getsockname()[1]
 
 
 @pytest.fixture(scope='module')

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from gfn_jax.imresize import imresize
 from gfn_jax.models import init_params
 from gfn_jax.pretrained import save_weights
 from tests import small
+from tests.ports import free_port
 from tests.xla_flags import COMPILE_FAST
 
 pytestmark = pytest.mark.end_to_end
@@ -55,9 +55,7 @@ def start(processes, devices, log, *command):
   flags = f'--xla_force_host_platform_device_count={devices} {COMPILE_FAST}'
   environment = os.environ | {'XLA_FLAGS': flags, 'PYTHONUNBUFFERED': '1'}
   environment['PYTHONPATH'] = str(without)
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    address = f'localhost:{free.getsockname()[1]}'
+  address = f'localhost:{free_port()}'
   running = []
   for number in range(processes):
     joined = []

@@ -1,0 +1,74 @@
+"""Google Cloud Storage through gcsfs, against a server of its protocol on this machine."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from etils.epath import gpath
+from gcp_storage_emulator.server import create_server
+
+from gfn_jax import UserError, files
+from gfn_jax.checkpoint import Checkpointer
+from gfn_jax.metric_writer import MetricWriter
+from tests.ports import free_port
+from tests.test_checkpoint import state_at
+
+RUN = 'gs://bucket/run'
+
+pytestmark = pytest.mark.filterwarnings('ignore:Sending a large body:ResourceWarning')  # gcsfs's
+
+
+@pytest.fixture
+def server(monkeypatch):
+  port = free_port()
+  monkeypatch.setenv('STORAGE_EMULATOR_HOST', f'http://127.0.0.1:{port}')
+  monkeypatch.setenv('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')  # asks for credentials
+  monkeypatch.setattr(gpath, '_is_tf_installed', lambda: False)
+  with create_server('127.0.0.1', port, in_memory=True, default_bucket='bucket') as server:
+    yield server
+
+
+def test_files_and_folders(server):
+  assert not files.exists(RUN)
+  content = {'a.json': b'{}', 'deep/er/b': bytes(range(256)) * 5000, 'empty': b''}
+  with files.folder_to_fill(RUN) as folder:
+    for name, value in content.items():
+      (path := Path(folder, name)).parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(value)
+  assert files.is_folder(f'{RUN}/deep')
+  assert not files.is_folder(f'{RUN}/a.json')
+  for name, value in content.items():
+    assert files.read_file(f'{RUN}/{name}') == value
+  files.write_json(f'{RUN}/a.json', 1)
+  content['a.json'] = b'1\n'
+  with files.local_folder(RUN) as copy:
+    found = {path.relative_to(copy): path for path in Path(copy).rglob('*')}
+    assert {str(k): v.read_bytes() for k, v in found.items() if v.is_file()} == content
+  files.remove(f'{RUN}/a.json')
+  assert not files.exists(f'{RUN}/a.json')
+  with pytest.raises(FileNotFoundError):
+    files.read_file(f'{RUN}/a.json')
+
+
+def test_a_missing_bucket_is_told_in_one_line(server):
+  with pytest.raises(UserError, match='^gs://none/a cannot be written: no such bucket$'):
+    files.write_file('gs://none/a', b'1')
+
+
+def test_checkpoints_and_logs(server, capsys):
+  with MetricWriter(RUN) as writer, Checkpointer(RUN, {}, keep=2) as checkpointer:
+    for step in (1, 2, 3):
+      writer.write_scalars(step, {'loss': 0.5})
+      writer.sync()
+      checkpointer.save(state_at(step), {})
+  assert len(files.read_file(f'{RUN}/metrics.jsonl').splitlines()) == 3
+  assert not files.exists(f'{RUN}/checkpoints/1')
+  with Checkpointer(RUN, {}) as checkpointer:
+    jax.tree.map(np.testing.assert_array_equal, checkpointer.restore(state_at(0))[0], state_at(3))
+  files.write_file(f'{RUN}/checkpoints/3/run.json', b'{}')
+  with Checkpointer(RUN, {}) as checkpointer:
+    assert int(checkpointer.restore(state_at(0))[0].step) == 2
+  assert (
+    'checkpoint 3 in gs://bucket/run/checkpoints is damaged (run.json' in capsys.readouterr().err
+  )
