@@ -72,16 +72,9 @@ def inference_work(model: nn.Module, params: Any, x: np.ndarray) -> Work:
 
 def train_work(model: nn.Module, params: Any, batch: Mapping[str, np.ndarray]) -> Work:
   """One step of Adam on GFN's loss, without clipping; gives the loss."""
-  optimizer = make_optimizer(0.9, 0.999, 1e-8, clip_norm=0.0)
+  optimizer, step = optimizer_and_step(model)
   state = train.create_train_state(model, optimizer, seed=0)
   states = [parallel.replicate(state.replace(params=jax.tree.map(jnp.copy, params)))]
-  step = functools.partial(
-    train.train_step,
-    model=model,
-    optimizer=optimizer,
-    learning_rate=optax.constant_schedule(LEARNING_RATE),
-    loss=functools.partial(losses.restoration_loss, lr_weight=0.5),
-  )
   step = parallel.parallel_step(step)
   on_device = parallel.shard(batch)
 
@@ -91,6 +84,19 @@ def train_work(model: nn.Module, params: Any, batch: Mapping[str, np.ndarray]) -
     return scalars['loss']
 
   return work
+
+
+def optimizer_and_step(model: nn.Module) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+  """Adam, and the step of `train_work`, for one device."""
+  optimizer = make_optimizer(0.9, 0.999, 1e-8, clip_norm=0.0)
+  step = functools.partial(
+    train.train_step,
+    model=model,
+    optimizer=optimizer,
+    learning_rate=optax.constant_schedule(LEARNING_RATE),
+    loss=functools.partial(losses.restoration_loss, lr_weight=0.5),
+  )
+  return optimizer, step
 
 
 def load_peer(model: nn.Module, params: Any) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -207,7 +208,7 @@ def reaching(path: str | os.PathLike) -> Iterator[None]:
       raise
     if isinstance(error, FileNotFoundError):
       raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)) from error
-    reason = str(error).strip().partition('\n')[0] or type(error).__name__
+    reason = ' '.join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, ImportError) and os.fspath(path).startswith('gs://'):
       reason = f"{reason}: pip install 'gfn_jax[gcs]'"
     raise UserError(f'{printable(path)} cannot be reached: {reason}') from error
@@ -221,6 +222,7 @@ def as_path(path: str | os.PathLike):
   """
   from etils import epath  # not for those who have no bucket
 
+  logging.getLogger('gcsfs').setLevel(logging.CRITICAL)  # tracebacks of what `reaching` tells
   try:
     return epath.Path(os.fspath(path))
   except (KeyError, ValueError, NotImplementedError) as error:

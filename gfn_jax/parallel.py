@@ -107,13 +107,19 @@ def parallel_step(step: Callable[..., Any]) -> Callable[..., Any]:
   to makes the replicas drift apart, of which only the first is seen. Neither may come from the host
   unasked.
   """
-  run = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+  run = pmap_step(step)
 
   def run_on_devices(state: Any, batch: Any) -> Any:
     with jax.transfer_guard_host_to_device('disallow'):
       return run(state, batch)
 
   return run_on_devices
+
+
+def pmap_step(step: Callable[..., Any], devices: Sequence[jax.Device] | None = None) -> Any:
+  """`jax.pmap` as `parallel_step` has it, on all devices, or to compile for others."""
+  layout = dict(in_axes=(None, 0), out_axes=None, donate_argnums=0)
+  return jax.pmap(step, axis_name=AXIS, devices=devices, **layout)
 
 
 def share(items: Sequence | Iterable) -> Any:

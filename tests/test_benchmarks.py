@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import frames, timing, works
+from benchmarks import frames, timing, works, xla
 from gfn_jax import metrics
 from gfn_jax.errors import UserError
 from gfn_jax.models import create_model, init_params
@@ -91,3 +91,40 @@ def test_frames_are_compared_in_the_better_order_of_time():
   assert scores['middle frame'][2] == pytest.approx(np.mean(both))
   assert scores['blurred'][0] == pytest.approx(metrics.psnr(targets[0], targets[3]))
   assert scores['blurred'][3] == np.inf  # one of the two ends is this image
+
+
+PROGRAM = """HloModule jit_f
+
+%fused (p: f32[2,3]) -> f32[2,3] {
+  %p = f32[2,3]{1,0} parameter(0)
+  ROOT %n = f32[2,3]{1,0} negate(%p)
+}
+
+ENTRY %main (x: f32[2,3]) -> bf16[6] {
+  %x = f32[2,3]{1,0} parameter(0), metadata={op_name="x"}
+  %loop_fusion = f32[2,3]{1,0} fusion(%x), kind=kLoop, calls=%fused
+  %loop_fusion.1 = f32[2,3]{1,0} fusion(%loop_fusion), kind=kLoop, calls=%fused
+  %conv.2 = (f32[2,3]{1,0}, u8[100]{0}) custom-call(%x, %loop_fusion.1), custom_call_target="c"
+  %get-tuple-element = f32[2,3]{1,0} get-tuple-element(%conv.2), index=0
+  ROOT %convert.7 = bf16[6]{0} convert(%get-tuple-element)
+}
+"""
+
+
+def test_what_a_compiled_program_moves():
+  assert xla.summarize(PROGRAM) == {
+    'conv': {'count': 1, 'gb': pytest.approx(3 * 24e-9 + 100e-9)},
+    'loop_fusion': {'count': 2, 'gb': pytest.approx(4 * 24e-9)},
+    'convert': {'count': 1, 'gb': pytest.approx(36e-9)},
+  }
+  assert xla.type_bytes('s32[]') == 4
+
+  product = jax.jit(lambda x, y: x @ y).lower(np.ones((64, 32), 'f'), np.ones((32, 16), 'f'))
+  [row] = xla.summarize(product.compile().as_text()).values()
+  assert row == {'count': 1, 'gb': timing.digits(4e-9 * (64 * 32 + 32 * 16 + 64 * 16))}
+
+
+def test_only_known_devices_are_compiled_for(tmp_path):
+  assert xla.find_devices('cpu', '') == jax.local_devices()[:1]
+  with pytest.raises(UserError, match="^cannot compile for cuda '.*/none': .*No such file"):
+    xla.find_devices('cuda', str(tmp_path / 'none'))

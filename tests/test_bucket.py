@@ -154,7 +154,8 @@ def test_a_name_in_a_bucket_does_not_lead_out_of_the_copy(bucket, tmp_path, monk
       ImportError('Please install gcsfs'),
       r"gs://bucket/run/a cannot be reached: Please install gcsfs: pip install 'gfn_jax\[gcs\]'",
     ),
-    (RuntimeError('Forbidden\nlong story'), 'gs://bucket/run/a cannot be reached: Forbidden'),
+    (RuntimeError('Forbidden: o\nno access'), f'{RUN}/a cannot be reached: Forbidden: o no access'),
+    (RuntimeError('x' * 5000), f'{RUN}/a cannot be reached: {"x" * 300}'),
     (TimeoutError(), 'gs://bucket/run/a cannot be reached: TimeoutError'),
   ],
 )

@@ -1,7 +1,11 @@
 """Google Cloud Storage through gcsfs, against a server of its protocol on this machine."""
 
+import http.server
+import json
+import threading
 from pathlib import Path
 
+import gcsfs
 import jax
 import numpy as np
 import pytest
@@ -20,12 +24,19 @@ pytestmark = pytest.mark.filterwarnings('ignore:Sending a large body:ResourceWar
 
 
 @pytest.fixture
-def server(monkeypatch):
+def client(monkeypatch):
+  """The port on which gcsfs looks for Google."""
   port = free_port()
   monkeypatch.setenv('STORAGE_EMULATOR_HOST', f'http://127.0.0.1:{port}')
   monkeypatch.setenv('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')  # asks for credentials
   monkeypatch.setattr(gpath, '_is_tf_installed', lambda: False)
-  with create_server('127.0.0.1', port, in_memory=True, default_bucket='bucket') as server:
+  yield port
+  gcsfs.GCSFileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def server(client):
+  with create_server('127.0.0.1', client, in_memory=True, default_bucket='bucket') as server:
     yield server
 
 
@@ -54,6 +65,32 @@ def test_files_and_folders(server):
 def test_a_missing_bucket_is_told_in_one_line(server):
   with pytest.raises(UserError, match='^gs://none/a cannot be written: no such bucket$'):
     files.write_file('gs://none/a', b'1')
+
+
+class Forbid(http.server.BaseHTTPRequestHandler):
+  """Says no to everything, in the words of Google."""
+
+  def do_GET(self):
+    content = json.dumps({'error': {'code': 403, 'message': 'no access to the object'}}).encode()
+    self.send_response(403)
+    self.send_header('Content-Length', str(len(content)))
+    self.end_headers()
+    self.wfile.write(content)
+
+  do_POST = do_GET
+
+  def log_message(self, *args):
+    pass
+
+
+def test_a_refusal_is_told_in_one_line(client, monkeypatch, capfd):
+  with http.server.ThreadingHTTPServer(('127.0.0.1', client), Forbid) as server:
+    threading.Thread(target=server.serve_forever).start()
+    for use in (files.read_file, files.exists, lambda path: files.write_file(path, b'1')):
+      with pytest.raises(UserError, match=f'^{RUN}/a cannot be reached: [^\n]*no access[^\n]*$'):
+        use(f'{RUN}/a')
+    server.shutdown()
+  assert capfd.readouterr().err == ''
 
 
 def test_checkpoints_and_logs(server, capsys):
