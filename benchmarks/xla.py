@@ -14,17 +14,6 @@ from gfn_jax.errors import UserError
 from gfn_jax.files import read_file
 
 _LINE = re.compile(r'\s+(?:ROOT )?%(\S+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(?:, |$)')
-_BYTES = {
-  'pred': 1,
-  's8': 1,
-  'u8': 1,
-  'bf16': 2,
-  'f16': 2,
-  'f32': 4,
-  's32': 4,
-  'u32': 4,
-  'token': 0,
-}
 _FREE = {'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast'}  # these move nothing
 
 
@@ -79,6 +68,6 @@ def summarize(program: str) -> dict[str, dict[str, float]]:
 
 def type_bytes(text: str) -> int:
   """Bytes of an array such as `f32[2,3]{1,0}`, or of a tuple of them."""
-  arrays = re.findall(r'([a-z]+\d*)\[([\d,]*)\]', text)
+  arrays = re.findall(r'[a-z]+(\d*)\w*\[([\d,]*)\]', text)  # bits, none for a truth value
   sizes = (math.prod(map(int, filter(None, shape.split(',')))) for _, shape in arrays)
-  return sum(_BYTES[dtype] * size for (dtype, _), size in zip(arrays, sizes, strict=True))
+  return sum(int(bits or 8) * size // 8 for (bits, _), size in zip(arrays, sizes, strict=True))

@@ -11,24 +11,24 @@ would restore a flipped byte without a word. Of a bucket it sees copies on this 
 verified is what is restored.
 """
 
-import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 
 from gfn_jax import parallel
 from gfn_jax.errors import UserError
 from gfn_jax.files import (
   as_path,
   exists,
+  file_sha256,
   folder_to_fill,
   is_remote,
   local_folder,
@@ -157,12 +157,14 @@ class Checkpointer:
 
   def _restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
     for step in sorted(self._steps(), reverse=True):
-      problem = 'is unfinished'
-      if self._is_finished(step):
+      try:
+        if not self._is_finished(step):
+          raise _Damaged('is unfinished')
         with local_folder(self._folder / str(step)) as folder:
-          if (problem := _damage(epath.Path(folder))) is None:
-            return self._read(step, epath.Path(folder), target)
-      print(f'checkpoint {step} in {self._folder} {problem}: passed over', file=sys.stderr)
+          _verify(Path(folder))
+          return self._read(step, Path(folder), target)
+      except _Damaged as problem:
+        print(f'checkpoint {step} in {self._folder} {problem}: passed over', file=sys.stderr)
       if self._is_finished(step):
         self._damaged.add(step)
     if self._damaged:
@@ -190,7 +192,7 @@ class Checkpointer:
     if folder.exists():  # unfinished or damaged
       folder.rmtree()
     with folder_to_fill(folder) as filled:
-      filled = epath.Path(filled)
+      filled = Path(filled)
       self._orbax.save(filled / 'state', args=ocp.args.StandardSave(state))
       (filled / 'run.json').write_text(run)
       manifest = json.dumps(_digests(filled), indent=1)
@@ -214,9 +216,7 @@ class Checkpointer:
       self._psnr[step] = json.loads((self._folder / str(step) / 'run.json').read_text())['psnr']
     return self._psnr[step]
 
-  def _read(
-    self, step: int, folder: epath.Path, target: TrainState
-  ) -> tuple[TrainState, dict[str, Any]]:
+  def _read(self, step: int, folder: Path, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
     run = json.loads((folder / 'run.json').read_text())
     if differences := _differences(run['settings'], self._settings):
       raise UserError(
@@ -224,53 +224,52 @@ class Checkpointer:
         'same config, or another --workdir'
       )
     args = ocp.args.StandardRestore(_empty(target))
-    return self._orbax.restore(folder / 'state', args=args), run['progress']
+    try:
+      state = self._orbax.restore(folder / 'state', args=args)
+    except Exception as error:  # of many kinds, where files are as their manifest but not Orbax's
+      raise _Damaged(f'cannot be read ({_reason(error)})') from error
+    if int(state.step) != step:
+      raise _Damaged(f'is one of step {int(state.step)}')
+    return state, run['progress']
+
+
+class _Damaged(Exception):
+  """What is wrong with a checkpoint, for which it is passed over."""
 
 
 def _empty(target: TrainState) -> TrainState:
   return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), target)
 
 
-def _damage(folder: epath.Path) -> str | None:
-  """What is wrong with a finished checkpoint, or None."""
+def _verify(folder: Path) -> None:
+  """Raises `_Damaged` if the files are not those of the manifest."""
   try:
+    if not (folder / 'manifest.json').is_file():  # a pipe or a device would have no end
+      raise ValueError
     manifest = json.loads((folder / 'manifest.json').read_text())
     wanted = {str(name): (int(size), str(digest)) for name, (size, digest) in manifest.items()}
-  except (OSError, ValueError, TypeError, AttributeError):
-    return 'is damaged (manifest.json)'
-  if 'run.json' not in wanted:
-    return 'is damaged (manifest.json)'
+    if 'run.json' not in wanted:
+      raise ValueError
+  except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    raise _Damaged('is damaged (manifest.json)') from error
   try:
-    found = _digests(folder)
+    for name, (size, digest) in wanted.items():
+      path = folder / name
+      if not path.is_file():
+        raise _Damaged(f'is damaged ({name} is missing)')
+      if path.stat().st_size != size or file_sha256(path) != digest:
+        raise _Damaged(f'is damaged ({name})')
   except OSError as error:
-    return f'cannot be read ({_reason(error)})'
-  for name, value in wanted.items():
-    if tuple(found.get(name, ())) != value:
-      return f'is damaged ({name}{"" if name in found else " is missing"})'
-  return None
+    raise _Damaged(f'cannot be read ({_reason(error)})') from error
 
 
-def _digests(folder: epath.Path) -> dict[str, list]:
-  """Size and SHA-256 of every file below a folder but the manifest, by its relative path."""
-  digests = {}
-  for path in _files(folder):
-    name = path.relative_to(folder).as_posix()
-    if name != 'manifest.json':
-      digest, size = hashlib.sha256(), 0
-      with path.open('rb') as file:
-        while chunk := file.read(2**22):
-          digest.update(chunk)
-          size += len(chunk)
-      digests[name] = [size, digest.hexdigest()]
-  return digests
-
-
-def _files(folder: epath.Path) -> Iterator[epath.Path]:
-  for path in sorted(folder.iterdir()):
-    if path.is_dir():
-      yield from _files(path)
-    else:
-      yield path
+def _digests(folder: Path) -> dict[str, tuple[int, str]]:
+  """Size and SHA-256 of every file below a folder, by its relative path."""
+  return {
+    path.relative_to(folder).as_posix(): (path.stat().st_size, file_sha256(path))
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }
 
 
 def _reason(error: Exception) -> str:

@@ -118,6 +118,7 @@ def test_what_a_compiled_program_moves():
     'convert': {'count': 1, 'gb': pytest.approx(36e-9)},
   }
   assert xla.type_bytes('s32[]') == 4
+  assert xla.type_bytes('(pred[3]{0}, f8e4m3fn[2,2], u16[5]{0:T(8)(2,1)S(1)})') == 3 + 4 + 10
 
   product = jax.jit(lambda x, y: x @ y).lower(np.ones((64, 32), 'f'), np.ones((32, 16), 'f'))
   [row] = xla.summarize(product.compile().as_text()).values()

@@ -1,5 +1,8 @@
 import errno
+import json
+import os
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +121,26 @@ def truncate(path):
   path.write_bytes(path.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize('damage', [flip_a_byte, truncate, lambda path: path.unlink()])
+def replace_by_a_pipe(path):
+  path.unlink()
+  os.mkfifo(path)  # whoever reads it waits
+
+
+def replace_by_an_endless_file(path):
+  path.unlink()
+  path.symlink_to('/dev/zero')
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    flip_a_byte,
+    truncate,
+    lambda path: path.unlink(),
+    replace_by_a_pipe,
+    replace_by_an_endless_file,
+  ],
+)
 def test_any_damage_is_told_by_name_and_the_one_before_is_taken(tmp_path, damage, capsys):
   folder = saved(tmp_path, 1, 2)
   whole = {path: path.read_bytes() for path in files_of(folder / '2')}
@@ -135,10 +157,43 @@ def test_any_damage_is_told_by_name_and_the_one_before_is_taken(tmp_path, damage
     else:
       assert f'checkpoint 2 in {folder} is damaged ({name}' in told
     assert told.count('\n') == 1
+    path.unlink(missing_ok=True)
     path.write_bytes(content)
   with Checkpointer(tmp_path, SETTINGS) as checkpointer:
     assert int(checkpointer.restore(state_at(0))[0].step) == 2
   assert not capsys.readouterr().err
+
+
+def test_a_copy_under_another_number_is_passed_over(tmp_path, capsys):
+  folder = saved(tmp_path, 1, 2)
+  shutil.copytree(folder / '1', folder / '7')
+  with Checkpointer(tmp_path, SETTINGS) as checkpointer:
+    assert int(checkpointer.restore(state_at(0))[0].step) == 2
+  assert 'checkpoint 7 in' in (told := capsys.readouterr().err)
+  assert 'is one of step 1: passed over' in told
+
+
+@pytest.mark.parametrize(
+  'content', ['{"run.json": "x"}', '[' * 10**5, 'null', '{"run.json": [9, 9]}']
+)
+def test_a_manifest_may_hold_anything(tmp_path, content, capsys):
+  folder = saved(tmp_path, 1, 2)
+  (folder / '2' / 'manifest.json').write_text(content)
+  with Checkpointer(tmp_path, SETTINGS) as checkpointer:
+    assert int(checkpointer.restore(state_at(0))[0].step) == 1
+  assert f'checkpoint 2 in {folder} is damaged (' in capsys.readouterr().err
+
+
+def test_files_that_are_as_their_manifest_but_no_checkpoint(tmp_path, capsys):
+  folder = saved(tmp_path, 1, 2)
+  path = folder / '2' / 'manifest.json'
+  manifest = json.loads(path.read_text())
+  path.write_text(json.dumps({'run.json': manifest['run.json']}))
+  shutil.rmtree(folder / '2' / 'state')
+  with Checkpointer(tmp_path, SETTINGS) as checkpointer:
+    assert int(checkpointer.restore(state_at(0))[0].step) == 1
+  assert f'checkpoint 2 in {folder} cannot be read (' in (told := capsys.readouterr().err)
+  assert told.count('\n') == 1
 
 
 def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path):
