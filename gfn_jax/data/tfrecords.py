@@ -6,6 +6,7 @@ sees the batches that an uninterrupted run sees there, on any number of processe
 
 import contextlib
 import os
+import pathlib
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from etils import epath
 
 from gfn_jax.data.photos import apply_symmetry
 from gfn_jax.errors import UserError
-from gfn_jax.files import printable
+from gfn_jax.files import is_remote, printable
 from gfn_jax.models.bmdsrnet import SHARP_FRAMES
 
 tf.config.set_visible_devices([], 'GPU')  # TensorFlow would take all the memory that JAX needs
@@ -54,6 +55,7 @@ class TFRecordDataset:
   def __init__(self, path: str | os.PathLike):
     try:
       self.path = _find_dataset(path)
+      _check_entries(self.path)
       self._info = _read_info(self.path)
       for split in self._info.splits:
         self._check_files(split)
@@ -399,9 +401,20 @@ def _find_dataset(path: str | os.PathLike) -> str:
   )
 
 
+def _check_entries(path: str) -> None:
+  if is_remote(path):
+    return
+  for entry in pathlib.Path(path).iterdir():
+    if not (entry.is_file() or entry.is_dir()):  # a pipe or a device would be read without end
+      raise UserError(f'{printable(entry)} is neither a file nor a folder; {_REBUILD}')
+
+
 def _read_info(path: str) -> tfds.core.DatasetInfo:
   try:
     info = tfds.builder_from_directory(path).info
+    metadata = dict(info.metadata or {})
+    for split in info.splits.values():
+      list(split.filepaths)  # or a template that is damaged is told later
   except (OSError, tf.errors.OpError):
     raise
   except Exception as error:  # TFDS raises many types, undocumented, for damaged files
@@ -410,7 +423,6 @@ def _read_info(path: str) -> tfds.core.DatasetInfo:
     raise UserError(
       f'the dataset in {printable(path)} has no {missing[0]!r}; build it with data_prep'
     )
-  metadata = info.metadata or {}
   if 'patch_size' not in metadata or not (metadata['patch_size'] or 'smallest_side' in metadata):
     raise UserError(f'{printable(path)} does not tell its patch_size; build it with data_prep')
   scale = metadata.get('scale', _FIRST_SCALE)

@@ -1,6 +1,7 @@
 import collections
 import functools
 import itertools
+import os
 import runpy
 import shutil
 
@@ -465,10 +466,34 @@ def test_metadata_without_a_size(tmp_path, facts):
     tfrecords.TFRecordDataset(tmp_path)
 
 
-def test_damaged_metadata(copy):
-  (copy / 'features.json').write_text('{')
+@pytest.mark.parametrize(
+  ('name', 'change'),
+  [
+    ('features.json', lambda text: '{'),
+    ('metadata.json', lambda text: text[:-3]),
+    ('metadata.json', lambda text: '"facts"'),
+    ('dataset_info.json', lambda text: text.replace('{FILEFORMAT}', '{FILUFORMAT}')),
+  ],
+)
+def test_damaged_metadata(copy, name, change):
+  path = copy / name
+  assert change(text := path.read_text()) != text
+  path.write_text(change(text))
   with pytest.raises(UserError, match=f'^{copy} is no complete dataset{AGAIN}'):
     tfrecords.TFRecordDataset(copy)
+
+
+def test_a_file_without_an_end_is_not_read(copy):
+  for path in sorted(copy.iterdir()):
+    content = path.read_bytes()
+    path.unlink()
+    for make in (os.mkfifo, lambda path: path.symlink_to('/dev/zero')):
+      make(path)
+      with pytest.raises(UserError, match=f'^{path} is neither a file nor a folder{AGAIN}'):
+        tfrecords.TFRecordDataset(copy)
+      path.unlink()
+    path.write_bytes(content)
+  assert tfrecords.TFRecordDataset(copy).num_examples('train')
 
 
 def test_tensorflow_is_kept_away_from_the_gpu(monkeypatch):
