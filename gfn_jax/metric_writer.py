@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from gfn_jax.curves import write_curves
 from gfn_jax.errors import UserError
-from gfn_jax.files import is_remote, naming, read_file, send_folder, write_file
+from gfn_jax.files import is_remote, naming, printable, read_file, send_folder, write_file
 
 MINUTE = 60.0
 
@@ -28,7 +29,7 @@ class MetricWriter:
   Args:
     workdir: the run's folder.
     start_step: where the run starts or continues. Rows of later steps, left by a run that was
-      killed after its last checkpoint, are dropped.
+      killed after its last checkpoint, are dropped, and what is damaged, with a line on stderr.
     writes: False for the other processes of a run than the first: nothing is written.
 
   Raises:
@@ -148,4 +149,16 @@ def _rows_until(path: str, step: int) -> bytes:
     lines = read_file(path).splitlines(keepends=True)
   except FileNotFoundError:
     return b''
-  return b''.join(x for x in lines if x.endswith(b'\n') and json.loads(x)['step'] <= step)
+  whole = [line for line in lines if line.endswith(b'\n')]  # a kill may leave half of the last one
+  steps = [_step_of(line) for line in whole]
+  if damaged := steps.count(None):
+    print(f'{printable(path)}: {damaged} rows cannot be read, and are left out', file=sys.stderr)
+  rows = zip(whole, steps, strict=True)
+  return b''.join(line for line, of in rows if of is not None and of <= step)
+
+
+def _step_of(line: bytes) -> int | None:
+  try:
+    return int(json.loads(line)['step'])
+  except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    return None

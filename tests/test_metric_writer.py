@@ -53,6 +53,16 @@ def test_rows_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):
   assert [(row['step'], row['loss']) for row in read_rows(tmp_path)] == [(1, 1), (2, 2), (3, 30)]
 
 
+def test_damaged_rows_are_told(tmp_path, capsys):
+  path = tmp_path / 'metrics.jsonl'
+  good = ['{"step": 1, "loss": 2.0}\n', '{"step": 3, "loss": 1.0}\n']
+  bad = ['{"step": 2, "loss": 2.\n', '\0\n', '[1]\n', '{"step": "x"}\n', '{"step": 1e999}\n']
+  path.write_text(good[0] + ''.join(bad) + good[1] + '{"step": 4, "lo')
+  with MetricWriter(tmp_path, start_step=4):
+    assert path.read_text() == ''.join(good)
+  assert capsys.readouterr().err == f'{path}: 5 rows cannot be read, and are left out\n'
+
+
 def test_curves_are_drawn_once_a_minute_and_at_the_end(tmp_path, monkeypatch):
   now, drawn = [100.0], []
   monkeypatch.setattr(metric_writer.time, 'monotonic', lambda: now[0])
