@@ -45,6 +45,7 @@ def initialize(
     )
   try:
     jax.distributed.initialize(*arguments)
+    jax.devices()  # those of all: they connect
   except (RuntimeError, ValueError) as error:
     reason = str(error).strip().partition('\n')[0]
     raise UserError(f'the processes of the run cannot be joined: {reason}') from error

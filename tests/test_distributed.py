@@ -161,3 +161,13 @@ def test_two_processes_evaluate_and_restore_as_one(tmp_path):
 def test_half_of_the_arguments_are_refused():
   with pytest.raises(UserError, match='coordinator_address, num_processes and process_id go tog'):
     parallel.initialize(num_processes=2)
+
+
+def test_processes_that_cannot_connect_are_told_in_one_line(monkeypatch):
+  def devices():
+    raise RuntimeError("Unable to initialize backend 'cpu': no such host\nand more")
+
+  monkeypatch.setattr(jax.distributed, 'initialize', lambda *args: None)
+  monkeypatch.setattr(jax, 'devices', devices)
+  with pytest.raises(UserError, match="^the processes .* joined: Unable .* 'cpu': no such host$"):
+    parallel.initialize('localhost:1', 2, 0)
