@@ -13,7 +13,7 @@ import jax.numpy as jnp
 @jax.custom_jvp
 def relu(x: jax.Array) -> jax.Array:
   """`max(x, 0)`, of an array of any shape. The gradient at 0 is 0."""
-  return jnp.maximum(x, 0)
+  return jax.lax.max(x, jnp.zeros_like(x))  # jnp.maximum would be float64 in jax2onnx's hands
 
 
 # Not y > 0: XLA would turn it back into x > 0.
