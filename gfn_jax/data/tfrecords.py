@@ -65,6 +65,18 @@ class TFRecordDataset:
     self.scale: int = self.metadata.get('scale', _FIRST_SCALE)
     self.has_frames = 'frames' in self._info.features
     self._images = (*IMAGES, 'frames') if self.has_frames else IMAGES
+    self._check_shapes()
+
+  def _check_shapes(self) -> None:
+    """Compares the shapes that the features declare with the size of patches."""
+    side = self.metadata['patch_size']
+    for key in self._images:
+      shape = self._info.features[key].shape[-3:]
+      size = side if key == 'hr' else side and side // self.scale
+      pairs = zip(shape, (size, size, 3), strict=False)  # what is damaged may be shorter
+      if any(wanted and declared not in (None, wanted) for declared, wanted in pairs):
+        declared = f'{key} is declared as {shape}, with patches of {side}'
+        raise UserError(f'{printable(self.path)} is damaged ({declared}); {_REBUILD}')
 
   def num_examples(self, split: str) -> int:
     """How many records a split has; 0 if there is no such split."""

@@ -483,6 +483,16 @@ def test_damaged_metadata(copy, name, change):
     tfrecords.TFRecordDataset(copy)
 
 
+def test_a_declared_shape_that_is_no_patch(copy):
+  path = copy / 'features.json'
+  assert (text := path.read_text()).count('"-1"') > 1
+  path.write_text(text.replace('"-1"', '"105"', 1))
+  with pytest.raises(
+    UserError, match=rf'^{copy} is damaged \(.* declared as \(105, None, 3\).*{AGAIN}'
+  ):
+    tfrecords.TFRecordDataset(copy)
+
+
 def test_a_file_without_an_end_is_not_read(copy):
   for path in sorted(copy.iterdir()):
     content = path.read_bytes()
