@@ -31,15 +31,21 @@ def phase(epochs, learning_rate, warmup_steps, hr_weight=1.0):
   )
 
 
-def motion_blur():
-  """Ranges of the synthetic motion blur; gfn_jax/data/motion_blur.py says what each is."""
+def camera():
+  """Blur of a camera, which averages light. Pixels are those of a photo at full size.
+
+  Sources: translation to zoom and the regions fit the blur of GOPRO (docs/motion_blur.md); gamma
+  is sRGB's and its neighbours'; exposure, noise and JPEG are what RSBlur (Rim et al., ECCV 2022)
+  found to matter, at the strength of small cameras.
+  """
   return ConfigDict(
     dict(
+      share=1.0,  # how often this world is drawn beside others
       frames=15,
       gamma=(2.2, 2.2),  # of the photos; 1 averages the values as they are stored
       skew=1.5,
       wobble=0.2,
-      translation=(0.0, 40.0),  # pixels of the photo, as all translations
+      translation=(0.0, 40.0),  # pixels
       rotation=(0.0, 1.0),  # degrees
       tilt=(0.0, 0.5),  # degrees
       focal_length=1000.0,  # pixels
@@ -47,12 +53,15 @@ def motion_blur():
       regions=1,
       region_size=(0.15, 0.6),  # of the crop's side
       region_edge=(1.0, 4.0),  # pixels
-      region_translation=(0.0, 24.0),
+      region_translation=(0.0, 24.0),  # pixels
       region_rotation=(0.0, 4.0),  # degrees
       region_zoom=(0.0, 4.0),  # percent
       exposure=(1.0, 1.2),  # factor
       shot_noise=(0.0, 1e-4),  # variance per unit of linear light
       read_noise=(0.0, 1e-3),  # standard deviation, linear light
+      sharp_share=0.0,  # of the photos, without motion
+      jpeg_share=0.0,  # of the inputs, through JPEG
+      jpeg_quality=(30, 95),  # as Pillow counts it
     )
   )
 
@@ -64,13 +73,14 @@ def get_config(variant=''):
 
   config.photos = ''  # a folder of photographs, and all below it
   config.held_out = 20  # photos that are only for testing
+  config.photo_list = ''  # a CSV file that names all photos, and those held out, instead
   config.photo_memory = 4.0  # GiB; photos beyond it are decoded when drawn
   config.photo_scales = (1.0, 0.84, 0.7, 0.6, 0.5)  # photos are reduced by one of them first
   config.margin = 32  # pixels around a crop, into which the motion looks
-  config.motion_blur = motion_blur()
-  config.real_pairs = ''  # a folder in GOPRO_Large's layout, to be mixed in
-  config.real_blur = 'blur_gamma'
-  config.real_fraction = 0.2  # of the examples, if there are pairs
+  config.motion_blur = ConfigDict(dict(camera=camera()))
+  # Folders in GOPRO_Large's layout, to be mixed in: `path`, the name of the blurred folders, how
+  # many times the files are larger than LR images, and the share of the examples.
+  config.real_pairs = ConfigDict(dict(gopro=dict(path='', blur='blur_gamma', reduce=4, share=0.25)))
 
   config.loss.hr = config.loss.lr = 'charbonnier'
   config.precision = 'bfloat16'

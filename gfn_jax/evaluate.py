@@ -103,12 +103,11 @@ def open_dataset(config: Mapping[str, Any]):
       config['photos'],
       motion_blur=config['motion_blur'],
       held_out=config['held_out'],
+      photo_list=config['photo_list'],
       margin=config['margin'],
       photo_scales=config['photo_scales'],
       memory=config['photo_memory'],
       real_pairs=config['real_pairs'],
-      real_blur=config['real_blur'],
-      real_fraction=config['real_fraction'],
       **{key: config[key] for key in ('scale', 'frames') if key in config},
     )
   if not config['data_dir']:

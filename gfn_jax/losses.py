@@ -163,7 +163,8 @@ def restoration_loss(
   Args:
     output: of a model; what it does not have is no part of the loss.
     batch: `hr` `[B, 4h, 4w, 3]`, `lr` `[B, h, w, 3]`, maybe `frames` `[B, 7, h, w, 3]`, float in
-      [0, 1].
+      [0, 1]. With `has_hr`, `[B]` bool, examples without an `hr` add nothing to its losses, which
+      stay means over all examples.
     lr_weight: of the deblurred images.
     hr_weight: of the super-resolved image; with 0 it is not computed, nor is what only it needs:
       the deblurring module is trained alone, in half the time.
@@ -183,9 +184,13 @@ def restoration_loss(
   terms = {}
   if hr_weight and output.hr is not None:
     streams = (*output.hr_stages, output.hr)
-    terms['loss_hr'] = sum(PIXEL_LOSSES[hr](image, batch['hr']) for image in streams)
+
+    def of_streams(pixel_loss: Callable[..., jax.Array]) -> jax.Array:
+      return sum(_compare(pixel_loss, image, batch['hr'], batch.get('has_hr')) for image in streams)
+
+    terms['loss_hr'] = of_streams(PIXEL_LOSSES[hr])
     if gradient_weight:
-      terms['loss_gradient'] = sum(gradient(image, batch['hr']) for image in streams)
+      terms['loss_gradient'] = of_streams(gradient)
   if output.frames is not None and 'frames' in batch:
     targets = batch['frames']
     terms['loss_frames'] = frame_loss(output.frames, targets, pair_difference)
@@ -206,3 +211,13 @@ def restoration_loss(
     'loss_perceptual': frames_weight,
   }
   return sum(weights[key] * term for key, term in terms.items()), terms
+
+
+def _compare(
+  pixel_loss: Callable[..., jax.Array], x: jax.Array, target: jax.Array, mask: jax.Array | None
+) -> jax.Array:
+  """Return `pixel_loss` of two batches, with 0 for the examples that the mask `[B]` leaves out."""
+  if mask is None:
+    return pixel_loss(x, target)
+  of_examples = jax.vmap(lambda *pair: pixel_loss(*(image[None] for image in pair)))(x, target)
+  return jnp.mean(jnp.where(mask, of_examples, 0.0))

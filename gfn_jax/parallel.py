@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from gfn_jax.cpu_bfloat16 import without_cache_warning
 from gfn_jax.errors import UserError
 
 AXIS = 'batch'
@@ -100,15 +101,24 @@ def check_batch_size(batch_size: int, parts: int = 1) -> None:
     )
 
 
-def parallel_step(step: Callable[..., Any]) -> Callable[..., Any]:
+def parallel_step(
+  step: Callable[..., Any], compiler_options: Mapping[str, Any] | None = None
+) -> Callable[..., Any]:
   """Runs `step(state, batch)` on every device.
 
   The state goes in and comes out un-replicated, and is donated: the caller must not use the old
   one again. Batches come from `shard`. The step itself must average over `AXIS`; one that forgets
   to makes the replicas drift apart, of which only the first is seen. Neither may come from the host
   unasked.
+
+  Args:
+    step: maps a state and a batch to a state and scalars.
+    compiler_options: options of XLA for this step, as `jax.jit` takes them, or None.
   """
   run = pmap_step(step)
+  if compiler_options:  # pmap takes none
+    run = jax.jit(run, donate_argnums=0, compiler_options=dict(compiler_options))
+    run = without_cache_warning(run)
 
   def run_on_devices(state: Any, batch: Any) -> Any:
     with jax.transfer_guard_host_to_device('disallow'):

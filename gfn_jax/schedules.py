@@ -30,6 +30,8 @@ def learning_rate(
       `cosine_epochs`, `warmup_epochs` and `end_learning_rate`, for a linear warm-up and then half a
       cosine, which change once an epoch, as in MPRNet's recipe; the phase may end before it does;
       `warmup_steps`, for a linear warm-up and then half a cosine down to 0, from step to step;
+      `warmup_steps`, `decay_steps` and `end_learning_rate`, for a linear warm-up, a constant rate,
+      and a linear decay over the last `decay_steps` of the phase; with 0 of these it can run on;
       `periods`, `restart_factor` and `end_learning_rate`, for as many half cosines, from step to
       step, of which all but the first start at `restart_factor * learning_rate` (Loshchilov and
       Hutter, ICLR 2017, with periods of one length).
@@ -57,6 +59,8 @@ def _schedule(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
     return optax.constant_schedule(0.0)
   if 'periods' in phase:
     return _restarts(phase, steps_per_epoch)
+  if 'decay_steps' in phase:
+    return _constant_then_decay(phase, steps_per_epoch)
   if 'warmup_steps' in phase:
     return _cosine(phase, steps_per_epoch)
   if 'cosine_epochs' in phase:
@@ -84,6 +88,18 @@ def _cosine(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
   if not 0 <= warmup < steps:
     raise UserError(f'warmup_steps is {warmup}, but its phase has {steps} steps')
   return optax.warmup_cosine_decay_schedule(0.0, phase['learning_rate'], warmup, steps)
+
+
+def _constant_then_decay(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
+  steps, rate = phase['epochs'] * steps_per_epoch, phase['learning_rate']
+  warmup, decay = phase['warmup_steps'], phase['decay_steps']
+  if min(warmup, decay) < 0 or warmup + decay > steps:
+    raise UserError(
+      f'warmup_steps is {warmup} and decay_steps is {decay}, but their phase has {steps} steps'
+    )
+  rise = optax.linear_schedule(0.0, rate, warmup) if warmup else optax.constant_schedule(rate)
+  fall = optax.linear_schedule(rate, phase['end_learning_rate'], max(decay, 1), steps - decay)
+  return lambda step: jnp.where(jnp.asarray(step) < warmup, rise(step), fall(step))
 
 
 def _restarts(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:

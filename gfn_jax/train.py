@@ -15,8 +15,9 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from gfn_jax import evaluate, losses, metrics, parallel, schedules
+from gfn_jax import cpu_bfloat16, evaluate, losses, metrics, parallel, schedules
 from gfn_jax.checkpoint import Checkpointer
+from gfn_jax.data.real_pairs import RealPairs
 from gfn_jax.errors import UserError
 from gfn_jax.files import file_sha256, make_folder, printable, write_json
 from gfn_jax.metric_writer import MetricWriter
@@ -25,6 +26,7 @@ from gfn_jax.models.variables import from_variables
 from gfn_jax.optimizers import make_optimizer
 from gfn_jax.pretrained import init_params_from, save_weights
 from gfn_jax.restore import Restorer, to_float
+from gfn_jax.selection import score_pairs
 from gfn_jax.step_log import StepLog, Trace
 from gfn_jax.termination import TERMINATED, Terminated, Termination
 from gfn_jax.train_state import TrainState
@@ -45,8 +47,6 @@ RESUME_KEYS = (
   'phases',
   'photo_scales',
   'precision',
-  'real_blur',
-  'real_fraction',
   'scale',
   'seed',
   'shuffle_buffer',
@@ -84,7 +84,7 @@ def train_step(
   Args:
     state: before the step.
     batch: `lr_blur` and `lr` `[B, h, w, 3]`, `hr` `[B, s * h, s * w, 3]`, maybe `frames`
-      `[B, 7, h, w, 3]`; uint8, or float in [0, 1].
+      `[B, 7, h, w, 3]`; uint8, or float in [0, 1]; maybe `has_hr` `[B]` bool.
     model: the network of the current phase.
     optimizer: gives the descent direction; the learning rate is applied here.
     learning_rate: of the global step.
@@ -99,7 +99,7 @@ def train_step(
     The state after the step, and scalars: the loss and its terms, the learning rate, the norm of
     the gradient, whole and per top-level module.
   """
-  batch = {key: to_float(image) for key, image in batch.items()}
+  batch = {key: x if x.dtype == bool else to_float(x) for key, x in batch.items()}
 
   def loss_fn(params, batch_stats, part):
     params = params | {module: jax.lax.stop_gradient(params[module]) for module in frozen}
@@ -243,6 +243,7 @@ class _Run:
   def __init__(self, config: dict[str, Any], workdir: str | os.PathLike):
     self.config, self.workdir = config, os.fspath(workdir)
     self.dataset = evaluate.open_dataset(config)
+    self.test_pairs = _open_test_pairs(config.get('test_pairs', {}))
     steps_per_pass = self.dataset.steps_per_pass(config['batch_size'])
     self.steps_per_epoch = config['steps_per_epoch'] or steps_per_pass
     self.phases = [config['phases'][name] for name in sorted(config['phases'])]
@@ -278,7 +279,8 @@ class _Run:
 
   def check_scale(self) -> None:
     """Refuses data for networks that enlarge by another factor."""
-    if self.model.scale not in (1, self.dataset.scale):
+    trains_hr = any(phase['hr_weight'] for phase in self.phases)
+    if trains_hr and self.model.scale not in (1, self.dataset.scale):
       raise UserError(
         f'{type(self.model).__name__} enlarges by {self.model.scale}, but the LR images of '
         f'{printable(self.dataset.path)} are {self.dataset.scale} times smaller than the HR ones'
@@ -362,7 +364,8 @@ class _Run:
     if step == start and phase['reset_optimizer']:
       opt_state = jax.jit(self.optimizer.init)(state.params)
       state = state.replace(opt_state=parallel.replicate(opt_state))
-    step_fn = parallel.parallel_step(self.step(number))
+    options = cpu_bfloat16.compiler_options(self.model_config(number)['dtype'])
+    step_fn = parallel.parallel_step(self.step(number), options)
     _say(f'phase {number + 1}: steps {step + 1} to {end}; compiling the first')
     compiled, batches = False, self.batches(number, step)
     while step < end:
@@ -462,7 +465,9 @@ class _Run:
       return
     count = min(self.config['eval_images'] or count, count)
     images = list(parallel.share(self.dataset.images('test', count)))
-    restorer = Restorer(self.phase_model(number), all_params(state))
+    model, params = self.phase_model(number), all_params(state)
+    output = None if self.dataset.scale == model.scale else 'lr'
+    restorer = Restorer(model, params, output=output, dtype='float32')
     protocol = self.config['protocol']
     self.owes_evaluation = True
     try:
@@ -474,6 +479,13 @@ class _Run:
     scalars = {f'test/{key}': network[key] for key in ('psnr', 'ssim')}
     scalars |= {f'test/{baseline["method"]}_{key}': baseline[key] for key in ('psnr', 'ssim')}
     self.scores = {'step': step, 'protocol': protocol, 'images': len(rows)} | scalars
+    if self.test_pairs:
+      restorer_of_lr = Restorer(model, params, output='lr', dtype='float32')
+    for name, pairs in self.test_pairs.items():
+      scores = score_pairs(restorer_of_lr, pairs.images())
+      _say(f'step {step}: {name}, deblurred: {scores}')
+      scalars |= {f'test/{name}_{key}': value for key, value in scores.scalars().items()}
+    self.scores |= scalars
     self.writer.write_scalars(step, scalars)
     if jax.process_index() == 0:
       picture = _side_by_side(restorer, images[0])
@@ -497,6 +509,11 @@ class _Run:
     used = param_shapes(create_model(**model_config))  # not the gate, before it is switched on
     params = jax.device_get({module: all_params(state)[module] for module in used})
     save_weights(os.path.join(self.workdir, WEIGHTS_FILE), params, model_config, card)
+
+
+def _open_test_pairs(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, RealPairs]:
+  """Open the folders of a config's `test_pairs` that have a `path`."""
+  return {name: RealPairs(**source) for name, source in sources.items() if source['path']}
 
 
 def _side_by_side(restorer: Restorer, image: Mapping[str, Any]) -> np.ndarray:

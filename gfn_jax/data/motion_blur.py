@@ -2,7 +2,7 @@
 
     photo --> radiance --> N sub-frames: camera and regions move --> mean --> sensor --> hr_blur
                  |                                                                          |
-                 +--> middle sub-frame, sharp: hr --> MATLAB's 1/4 --> lr      lr_blur <--- 1/4
+                 +--> middle sub-frame, sharp: hr --> MATLAB's 1/4 --> lr  lr_blur <- JPEG <- 1/4
 
 Seven of the sub-frames, shrunk, can be part of an example.
 
@@ -12,12 +12,14 @@ GOPRO data (Nah et al., CVPR 2017), blur is the mean of sharp sub-frames around 
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
+from gfn_jax.data.jpeg import compress_jpeg
 from gfn_jax.imresize import imresize
 from gfn_jax.models.bmdsrnet import SHARP_FRAMES
 
@@ -55,6 +57,9 @@ class MotionBlur:
       the sharp target is exposed and clipped alike.
     shot_noise: variance of the sensor's noise per unit of light.
     read_noise: standard deviation of its noise in the dark; full scale is 1.
+    sharp_share: share of the photos that nothing moves in.
+    jpeg_share: share of the LR inputs that go through JPEG.
+    jpeg_quality: of these, as Pillow counts it, whole numbers.
   """
 
   frames: int = 15
@@ -75,6 +80,9 @@ class MotionBlur:
   exposure: Range = (1.0, 1.0)
   shot_noise: Range = (0.0, 0.0)
   read_noise: Range = (0.0, 0.0)
+  sharp_share: float = 0.0
+  jpeg_share: float = 0.0
+  jpeg_quality: Range = (30, 95)
 
   def __post_init__(self):
     if self.frames < 1 or self.frames % 2 == 0:
@@ -96,6 +104,37 @@ class MotionBlur:
       raise ValueError('region_size and region_edge must be above 0')
     if self.gamma[0] <= 0:
       raise ValueError(f'gamma must be above 0, not {self.gamma}')
+    for name in ('sharp_share', 'jpeg_share'):
+      if not 0 <= (value := getattr(self, name)) <= 1:
+        raise ValueError(f'{name} must be in [0, 1], not {value}')
+    if not 1 <= self.jpeg_quality[0] <= self.jpeg_quality[1] <= 100:
+      raise ValueError(f'jpeg_quality must be within 1 and 100, not {self.jpeg_quality}')
+
+
+def select_world(worlds: Sequence[MotionBlur], index: jax.Array) -> MotionBlur:
+  """Return the options of one of several worlds, chosen by a traced number.
+
+  Args:
+    worlds: options with the same `frames` and `regions`.
+    index: scalar int, which of them.
+
+  Returns:
+    Options for `synthesize`; what differs between the worlds is a traced number in them.
+
+  Raises:
+    ValueError: if `frames` or `regions` differ.
+  """
+  selected = object.__new__(MotionBlur)  # without the checks, which need plain numbers
+  for field in dataclasses.fields(MotionBlur):
+    values = [getattr(world, field.name) for world in worlds]
+    value = values[0]
+    if any(other != value for other in values):
+      if field.name in ('frames', 'regions'):
+        raise ValueError(f'{field.name} must be the same in all worlds, not {values}')
+      value = jnp.asarray(values, jnp.float32)[index]
+      value = tuple(value) if value.ndim else value
+    object.__setattr__(selected, field.name, value)
+  return selected
 
 
 class Sensor(NamedTuple):
@@ -151,13 +190,22 @@ def synthesize(
     LR-GOPRO.
   """
   scene_key, sensor_key, noise_key = jax.random.split(key, 3)
+  still, has_jpeg, quality = jax.random.uniform(jax.random.fold_in(key, 3), (3,))
   sensor = random_sensor(sensor_key, options)
   scene = random_scene(scene_key, decode(photo, sensor.gamma), options)
+  if not _is_zero(options.sharp_share):
+    scene = _hold_still(scene, still < options.sharp_share)
   hr = encode(sensor.exposure * _crop(scene.radiance, margin), sensor.gamma)
   light = sensor.exposure * exposure(scene, margin)
-  if options.shot_noise[1] or options.read_noise[1]:
+  if not (_is_zero(options.shot_noise[1]) and _is_zero(options.read_noise[1])):
     light = add_noise(noise_key, light, sensor.shot_noise, sensor.read_noise)
   example = degrade(hr, encode(light, sensor.gamma), scale)
+  if not _is_zero(options.jpeg_share):
+    low, high = options.jpeg_quality
+    quality = jnp.floor(_between((low, high + 1), quality)).astype(jnp.int32)
+    compressed = compress_jpeg(example['lr_blur'], quality)
+    has_jpeg = has_jpeg < options.jpeg_share
+    example['lr_blur'] = jnp.where(has_jpeg, compressed, example['lr_blur'])
   if frames:
     middle = options.frames // 2
     step = middle // (SHARP_FRAMES // 2)
@@ -367,6 +415,20 @@ def render(scene: Scene, n: jax.typing.ArrayLike, margin: int = 0) -> jax.Array:
     mask = _sample(scene.masks[r][..., None], u, v)
     frame += mask * (_sample(scene.radiance, u, v) - frame)
   return frame
+
+
+def _hold_still(scene: Scene, still: jax.Array) -> Scene:
+  """Return the scene without any motion where the scalar `still` is True."""
+  camera, motions = (
+    jnp.where(still, jnp.broadcast_to(jnp.eye(3), moves.shape), moves)
+    for moves in (scene.camera, scene.motions)
+  )
+  return scene._replace(camera=camera, motions=motions)
+
+
+def _is_zero(value: Any) -> bool:
+  """Return True for a plain 0, False for other numbers and for traced ones."""
+  return not isinstance(value, jax.Array) and value == 0
 
 
 def _is_range(value: Any) -> bool:

@@ -1,10 +1,13 @@
-"""Convolutions whose weight gradients are fast on CPUs; elsewhere they are JAX's own.
+"""Convolutions that are fast on CPUs, above all their weight gradients; elsewhere JAX's own.
 
 A weight gradient is a convolution too, of the input with the output's gradient as a kernel as large
 as an image. XLA's CPU backend copies such a kernel more than once. In pieces that stay in the
 cache, one after the other, it is as fast as the forward convolution. That of a transposed
 convolution takes XLA's CPU backend fifty times as long as that of the strided one beside it, which
 has the same.
+
+In bfloat16 the weight gradient is as JAX writes it: XLA hands it, like the other convolutions, to
+oneDNN (`gfn_jax.cpu_bfloat16`).
 """
 
 import functools
@@ -49,6 +52,10 @@ def _only_defaults(options: dict[str, Any]) -> bool:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(x: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:
   """`[B, H, W, I]` and `[h, w, I, O]`, h and w odd, to `[B, H, W, O]`, padded with zeros."""
+  return _plain_conv(x, kernel, precision)
+
+
+def _plain_conv(x: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:
   padding = [(size // 2, size // 2) for size in kernel.shape[:2]]
   return jax.lax.conv_general_dilated(
     x, kernel, (1, 1), padding, dimension_numbers=_DIMENSIONS, precision=precision
@@ -67,6 +74,9 @@ def _backward(
   x, kernel = residuals
   height, width, in_features, features = kernel.shape
   grad_x = _conv(grad, kernel[::-1, ::-1].swapaxes(2, 3), precision)
+  if x.dtype == jnp.bfloat16:
+    _, transpose = jax.vjp(functools.partial(_plain_conv, x, precision=precision), kernel)
+    return grad_x, *transpose(grad)
   if features < in_features:  # the smaller one as the image
     swapped = _correlate(grad, x, height, width)
     grad_kernel = swapped[::-1, ::-1].swapaxes(2, 3)

@@ -12,6 +12,7 @@ first convolutions and the decoder's last, ReLU in the deblurring and reconstruc
 without a sigmoid, per pixel and channel.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -36,6 +37,8 @@ SCALE = 4  # two pixel shuffles of 2
 STRIDE = 4  # two strided convolutions: the sizes that need no padding are multiples of it
 SIZE_MODES = ('pad', 'resize')
 GLOBAL_SKIPS = ('none', 'input', 'deblurred')
+DEBLUR_MODULES = ('encoder_decoder', 'unet')
+UPSAMPLERS = ('pixelshuffle', 'pixelshuffledirect')
 
 
 class DeblurModule(nn.Module):
@@ -43,17 +46,17 @@ class DeblurModule(nn.Module):
 
   Attributes:
     features: channels at full size; twice at 1/2, four times at 1/4.
-    blocks: residual blocks at each of the three sizes.
+    blocks: residual blocks at each of the three sizes, the full one first.
     layers: makes the layers.
   """
 
   features: int
-  blocks: int
+  blocks: tuple[int, int, int]
   layers: Layers
 
-  def _residual_group(self, x: jax.Array, features: int, name: str) -> jax.Array:
+  def _residual_group(self, x: jax.Array, features: int, blocks: int, name: str) -> jax.Array:
     y = x
-    for i in range(self.blocks):
+    for i in range(blocks):
       y = self.layers.res_block(features, relu, name=f'{name}_{i}')(y)
     return y + x
 
@@ -61,13 +64,14 @@ class DeblurModule(nn.Module):
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Maps `[B, h, w, 3]`, sides multiples of 4, to features `[B, h, w, F]` and `lr`."""
     f, conv, deconv = self.features, self.layers.conv, self.layers.deconv
+    full, half, quarter = self.blocks
     # Encoder.
     c1 = leaky_relu(conv(f, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
-    y = self._residual_group(c1, f, 'resblock1')
+    y = self._residual_group(c1, f, full, 'resblock1')
     y = relu(conv(2 * f, (3, 3), strides=2, padding=1, name='conv2')(y))  # [B, h/2, w/2, 2F]
-    y = self._residual_group(y, 2 * f, 'resblock2')
+    y = self._residual_group(y, 2 * f, half, 'resblock2')
     y = relu(conv(4 * f, (3, 3), strides=2, padding=1, name='conv3')(y))  # [B, h/4, w/4, 4F]
-    y = self._residual_group(y, 4 * f, 'resblock3')
+    y = self._residual_group(y, 4 * f, quarter, 'resblock3')
     # Decoder.
     y = relu(deconv(2 * f, name='deconv1')(y))  # [B, h/2, w/2, 2F]
     y = relu(deconv(f, name='deconv2')(y))  # [B, h, w, F]
@@ -75,6 +79,47 @@ class DeblurModule(nn.Module):
     # The image, from the features and the only skip between the encoder and the decoder.
     y = relu(conv(f, (3, 3), padding=1, name='conv5')(f_deblur + c1))
     lr = self.layers.image_conv(3, (3, 3), padding=1, name='conv6')(y)  # [B, h, w, 3]
+    return f_deblur, lr
+
+
+class UNetDeblurModule(nn.Module):
+  """U-shaped alternative to `DeblurModule`: skips and residual blocks at every size, both ways.
+
+  Not in the paper: it learns to deblur in far fewer steps (docs/training.md). The upward steps are
+  pixel shuffles, and skips are added, not concatenated.
+
+  Attributes:
+    features: channels at full size; twice at 1/2, four times at 1/4.
+    blocks: residual blocks at each of the three sizes, the full one first; the two larger sizes
+      have as many again on the way up.
+    layers: makes the layers.
+  """
+
+  features: int
+  blocks: tuple[int, int, int]
+  layers: Layers
+
+  def _blocks(self, y: jax.Array, level: int, name: str) -> jax.Array:
+    for i in range(self.blocks[level]):
+      y = self.layers.res_block(self.features * 2**level, relu, name=f'{name}{level + 1}_{i}')(y)
+    return y
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Maps `[B, h, w, 3]`, sides multiples of 4, to features `[B, h, w, F]` and `lr`."""
+    f, conv = self.features, self.layers.conv
+    y = leaky_relu(conv(f, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
+    skip1 = self._blocks(y, 0, 'encoder')
+    y = relu(conv(2 * f, (3, 3), strides=2, padding=1, name='down1')(skip1))  # [B, h/2, w/2, 2F]
+    skip2 = self._blocks(y, 1, 'encoder')
+    y = relu(conv(4 * f, (3, 3), strides=2, padding=1, name='down2')(skip2))  # [B, h/4, w/4, 4F]
+    y = self._blocks(y, 2, 'encoder')
+    y = conv(8 * f, (3, 3), padding=1, name='up2')(y)
+    y = self._blocks(pixel_shuffle(y, 2) + skip2, 1, 'decoder')  # [B, h/2, w/2, 2F]
+    y = conv(4 * f, (3, 3), padding=1, name='up1')(y)
+    f_deblur = self._blocks(pixel_shuffle(y, 2) + skip1, 0, 'decoder')  # [B, h, w, F]
+    y = relu(conv(f, (3, 3), padding=1, name='conv2')(f_deblur))
+    lr = self.layers.image_conv(3, (3, 3), padding=1, name='conv3')(y)  # [B, h, w, 3]
     return f_deblur, lr
 
 
@@ -128,11 +173,15 @@ class ReconstructionModule(nn.Module):
     features: channels.
     blocks: residual blocks.
     layers: makes the layers.
+    upsampler: 'pixelshuffle' is the paper's: two pixel shuffles of 2, and two convolutions at the
+      full size. 'pixelshuffledirect' is one convolution to 48 channels and one pixel shuffle of 4
+      (the name of Liang et al. 2021, SwinIR): far less work.
   """
 
   features: int
   blocks: int
   layers: Layers
+  upsampler: str = 'pixelshuffle'
 
   @nn.compact
   def __call__(self, y: jax.Array) -> jax.Array:
@@ -140,6 +189,9 @@ class ReconstructionModule(nn.Module):
     f, conv = self.features, self.layers.conv
     for i in range(self.blocks):
       y = self.layers.res_block(f, relu, name=f'resblock_{i}')(y)
+    if self.upsampler == 'pixelshuffledirect':
+      y = self.layers.image_conv(3 * SCALE**2, (3, 3), padding=1, name='conv1')(y)
+      return pixel_shuffle(y, SCALE)  # [B, 4h, 4w, 3]
     # The activations stand before the shuffles, where they fuse with the convolutions.
     y = leaky_relu(conv(4 * f, (3, 3), padding=1, name='conv1')(y), negative_slope=0.1)
     y = pixel_shuffle(y, 2)  # [B, 2h, 2w, F]
@@ -154,9 +206,12 @@ class GFN(nn.Module):
 
   Attributes:
     features: base number of channels.
-    deblur_blocks: residual blocks at each of the deblurring module's three sizes.
+    deblur_blocks: residual blocks at the deblurring module's three sizes, the full one first; one
+      number is for each of them.
+    deblur_module: 'encoder_decoder' is the paper's `DeblurModule`, 'unet' is `UNetDeblurModule`.
     sr_blocks: residual blocks of the SR feature module.
     reconstruction_blocks: residual blocks of the reconstruction module.
+    upsampler: the end of the reconstruction module, as `ReconstructionModule` has it.
     gated: False replaces the score map by ones: the first training phases, and the paper's Model-5.
     gate_recursions: how often the gate is applied to its own fusion, with the same weights: 1 in
       the BMVC paper, 3 in the authors' IJCV 2020 variant.
@@ -178,9 +233,11 @@ class GFN(nn.Module):
   """
 
   features: int = 64
-  deblur_blocks: int = 6
+  deblur_blocks: int | Sequence[int] = 6
+  deblur_module: str = 'encoder_decoder'
   sr_blocks: int = 8
   reconstruction_blocks: int = 8
+  upsampler: str = 'pixelshuffle'
   gated: bool = True
   gate_recursions: int = 1
   size_mode: str = 'pad'
@@ -197,7 +254,15 @@ class GFN(nn.Module):
     check_choice('size_mode', self.size_mode, SIZE_MODES)
     check_choice('global_skip', self.global_skip, GLOBAL_SKIPS)
     check_choice('initialization', self.initialization, INITIALIZATIONS)
+    check_choice('deblur_module', self.deblur_module, DEBLUR_MODULES)
+    check_choice('upsampler', self.upsampler, UPSAMPLERS)
     check_positive('features', self.features)
+    if not isinstance(self.deblur_blocks, int):
+      self.deblur_blocks = tuple(self.deblur_blocks)  # a list, as JSON has it, becomes hashable
+      if len(self.deblur_blocks) != 3 or not all(isinstance(n, int) for n in self.deblur_blocks):
+        raise ValueError(
+          f'deblur_blocks must be one number or one for each of 3 sizes, not {self.deblur_blocks}'
+        )
     super().__post_init__()
 
   @nn.compact
@@ -205,11 +270,14 @@ class GFN(nn.Module):
     """Restores `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]` and `lr`."""
     f = self.features
     layers = make_layers(self)
-    deblur = DeblurModule(f, self.deblur_blocks, layers, name='deblur')
+    blocks = self.deblur_blocks
+    blocks = (blocks,) * 3 if isinstance(blocks, int) else blocks
+    deblur_module = UNetDeblurModule if self.deblur_module == 'unet' else DeblurModule
+    deblur = deblur_module(f, blocks, layers, name='deblur')
     sr_feature = SRFeatureModule(f, self.sr_blocks, layers, name='sr_feature')
     gate = Gate(f, layers, name='gate')
     reconstruction = ReconstructionModule(
-      f, self.reconstruction_blocks, layers, name='reconstruction'
+      f, self.reconstruction_blocks, layers, self.upsampler, name='reconstruction'
     )
     _, h, w, _ = lr_blur.shape
     if self.size_mode == 'resize':

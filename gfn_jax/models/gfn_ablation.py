@@ -83,7 +83,7 @@ class GFNAblation(nn.Module):
   def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
     """Restores `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]` and `lr`."""
     f, layers, skip = self.features, make_layers(self), self.global_skip == 'input'
-    deblur_module = DeblurModule(f, self.deblur_blocks, layers, name='deblur')
+    deblur_module = DeblurModule(f, (self.deblur_blocks,) * 3, layers, name='deblur')
     sr_feature = SRFeatureModule(f, self.sr_blocks, layers, name='sr_feature')
     reconstruction = ReconstructionModule(
       f, self.reconstruction_blocks, layers, name='reconstruction'

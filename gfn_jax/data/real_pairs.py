@@ -1,0 +1,159 @@
+"""Real pairs of sharp and blurred photographs of one scene, for training and for testing."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gfn_jax.data import folders
+from gfn_jax.data.photo_cache import PhotoCache
+from gfn_jax.errors import UserError
+from gfn_jax.imresize import imresize
+
+
+class RealPairs:
+  """Pairs from one folder, reduced by MATLAB's bicubic to the size of LR images.
+
+  Attributes:
+    reduce: how many times smaller the LR images are than the files.
+    digest: SHA-256 of the files' names and sizes.
+
+  Args:
+    path: a folder that has, at any depth, folders `sharp` and, beside them, `blur` with files of
+      the same names, as GOPRO_Large has.
+    blur: the name of the blurred folders, such as 'blur_gamma'.
+    reduce: 4 for files at the size of x4 HR images, 1 for files that are LR images already.
+    memory: for decoded photographs, GiB.
+
+  Raises:
+    UserError: if there are no such folders, a file has no partner, or a pair differs in size.
+  """
+
+  def __init__(self, path: str | os.PathLike, blur: str, reduce: int, memory: float = 4.0):
+    if not isinstance(reduce, int) or reduce < 1:
+      raise UserError(f'{os.fspath(path)}: reduce must be a whole number from 1, not {reduce!r}')
+    pairs = folders.sharp_and_blurred(path, blur)
+    self.reduce = reduce
+    self._names = [name for name, *_ in pairs]
+    self._sharp = PhotoCache([sharp for _, sharp, _ in pairs], memory / 2)
+    self._blur = PhotoCache([blurred for _, _, blurred in pairs], memory / 2)
+    for i, name in enumerate(self._names):
+      if self._sharp.sizes[i] != self._blur.sizes[i]:
+        raise UserError(f'{self._sharp.paths[i]} ({name}): sharp and blurred image differ in size')
+    self.digest = self._sharp.digest
+
+  def __len__(self) -> int:
+    return len(self._sharp)
+
+  def check_crop_size(self, crop_size: int) -> None:
+    """Refuse pairs that are smaller than a crop of `crop_size` LR pixels.
+
+    Raises:
+      UserError: naming up to three of them.
+    """
+    self._sharp.check_sizes(range(len(self)), self.reduce * crop_size)
+
+  def crop(self, i: int, corner: Sequence[float], crop_size: int) -> dict[str, np.ndarray]:
+    """Return a crop of pair `i` as an example.
+
+    Args:
+      i: its number.
+      corner: where the crop lies, down and right, each in [0, 1).
+      crop_size: its side, LR pixels.
+
+    Returns:
+      `lr_blur` and `lr` `[h, w, 3]` and `sharp` `[reduce * h, reduce * w, 3]`, uint8.
+    """
+    side = self.reduce * crop_size
+    sharp, blur = self._sharp[i], self._blur[i]
+    top, left = (
+      int(share * (length - side + 1))
+      for share, length in zip(corner, sharp.shape[:2], strict=True)
+    )
+    inside = slice(top, top + side), slice(left, left + side)
+    return self._example(sharp[inside], blur[inside])
+
+  def images(self) -> Iterator[dict[str, Any]]:
+    """Yield whole pairs as examples with `name` and `scene`, cropped to multiples of `reduce`."""
+    for i, name in enumerate(self._names):
+      height, width = (n - n % self.reduce for n in self._sharp[i].shape[:2])
+      example = self._example(self._sharp[i][:height, :width], self._blur[i][:height, :width])
+      scene = os.path.basename(os.path.dirname(os.path.dirname(self._sharp.paths[i])))
+      yield {'name': name, 'scene': scene, **example}
+
+  def _example(self, sharp: np.ndarray, blur: np.ndarray) -> dict[str, np.ndarray]:
+    if self.reduce == 1:
+      return {'lr_blur': blur, 'lr': sharp, 'sharp': sharp}
+    lr_blur, lr = (imresize(image, 1 / self.reduce) for image in (blur, sharp))
+    return {'lr_blur': lr_blur, 'lr': lr, 'sharp': sharp}
+
+
+class RealSources:
+  """Several folders of real pairs, each with its share of the examples.
+
+  Attributes:
+    share: of all examples of a batch.
+    always_hr: True if every pair has an HR image.
+    facts: by the name of each source, its options and the `digest` of its pairs.
+
+  Args:
+    sources: for each name, `path` (a source without one is left out), `blur`, `reduce` and `share`:
+      of the examples of a batch.
+    scale: how much smaller LR images are than HR ones. Where `reduce` is another factor, the pairs
+      have no HR image and train the deblurred image alone.
+    memory: for decoded photographs, GiB.
+
+  Raises:
+    UserError: as `RealPairs`, or for shares that are not between 0 and 1 together.
+  """
+
+  def __init__(self, sources: Mapping[str, Mapping[str, Any]], scale: int, memory: float):
+    used = {name: dict(source) for name, source in sorted(sources.items()) if source['path']}
+    for name, source in used.items():
+      if unknown := sorted(set(source) - {'path', 'blur', 'reduce', 'share'}):
+        raise UserError(f'real_pairs.{name} has no option {unknown[0]!r}')
+    shares = [source['share'] for source in used.values()]
+    self.share = float(sum(shares))
+    if any(share < 0 for share in shares) or self.share > 1:
+      raise UserError(f'the shares of real_pairs must be 0 or more and at most 1 in all: {shares}')
+    self._scale = scale
+    self._pairs = [
+      RealPairs(source['path'], source['blur'], source['reduce'], memory / max(1, len(used)))
+      for source in used.values()
+    ]
+    self._ends = np.cumsum(shares) / max(self.share, 1e-9)
+    self.always_hr = all(pairs.reduce == scale for pairs in self._pairs)
+    self.facts = {
+      name: {key: value for key, value in source.items() if key != 'path'}
+      | {'digest': pairs.digest}
+      for (name, source), pairs in zip(used.items(), self._pairs, strict=True)
+    }
+
+  def check_crop_size(self, crop_size: int) -> None:
+    """Refuse pairs that are smaller than a crop of `crop_size` LR pixels."""
+    for pairs in self._pairs:
+      pairs.check_crop_size(crop_size)
+
+  def examples(self, draws: np.ndarray, crop_size: int) -> dict[str, np.ndarray]:
+    """Return a batch of crops.
+
+    Args:
+      draws: `[B, 4]` uniform numbers, which decide what is drawn.
+      crop_size: side of a crop, LR pixels.
+
+    Returns:
+      `lr_blur` and `lr` `[B, h, w, 3]` and `hr` `[B, s * h, s * w, 3]`, uint8, and `has_hr` `[B]`
+      bool; where that is False `hr` is black.
+    """
+    side = self._scale * crop_size
+    lr_blur, lr = np.empty((2, len(draws), crop_size, crop_size, 3), np.uint8)
+    hr = np.zeros((len(draws), side, side, 3), np.uint8)
+    has_hr = np.zeros(len(draws), bool)
+    for n, (which, where, *corner) in enumerate(draws):
+      pairs = self._pairs[int(np.searchsorted(self._ends, which, side='right'))]
+      example = pairs.crop(int(where * len(pairs)), corner, crop_size)
+      lr_blur[n], lr[n] = example['lr_blur'], example['lr']
+      if pairs.reduce == self._scale:
+        hr[n], has_hr[n] = example['sharp'], True
+    return {'lr_blur': lr_blur, 'lr': lr, 'hr': hr, 'has_hr': has_hr}
