@@ -32,8 +32,11 @@ Values = list[float]
 
 def main(_):
   """Compares, prints and writes the means."""
-  changes = {'photos': PHOTOS.value, 'frames': True, 'real_pairs': ''}
-  dataset = evaluate.open_dataset(load_card(WEIGHTS.value[0])['config'] | changes)
+  config = load_card(WEIGHTS.value[0])['config']
+  changes = {'photos': PHOTOS.value, 'photo_list': '', 'frames': True, 'real_pairs': {}}
+  if 'frames' in config['motion_blur']:  # the card of a version that had one world
+    changes['motion_blur'] = {'camera': config['motion_blur']}
+  dataset = evaluate.open_dataset(config | changes)
   images = list(dataset.images('test'))
   figures = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
   figures |= {'images': len(images), 'psnr': {}}

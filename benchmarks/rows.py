@@ -43,8 +43,7 @@ def set_budget(config: ConfigDict, seed: int) -> ConfigDict:
   config.seed = seed
   config.photos = PHOTOS.value
   if not config.get('frames'):  # which real pairs do not have
-    config.real_pairs = os.path.join(PAIRS.value, 'train')
-    config.real_blur = BLUR_NAME.value
+    config.real_pairs.gopro.update(path=os.path.join(PAIRS.value, 'train'), blur=BLUR_NAME.value)
   config.crop_size = CROP_SIZE.value
   config.batch_size = BATCH_SIZE.value
   config.steps_per_epoch = STEPS.value // len(config.phases)

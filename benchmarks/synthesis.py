@@ -17,8 +17,7 @@ from tqdm import tqdm
 
 from configs import gfn_photos
 from gfn_jax import create_model, losses, parallel, schedules, train
-from gfn_jax.data import photos
-from gfn_jax.data.motion_blur import MotionBlur
+from gfn_jax.data.motion_blur import MotionBlur, synthesize
 from gfn_jax.errors import run_command
 from gfn_jax.files import write_json
 from gfn_jax.models.gfn import SCALE
@@ -34,8 +33,9 @@ def main(_):
   """Measures, prints and writes the figures."""
   config = gfn_photos.get_config(VARIANT.value)
   size = BATCH.value or config.batch_size
-  options = MotionBlur(**config.motion_blur)
-  prepare = functools.partial(photos.prepare, motion_blur=options, margin=config.margin)
+  options = config.motion_blur.camera.to_dict()
+  options.pop('share')
+  prepare = functools.partial(make_examples, MotionBlur(**options), config.margin)
   batch = parallel.shard(photo_batch(size, SCALE * config.crop_size + 2 * config.margin))
   ready = jax.pmap(lambda batch: {k: prepare(batch)[k] for k in ('lr_blur', 'lr', 'hr')})(batch)
 
@@ -77,12 +77,21 @@ def main(_):
     write_json(OUTPUT.value, figures)
 
 
+def make_examples(options: MotionBlur, margin: int, batch: dict[str, jax.Array]) -> dict:
+  """Make the examples of a batch of `photo_batch`."""
+
+  def make(photo: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+    key = jax.random.wrap_key_data(key, impl='threefry2x32')
+    return synthesize(key, photo, options, margin)
+
+  return jax.vmap(make)(batch['photo'], batch['key'])
+
+
 def photo_batch(size: int, side: int) -> dict[str, np.ndarray]:
   """What `PhotoDataset` gives, of noise: the time does not depend on what is seen."""
   rng = np.random.default_rng(0)
   return {
     'photo': rng.integers(256, size=(size, side, side, 3), dtype=np.uint8),
-    'symmetry': rng.integers(8, size=size, dtype=np.int32),
     'key': rng.integers(2**32, size=(size, 2), dtype=np.uint32),
   }
 

@@ -49,7 +49,10 @@ def get_config(variant=''):
     )
   if 'small' in words:
     config = comparison.one_budget()
-    config.motion_blur.gamma = (1.0, 1.0)  # means of the values as stored, as the paper's data
+    config.motion_blur.camera.gamma = (
+      1.0,
+      1.0,
+    )  # means of the values as stored, as the paper's data
   else:
     config = gfn_photos.get_config() if 'photos' in words else _motion_blurred_lr()
   if 'photos' in config:

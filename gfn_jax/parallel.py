@@ -74,8 +74,17 @@ def replicate(tree: Any) -> Any:
 
 
 def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-  """Splits `[B, ...]` into `[devices, B / devices, ...]`, on this process's devices."""
+  """Split `[B, ...]` into `[devices, B / devices, ...]`, on this process's devices.
+
+  Raises:
+    UserError: if B is not a multiple of the devices, which may happen for a part of a batch.
+  """
   n = jax.local_device_count()
+  if uneven := sorted(key for key, x in batch.items() if x.shape[0] % n):
+    raise UserError(
+      f'{n} devices cannot share {len(batch[uneven[0]])} examples equally ({uneven[0]}); change '
+      'batch_size or, where a batch has real pairs, their shares'
+    )
   parts = {key: x.reshape(n, x.shape[0] // n, *x.shape[1:]) for key, x in batch.items()}
   return jax.device_put(parts, jax.NamedSharding(_local_mesh(), jax.P(AXIS)))
 

@@ -52,7 +52,7 @@ def photos_config(photos, **changes):
   """One phase of four steps on a folder of photos."""
   settings = _shorten(gfn_photos.get_config('small'))
   settings.update(photos=str(photos), held_out=1, margin=8)
-  settings.motion_blur.update(frames=3, translation=(0.0, 12.0))
+  settings.motion_blur.camera.update(frames=3, translation=(0.0, 12.0))
   settings.phases = {'phase_1': settings.phases.phase_2}
   settings.phases.phase_1.update(epochs=2, warmup_steps=1)
   settings.update(changes)

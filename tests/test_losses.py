@@ -180,6 +180,35 @@ def test_loss_of_a_network_that_only_deblurs():
   assert float(loss) == pytest.approx(0.5 * np.mean((predicted['lr'] - batch['lr']) ** 2))
 
 
+@pytest.mark.parametrize('pixel_loss', ['mse', 'charbonnier'])
+def test_examples_without_hr_add_nothing_to_its_losses(pixel_loss):
+  predicted, batch = images(0), images(1)
+  count = len(batch['hr'])
+  mask = np.arange(count) % 2 == 0
+  options = {'hr': pixel_loss, 'gradient_weight': 0.5}
+
+  def loss(hr):
+    output = RestorationOutput(hr=hr, lr=predicted['lr'])
+    return losses.restoration_loss(output, batch | {'has_hr': mask}, 0.5, **options)
+
+  value, terms = loss(predicted['hr'])
+  of_some = [
+    losses.PIXEL_LOSSES[pixel_loss](predicted['hr'][i], batch['hr'][i]) for i in mask.nonzero()[0]
+  ]
+  assert float(terms['loss_hr']) == pytest.approx(float(sum(of_some)) / count, rel=1e-5)
+  edges = [losses.gradient(predicted['hr'][[i]], batch['hr'][[i]]) for i in mask.nonzero()[0]]
+  assert float(terms['loss_gradient']) == pytest.approx(float(sum(edges)) / count, rel=1e-5)
+  assert float(terms['loss_lr']) == pytest.approx(np.mean((predicted['lr'] - batch['lr']) ** 2))
+  grads = np.asarray(jax.grad(lambda hr: loss(hr)[0])(predicted['hr']))
+  assert (grads[~mask] == 0).all()
+  assert (np.abs(grads[mask]).sum(axis=(1, 2, 3)) > 0).all()
+  everything = losses.restoration_loss(
+    RestorationOutput(**predicted), batch | {'has_hr': np.ones(count, bool)}, 0.5, **options
+  )
+  plain = losses.restoration_loss(RestorationOutput(**predicted), batch, 0.5, **options)
+  assert float(everything[0]) == pytest.approx(float(plain[0]), rel=1e-5)
+
+
 def test_loss_with_other_pixel_losses():
   predicted, batch = images(0), images(1)
   output = RestorationOutput(**predicted)

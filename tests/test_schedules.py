@@ -46,6 +46,22 @@ def test_traced_and_concrete_steps_agree():
     assert float(schedule(step)) == float(traced[step])
 
 
+@pytest.mark.parametrize(
+  ('warmup', 'decay', 'rates'),
+  [
+    (2, 4, [0, 1.5, 3, 3, 3, 3, 3, 2.25, 1.5, 0.75]),
+    (0, 0, [3] * 10),
+    (5, 5, [0, 0.6, 1.2, 1.8, 2.4, 3, 2.4, 1.8, 1.2, 0.6]),
+  ],
+)
+def test_a_constant_rate_that_decays_at_last(warmup, decay, rates):
+  phase = dict(epochs=5, learning_rate=3.0, warmup_steps=warmup, decay_steps=decay)
+  schedule = schedules.learning_rate([phase | {'end_learning_rate': 0.0}], 2)
+  np.testing.assert_allclose([schedule(step) for step in range(10)], rates, rtol=1e-6)
+  with pytest.raises(UserError, match='warmup_steps is 6 and decay_steps is 5, .* has 10 steps'):
+    schedules.learning_rate([phase | {'warmup_steps': 6, 'decay_steps': 5}], 2)
+
+
 def test_phase_starts():
   three = phases(gfn.get_config())
   assert schedules.phase_starts(three, 1) == [0, 25, 85, 140]

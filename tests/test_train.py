@@ -12,10 +12,12 @@ import skimage.data
 
 from configs import bmdsrnet, cascade, cnlrn
 from gfn_jax import Restorer, UserError, create_model, evaluate, losses, metrics, parallel, train
+from gfn_jax.data.real_pairs import RealPairs
 from gfn_jax.evaluate import bicubic
 from gfn_jax.imresize import imresize
 from gfn_jax.optimizers import make_optimizer
 from gfn_jax.pretrained import load_pretrained
+from gfn_jax.selection import score_pairs
 from tests import small
 
 
@@ -307,7 +309,7 @@ def bmdsrnet_config(photos_dir):
   row.model.update(small.BMDSRNET)
   del config.model, config.loss
   config.update(scale=3, frames=True, model=row.model, loss=row.loss, perceptual_weights='')
-  config.motion_blur.frames = 7
+  config.motion_blur.camera.frames = 7
   config.phases.phase_1.model = {}
   return config
 
@@ -405,8 +407,39 @@ class Killed(Exception):
 @pytest.fixture
 def photos_config(photos_dir, gopro_tree):
   """A run of four steps on photos, with real pairs among them."""
-  pairs = {'real_pairs': str(gopro_tree / 'train'), 'real_fraction': 0.5}
-  return small.sr_branch(small.photos_config(photos_dir, **pairs))
+  config = small.photos_config(photos_dir, batch_size=16)
+  config.real_pairs.gopro.update(path=str(gopro_tree / 'train'), share=0.5)
+  return small.sr_branch(config)
+
+
+def test_real_pairs_without_hr_train_and_are_scored(photos_dir, gopro_tree, tmp_path):
+  config = small.photos_config(photos_dir, batch_size=16, eval_every=4)
+  config.model.update(deblur_module='unet', upsampler='pixelshuffledirect')
+  pairs = dict(path=str(gopro_tree / 'train'), blur='blur_gamma')
+  config.real_pairs = {'half': pairs | dict(reduce=2, share=0.5)}
+  config.test_pairs = {'quarter': pairs | dict(reduce=4), 'unused': dict(path='')}
+  train.train_and_evaluate(config, tmp_path)
+  card = json.loads((tmp_path / 'weights.json').read_text())
+  facts = card['data']['real_pairs']['half']
+  assert facts | {'digest': ''} == {'blur': 'blur_gamma', 'reduce': 2, 'share': 0.5, 'digest': ''}
+  scores = card['scores']
+  assert {'test/psnr', 'test/bicubic_psnr', 'test/quarter_nearly_sharp_gain'} <= scores.keys()
+  rows = [row for row in read_rows(tmp_path) if 'test/quarter_nearly_sharp_gain' in row]
+  assert [row['step'] for row in rows] == [4]
+  restorer = Restorer.from_pretrained(tmp_path / 'weights.safetensors', output='lr')
+  gain = score_pairs(restorer, RealPairs(**pairs, reduce=4).images()).nearly_sharp_gain
+  assert scores['test/quarter_nearly_sharp_gain'] == pytest.approx(gain, abs=1e-4)
+
+
+def test_the_deblurred_image_alone_is_trained_at_any_scale(photos_dir, tmp_path):
+  config = small.photos_config(photos_dir, eval_every=4)
+  config.scale = 2
+  with pytest.raises(UserError, match='GFN enlarges by 4, but the LR images .* are 2 times'):
+    train.train_and_evaluate(config, tmp_path)
+  config.phases.phase_1.hr_weight = 0.0
+  train.train_and_evaluate(config, tmp_path)
+  scores = json.loads((tmp_path / 'weights.json').read_text())['scores']
+  assert {'test/psnr', 'test/input_psnr'} <= scores.keys()  # of `lr`
 
 
 @pytest.fixture
@@ -538,8 +571,8 @@ def test_a_run_is_not_continued_with_other_photos(photos_config, photos_dir, tmp
   with pytest.raises(UserError, match=r'config.data.photos was'):
     train.train_and_evaluate(photos_config, tmp_path / 'run')
   photos_config.photos = str(photos_dir)
-  photos_config.motion_blur.frames = 5
-  with pytest.raises(UserError, match=r'config.motion_blur.frames was 3 and is 5'):
+  photos_config.motion_blur.camera.frames = 5
+  with pytest.raises(UserError, match=r'config.motion_blur.camera.frames was 3 and is 5'):
     train.train_and_evaluate(photos_config, tmp_path / 'run')
 
 

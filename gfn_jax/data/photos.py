@@ -163,15 +163,15 @@ class PhotoDataset:
       `[R]` int32. The share of the real pairs decides how many each batch has.
 
     Raises:
-      UserError: if a photo, or one of the real pairs, is smaller than a crop, or the devices cannot
-        share the examples of either kind.
+      UserError: if a photo, or one of the real pairs, is smaller than a crop, or the processes
+        cannot share the examples of either kind equally.
     """
     self.check_crop_size(crop_size)
     real = round(self._real.share * batch_size)
-    if any(count % jax.device_count() for count in (real, batch_size - real)):
+    if any(count % process_count for count in (real, batch_size - real)):
       raise UserError(
-        f'{real} of the {batch_size} examples of a batch are of real_pairs, which '
-        f'{jax.device_count()} devices cannot share equally; change batch_size or the shares'
+        f'{real} of the {batch_size} examples of a batch are of real_pairs, which {process_count} '
+        'processes cannot share equally; change batch_size or the shares of real_pairs'
       )
     mine = slice(process_index, None, process_count)
     make = functools.partial(self._batch, batch_size - real, real, seed, crop_size, mine)

@@ -1,10 +1,13 @@
 import dataclasses
+import functools
+import io
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.data
+from PIL import Image
 from scipy import ndimage
 
 from gfn_jax.data import motion_blur
@@ -268,6 +271,76 @@ def test_noise_has_the_variance_of_a_sensor():
   assert blur.var() == pytest.approx(1e-3 * light + 1e-2**2, rel=0.03)
   sharp = motion_blur.synthesize(KEY, flat, options)['hr']
   assert (np.asarray(sharp) == 128).all()
+
+
+def test_the_mean_is_kept_in_light_and_not_in_stored_values():
+  photo = np.zeros((96, 96, 3), np.uint8)
+  photo[:, 48:] = 200
+  options = dataclasses.replace(STILL, frames=25, translation=(20, 20), gamma=(2.2, 2.2), regions=0)
+  blur = np.asarray(motion_blur.synthesize(jax.random.key(4), photo, options)['hr_blur'], float)
+  light = lambda values: np.mean((values / 255) ** 2.2)
+  assert light(blur) == pytest.approx(light(photo), rel=0.02)
+  assert blur.mean() > 1.02 * photo.mean()
+
+
+def test_a_share_of_the_photos_is_sharp(photo):
+  options = dataclasses.replace(MOVING, sharp_share=0.4, frames=3)
+  make = jax.jit(lambda key: motion_blur.synthesize(key, photo, options))
+  examples = [make(key) for key in jax.random.split(KEY, 40)]
+  still = [bool((e['hr'] == e['hr_blur']).all()) for e in examples]
+  assert 8 <= sum(still) <= 24
+
+
+def test_a_share_of_the_inputs_goes_through_jpeg(photo):
+  options = dataclasses.replace(STILL, jpeg_share=0.5, jpeg_quality=(40, 60))
+  make = jax.jit(lambda key: motion_blur.synthesize(key, photo, options))
+  found = {}
+  for key in jax.random.split(KEY, 24):
+    example = jax.device_get(make(key))
+    np.testing.assert_array_equal(example['hr_blur'], photo)
+    lr = example['lr']
+    files = {None: lr}
+    for quality in range(40, 61):
+      file = io.BytesIO()
+      Image.fromarray(lr).save(file, format='JPEG', quality=quality)
+      files[quality] = np.asarray(Image.open(file))
+    quality = next(q for q, image in files.items() if (image == example['lr_blur']).all())
+    found[quality] = found.get(quality, 0) + 1
+  assert 5 <= found[None] <= 19
+  assert len(found) > 5
+
+
+def test_worlds_by_number_are_the_worlds(photo):
+  worlds = (
+    dataclasses.replace(MOVING, gamma=(1.0, 1.0), exposure=(1.2, 1.5)),
+    dataclasses.replace(MOVING, read_noise=(1e-3, 1e-2), wobble=0.1, jpeg_share=1.0),
+  )
+
+  @jax.jit
+  def select(index):
+    return motion_blur.synthesize(KEY, photo, motion_blur.select_world(worlds, index))
+
+  for index, world in enumerate(worlds):
+    expected = jax.jit(functools.partial(motion_blur.synthesize, options=world))(KEY, photo)
+    for name, image in select(index).items():
+      difference = np.abs(np.asarray(image, int) - np.asarray(expected[name], int))
+      assert (difference > 1).mean() < 2e-3, name  # JPEG may round another way
+  with pytest.raises(ValueError, match='frames must be the same in all worlds'):
+    motion_blur.select_world((MOVING, dataclasses.replace(MOVING, frames=3)), 0)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'sharp_share': 1.5}, r'sharp_share must be in \[0, 1\], not 1.5'),
+    ({'jpeg_share': -1}, r'jpeg_share must be in \[0, 1\], not -1'),
+    ({'jpeg_quality': (0, 50)}, 'jpeg_quality must be within 1 and 100'),
+    ({'jpeg_quality': (50, 101)}, 'jpeg_quality must be within 1 and 100'),
+  ],
+)
+def test_shares_and_qualities_that_cannot_be(options, message):
+  with pytest.raises(ValueError, match=message):
+    MotionBlur(**options)
 
 
 def test_the_margin_is_seen_but_not_shown(photo):

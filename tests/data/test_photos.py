@@ -1,6 +1,7 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.data
@@ -9,11 +10,16 @@ from PIL import Image
 from configs import gfn_photos
 from gfn_jax import UserError
 from gfn_jax.data import motion_blur, photos
+from gfn_jax.data.photo_cache import cut_window
 from gfn_jax.data.photos import PhotoDataset
 from gfn_jax.imresize import imresize
 
-BLUR = gfn_photos.motion_blur().to_dict() | {'frames': 3, 'exposure': (1.0, 1.0)}
-OPTIONS = {'motion_blur': BLUR, 'margin': 8, 'photo_scales': (1.0,)}
+BLUR = gfn_photos.camera().to_dict() | {'frames': 3, 'exposure': (1.0, 1.0)}
+OPTIONS = {'motion_blur': {'camera': BLUR}, 'margin': 8, 'photo_scales': (1.0,)}
+
+
+def sources(path, share=0.5, reduce=4, blur='blur_gamma'):
+  return {'gopro': {'path': path, 'blur': blur, 'reduce': reduce, 'share': share}}
 
 
 @pytest.fixture(scope='module')
@@ -79,7 +85,7 @@ def test_prepare_gives_what_the_step_takes(folder):
 
 @pytest.mark.parametrize('step', [1, 3])
 def test_a_run_that_starts_later_sees_the_same_batches(folder, pairs, step):
-  dataset = PhotoDataset(folder, real_pairs=pairs, real_fraction=0.5, **OPTIONS)
+  dataset = PhotoDataset(folder, real_pairs=sources(pairs), **OPTIONS)
   assert_same(first(dataset, 2, start_step=step), first(dataset, step + 2)[step:])
 
 
@@ -125,7 +131,7 @@ def test_examples_take_all_eight_symmetries(tmp_path):
 
 def test_windows_are_mirrored_beyond_the_photo():
   photo = np.arange(30, dtype=np.uint8).reshape(5, 6, 1).repeat(3, -1)
-  window = photos._window(photo, -2, 3, 6)[..., 0]
+  window = cut_window(photo, -2, 3, 6)[..., 0]
   np.testing.assert_array_equal(window, np.pad(photo[..., 0], 3, 'symmetric')[1:7, 6:12])
 
 
@@ -155,25 +161,95 @@ def test_a_photo_is_reduced_no_further_than_its_size_allows(folder):
 
 
 def test_real_pairs_are_mixed_in(folder, pairs):
-  dataset = PhotoDataset(folder, real_pairs=pairs, real_fraction=0.5, **OPTIONS)
-  batches = first(dataset, 10)
-  real = np.concatenate([batch['is_real'] for batch in batches])
-  assert 10 <= real.sum() <= 30
+  dataset = PhotoDataset(folder, real_pairs=sources(pairs), **OPTIONS)
+  (batch,) = first(dataset, 1)
+  assert len(batch['photo']) == len(batch['real_hr']) == 2
+  examples = {key: np.asarray(x) for key, x in jax.jit(dataset.prepare)(batch).items()}
+  assert 'has_hr' not in examples  # all have one
+  for i, symmetry in enumerate(batch['symmetry']):
+    photo = photos.apply_symmetry(batch['photo'][i], symmetry)
+    np.testing.assert_array_equal(examples['hr'][i], photo[8:-8, 8:-8])
+  for i, symmetry in enumerate(batch['real_symmetry']):
+    hr = batch['real_hr'][i]
+    expected = motion_blur.degrade(jnp.asarray(hr), jnp.asarray(hr // 2))
+    for key in ('hr', 'lr_blur', 'lr'):
+      turned = photos.apply_symmetry(expected[key], symmetry)
+      np.testing.assert_array_equal(examples[key][2 + i], turned)
+
+
+def test_sources_of_real_pairs_are_drawn_by_their_shares(folder, pairs, tmp_path):
+  for kind, value in (('sharp', 200), ('blurry', 100)):
+    (tmp_path / kind).mkdir()
+    Image.fromarray(np.full((40, 40, 3), value, np.uint8)).save(tmp_path / kind / 'x.png')
+  both = sources(pairs, share=0.25) | {
+    'half': {'path': tmp_path, 'blur': 'blurry', 'reduce': 2, 'share': 0.5},
+    'unused': {'path': '', 'blur': 'blur', 'reduce': 1, 'share': 0.25},
+  }
+  dataset = PhotoDataset(folder, real_pairs=both, **OPTIONS)
+  has_hr = np.concatenate([batch['real_has_hr'] for batch in first(dataset, 40)])
+  assert has_hr.size == 40 * 3
+  assert 0.2 < has_hr.mean() < 0.47  # a third
+  (batch,) = first(dataset, 1)
+  examples = {key: np.asarray(x) for key, x in jax.jit(dataset.prepare)(batch).items()}
+  assert examples['has_hr'].tolist() == [True, *batch['real_has_hr']]
+  for i in np.flatnonzero(~examples['has_hr']):
+    assert (examples['lr'][i] == 200).all()
+    assert (examples['lr_blur'][i] == 100).all()
+    assert (examples['hr'][i] == 0).all()
+  facts = dataset.metadata['real_pairs']
+  assert sorted(facts) == ['gopro', 'half']
+  assert facts['half']['reduce'] == 2
+
+
+def test_processes_that_cannot_share_the_real_pairs_are_refused(folder, pairs):
+  dataset = PhotoDataset(folder, real_pairs=sources(pairs, share=0.25), **OPTIONS)
+  with pytest.raises(UserError, match='1 of the 4 examples .* which 2 processes cannot share'):
+    first(dataset, 1, process_count=2)
+
+
+def test_worlds_are_drawn_by_their_shares(folder):
+  still = BLUR | {'sharp_share': 1.0, 'gamma': (1.0, 1.0), 'shot_noise': (0.0, 0.0)}
+  still |= {'read_noise': (0.0, 0.0), 'share': 3.0}
+  worlds = {'still': still, 'dark': still | {'exposure': (0.5, 0.5), 'share': 1.0}}
+  dataset = PhotoDataset(folder, **(OPTIONS | {'motion_blur': worlds}))
+  batches = first(dataset, 20)
+  drawn = np.concatenate([batch['world'] for batch in batches])
+  assert 0.6 < drawn.mean() < 0.9  # 'dark' is the first by name
   prepare = jax.jit(dataset.prepare)
-  for batch in batches[:3]:
+  for batch in batches[:4]:
     examples = {key: np.asarray(x) for key, x in prepare(batch).items()}
-    for i in range(4):
-      hr, hr_blur = examples['hr'][i], examples['hr_blur'][i]
-      photo = photos.apply_symmetry(batch['photo'][i], batch['symmetry'][i])
-      assert (hr == photo[8:-8, 8:-8]).all()
-      assert (hr_blur == hr // 2).all() == batch['is_real'][i]
-      expected = motion_blur.degrade(hr, hr_blur)
-      np.testing.assert_array_equal(examples['lr_blur'][i], expected['lr_blur'])
+    for i, (photo, symmetry) in enumerate(zip(batch['photo'], batch['symmetry'], strict=True)):
+      sharp = np.asarray(photos.apply_symmetry(photo, symmetry))[8:-8, 8:-8]
+      expected = sharp if batch['world'][i] else np.floor(sharp * 0.5 + 0.5)
+      np.testing.assert_array_equal(examples['hr'][i], expected)
+      np.testing.assert_array_equal(examples['lr'][i], examples['lr_blur'][i])
+
+
+def test_photos_of_a_list_alone(folder, tmp_path):
+  rows = ['name,width,height,held_out', 'a,140,100,0', 'b,110,120,1', 'c,160,90,0', 'd,128,128,0']
+  photo_list = tmp_path / 'list.csv'
+  photo_list.write_text('\n'.join(rows))
+  with pytest.raises(UserError, match=r'more/e'):
+    PhotoDataset(folder, photo_list=photo_list, **OPTIONS)
+  photo_list.write_text('\n'.join([*rows, 'more/e,130,120,0']))
+  dataset = PhotoDataset(folder, photo_list=photo_list, **OPTIONS)
+  assert dataset.num_examples('train') == 4
+  assert [example['name'] for example in dataset.images('test')] == ['b']
+
+
+def test_photos_at_half_their_size(tmp_path):
+  Image.fromarray(skimage.data.astronaut()).save(tmp_path / 'a.png')
+  dataset = PhotoDataset(tmp_path, **(OPTIONS | {'photo_scales': (0.5,), 'scale': 2}))
+  half = np.asarray(Image.open(tmp_path / 'a.png').resize((256, 256), Image.Resampling.BICUBIC))
+  (batch,) = first(dataset, 1)
+  windows = np.lib.stride_tricks.sliding_window_view(half, (32, 32, 3)).reshape(-1, 32, 32, 3)
+  for photo in batch['photo']:
+    assert (windows == photo[8:-8, 8:-8]).all(axis=(1, 2, 3)).any()
 
 
 @pytest.mark.parametrize('scale', [2, 3])
 def test_other_scales_and_sharp_frames(folder, scale):
-  options = OPTIONS | {'motion_blur': BLUR | {'frames': 7}}
+  options = OPTIONS | {'motion_blur': {'camera': BLUR | {'frames': 7}}}
   dataset = PhotoDataset(folder, scale=scale, frames=True, held_out=1, **options)
   (batch,) = first(dataset, 1)
   assert batch['photo'].shape == (4, 16 * scale + 16, 16 * scale + 16, 3)
@@ -192,14 +268,16 @@ def test_other_scales_and_sharp_frames(folder, scale):
 
 
 def test_real_pairs_have_no_frames(folder, pairs):
-  options = OPTIONS | {'motion_blur': BLUR | {'frames': 7}}
+  options = OPTIONS | {'motion_blur': {'camera': BLUR | {'frames': 7}}}
   with pytest.raises(UserError, match='real_pairs have no sharp frames: leave them out'):
-    PhotoDataset(folder, frames=True, real_pairs=pairs, **options)
+    PhotoDataset(folder, frames=True, real_pairs=sources(pairs), **options)
 
 
 def test_only_real_pairs(folder, pairs):
-  dataset = PhotoDataset(folder, real_pairs=pairs, real_fraction=1.0, **OPTIONS)
-  assert first(dataset, 1)[0]['is_real'].all()
+  dataset = PhotoDataset(folder, real_pairs=sources(pairs, share=1.0), **OPTIONS)
+  (batch,) = first(dataset, 1)
+  assert 'photo' not in batch
+  assert jax.jit(dataset.prepare)(batch)['lr'].shape == (4, 16, 16, 3)
 
 
 def test_held_out_photos_are_spread_and_not_trained_on(folder):
@@ -233,15 +311,20 @@ def test_the_digest_tells_other_photos(folder, tmp_path):
   ('changes', 'message'),
   [
     ({'held_out': 5}, 'held_out is 5, but .* has 5 photos'),
-    ({'photo_scales': (0.5, 2.0)}, 'photo_scales must be 1 and'),
-    ({'photo_scales': (0.5,)}, 'photo_scales must be 1 and'),
-    ({'photo_scales': (1.0, 0.0)}, 'photo_scales must be 1 and'),
-    ({'motion_blur': {'frames': 2}}, 'motion_blur: frames must be odd'),
-    ({'motion_blur': {'speed': 2}}, 'motion_blur: .*speed'),
-    ({'real_fraction': 1.5}, r'real_fraction must be in \[0, 1\], not 1.5'),
-    ({'real_pairs': 'somewhere', 'real_fraction': 0.5}, 'no folders named sharp and blur_gamma'),
+    ({'photo_scales': (0.5, 2.0)}, 'photo_scales must be factors above 0 and at most 1'),
+    ({'photo_scales': (1.0, 0.0)}, 'photo_scales must be factors above 0'),
+    ({'photo_scales': ()}, 'photo_scales must be factors above 0'),
+    ({'motion_blur': {'camera': {'frames': 2}}}, 'motion_blur.camera: frames must be odd'),
+    ({'motion_blur': {'camera': {'speed': 2}}}, 'motion_blur.camera: .*speed'),
+    ({'motion_blur': {'frames': 3}}, 'motion_blur.frames must be the options of a world, not 3'),
+    ({'motion_blur': {}}, 'motion_blur needs a world'),
+    ({'motion_blur': {'camera': {'share': -1.0}}}, 'motion_blur needs a world'),
+    ({'motion_blur': {'a': {'frames': 3}, 'b': {}}}, 'frames and regions must be the same'),
+    ({'real_pairs': sources('x', share=1.5)}, 'shares of real_pairs must be 0 or more and at most'),
+    ({'real_pairs': sources('somewhere')}, 'no folders named sharp and blur_gamma'),
+    ({'real_pairs': {'a': {'path': 'x', 'share': 1, 'size': 2}}}, "a has no option 'size'"),
     ({'scale': 5}, r'scale must be one of \(2, 3, 4\), not 5'),
-    ({'frames': True}, 'frames needs motion_blur.frames to be 7 or more, not 3'),
+    ({'frames': True}, r'frames needs motion_blur.*.frames to be 7 or more, not 3'),
   ],
 )
 def test_options_that_make_no_sense_are_refused(folder, changes, message):
@@ -276,6 +359,6 @@ def test_pairs_of_different_sizes_are_refused(folder, tmp_path):
   for kind, size in (('sharp', 100), ('blur', 90)):
     (tmp_path / kind).mkdir()
     Image.fromarray(skimage.data.astronaut()[:size, :100]).save(tmp_path / kind / 'x.png')
-  options = OPTIONS | {'real_pairs': tmp_path, 'real_blur': 'blur', 'real_fraction': 0.5}
-  with pytest.raises(UserError, match='x: its sharp and its blurred image differ in size'):
+  options = OPTIONS | {'real_pairs': sources(tmp_path, blur='blur')}
+  with pytest.raises(UserError, match=r'x.png .*sharp and blurred image differ in size'):
     PhotoDataset(folder, **options)

@@ -200,8 +200,9 @@ def test_the_deblurred_image_does_not_depend_on_the_other_modules():
   np.testing.assert_array_equal(out.hr, np.zeros_like(out.hr))
 
 
-def test_every_parameter_gets_a_gradient():
-  model, x = small_gfn(), photograph()
+@pytest.mark.parametrize('light', [False, True])
+def test_every_parameter_gets_a_gradient(light):
+  model, x = small_gfn(**(LIGHT if light else {})), photograph()
 
   @jax.jit
   @jax.grad
@@ -209,7 +210,7 @@ def test_every_parameter_gets_a_gradient():
     out = model.apply({'params': params}, x)
     return jnp.sum(jnp.square(out.hr)) + jnp.sum(jnp.square(out.lr))
 
-  grads = flatten(grad(some_params()))
+  grads = flatten(grad(light_params() if light else some_params()))
   assert [key for key, value in grads.items() if not np.any(value)] == []
   assert all(np.isfinite(value).all() for value in grads.values())
 
@@ -323,9 +324,116 @@ def test_the_sr_branch_is_gfn_without_deblurring():
   np.testing.assert_allclose(skip.hr, out.hr + Enlarge(4)(x), atol=1e-5)
 
 
+LIGHT = {'deblur_module': 'unet', 'deblur_blocks': (1, 1, 2), 'upsampler': 'pixelshuffledirect'}
+
+
+@functools.cache
+def light_params():
+  return original_weights_like(small_gfn(**LIGHT))
+
+
+def original_weights_like(model):
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+    lambda leaf: (rng.standard_normal(leaf.shape) / 9).astype(np.float32), param_shapes(model)
+  )
+
+
+@pytest.mark.parametrize(
+  ('blocks', 'parameters'), [((2, 2, 2), 1_435_971), ((1, 2, 4), 1_989_315), (2, 1_435_971)]
+)
+def test_parameters_of_the_unet(blocks, parameters):
+  shapes = param_shapes(GFN(features=32, deblur_module='unet', deblur_blocks=blocks))
+  assert param_count(shapes['deblur']) == parameters
+
+
+def test_blocks_of_each_size_of_the_papers_module():
+  one, three = (
+    param_shapes(small_gfn(deblur_blocks=blocks))['deblur'] for blocks in (2, (2, 2, 2))
+  )
+  assert jax.tree.map(lambda leaf: leaf.shape, one) == jax.tree.map(lambda leaf: leaf.shape, three)
+  names = param_shapes(small_gfn(deblur_blocks=(1, 0, 2)))['deblur']
+  blocks = sorted(name for name in names if name.startswith('resblock'))
+  assert blocks == ['resblock1_0', 'resblock3_0', 'resblock3_1']
+
+
+def test_the_unet_follows_its_figure():
+  params, x = light_params()['deblur'], photograph()
+
+  def conv(name, y, strides=1):
+    layer = params[name]
+    return jax.lax.conv_general_dilated(
+      y,
+      layer['kernel'],
+      (strides, strides),
+      [(layer['kernel'].shape[0] // 2,) * 2] * 2,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    ) + layer['bias'].reshape(1, 1, 1, -1)
+
+  def block(name, y):
+    layers = params[name]
+    for key in ('conv1', 'conv2'):
+      params[f'{name}.{key}'] = layers[key]
+    return y + conv(f'{name}.conv2', jax.nn.relu(conv(f'{name}.conv1', y)))
+
+  def enlarge(y):  # PyTorch's pixel shuffle, by hand
+    b, h, w, c = y.shape
+    out = np.zeros((b, 2 * h, 2 * w, c // 4), np.float32)
+    for i in range(2):
+      for j in range(2):
+        out[:, i::2, j::2] = y[..., 2 * i + j :: 4]
+    return out
+
+  params = dict(params)
+  y = conv('conv1', x)
+  skip1 = block('encoder1_0', jnp.where(y > 0, y, 0.2 * y))
+  skip2 = block('encoder2_0', jax.nn.relu(conv('down1', skip1, 2)))
+  y = jax.nn.relu(conv('down2', skip2, 2))
+  y = block('encoder3_1', block('encoder3_0', y))
+  y = block('decoder2_0', enlarge(conv('up2', y)) + skip2)
+  y = block('decoder1_0', enlarge(conv('up1', y)) + skip1)
+  expected = conv('conv3', jax.nn.relu(conv('conv2', y)))
+  assert {name for name in params if '.' not in name} == {
+    *('conv1', 'conv2', 'conv3', 'down1', 'down2', 'up1', 'up2'),
+    *('encoder1_0', 'encoder2_0', 'encoder3_0', 'encoder3_1', 'decoder1_0', 'decoder2_0'),
+  }
+  out = apply(small_gfn(**LIGHT), light_params(), x)
+  assert_close(out.lr, np.asarray(expected))
+
+
+def test_pixelshuffledirect_is_one_convolution_and_one_shuffle():
+  shapes = param_shapes(small_gfn(**LIGHT))['reconstruction']
+  assert set(shapes) == {'resblock_0', 'conv1'}
+  assert shapes['conv1']['kernel'].shape == (3, 3, 8, 48)
+  x, params = photograph(8, 8), light_params()
+  lifted = jax.tree.map(np.zeros_like, params['reconstruction']['conv1'])
+  lifted['bias'] = np.arange(48, dtype=np.float32)  # channel 16 c + 4 i + j
+  params = params | {'reconstruction': params['reconstruction'] | {'conv1': lifted}}
+  hr = apply(small_gfn(**LIGHT), params, x).hr
+  expected = np.arange(48).reshape(3, 4, 4).transpose(1, 2, 0)
+  np.testing.assert_array_equal(hr[0], np.tile(expected, (8, 8, 1)))
+
+
+@pytest.mark.parametrize(('h', 'w'), [(1, 1), (3, 5), (17, 30)])
+def test_the_light_network_takes_any_size(h, w):
+  out = apply(small_gfn(**LIGHT, global_skip='deblurred'), light_params(), photograph(h, w))
+  assert out.hr.shape == (1, 4 * h, 4 * w, 3)
+  assert out.lr.shape == (1, h, w, 3)
+
+
+def test_a_list_of_blocks_makes_the_network_of_a_tuple():
+  model = create_model('gfn', deblur_blocks=[1, 2, 3])
+  assert model == GFN(deblur_blocks=(1, 2, 3))
+  assert hash(model) == hash(GFN(deblur_blocks=(1, 2, 3)))
+
+
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
+    ({'deblur_blocks': (1, 2)}, r'deblur_blocks must be one number or one for each of 3 sizes'),
+    ({'deblur_blocks': (1, 2, 'x')}, r'deblur_blocks must be one number or one for each'),
+    ({'deblur_module': 'u'}, r"deblur_module must be one of \('encoder_decoder', 'unet'\)"),
+    ({'upsampler': 'nearest'}, r"upsampler must be one of \('pixelshuffle', 'pixelshuffledirect'"),
     ({'features': 0}, 'features must be at least 1, not 0'),
     (
       {'global_skip': True},

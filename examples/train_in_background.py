@@ -1,0 +1,232 @@
+"""Trains behind everything else, for days, on a machine that may restart; scores on the way.
+
+    python examples/train_in_background.py --dir=RUN --config=configs/gfn_open.py:deblur -- \
+      --config.photos=PHOTOS ...
+    python examples/train_in_background.py --dir=RUN --status
+
+A trunk trains at a constant rate in RUN/trunk. Every `--leg_every` hours a copy of its weights is
+trained on in RUN/legs/STEP with a rate that decays (the variant `decay` of the config), and scored:
+at a constant rate a network looks worse than it is. Then the trunk goes on where it was.
+
+Both run at the lowest priority and save every few minutes. The same command continues after a
+restart of the machine (`@reboot` in a crontab), a kill or Ctrl-C. RUN/status.txt has one line with
+the steps, the hours and the newest scores.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import IO
+
+from absl import flags
+
+from gfn_jax.errors import UserError, run_command
+from gfn_jax.files import write_file
+
+DIR = flags.DEFINE_string('dir', None, 'Folder for everything that this makes.', required=True)
+CONFIG = flags.DEFINE_string('config', None, 'Config with a variant `decay`.')
+LEG_EVERY = flags.DEFINE_float('leg_every', 3.0, 'Hours of the trunk between two legs.')
+HOURS = flags.DEFINE_float('hours', 0.0, 'Stop after so many hours of the trunk; 0: never.')
+STATUS = flags.DEFINE_bool('status', False, 'Print the line of status and end.')
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TRAIN = [sys.executable, os.path.join(ROOT, 'run_train.py')]
+POLL_SECONDS = 5.0
+TERMINATED = 143
+MAX_QUICK_FAILURES = 3
+
+
+def main(argv: list[str]) -> None:
+  """Alternate between the trunk and its legs until told to stop."""
+  if STATUS.value:
+    print(read_status())
+    return
+  if not CONFIG.value:
+    raise UserError('no config: pass --config=FILE, as for run_train.py')
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  options = argv[1:]
+  os.makedirs(DIR.value, exist_ok=True)
+  with open(path('lock'), 'w') as lock:
+    hold(lock)
+    try:
+      while True:
+        finish_leg(options)
+        if HOURS.value and hours() >= HOURS.value:
+          break
+        grow_trunk(options)
+        start_leg()
+    finally:
+      print(write_status())
+
+
+def hold(lock: IO) -> None:
+  """Refuse a second training in the folder; the trainer holds the lock, too, if this is killed."""
+  os.set_inheritable(lock.fileno(), True)
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    raise UserError(f'{DIR.value}: a training runs there already; wait for it or end it') from error
+
+
+def grow_trunk(options: list[str]) -> None:
+  """Train the trunk until the next leg is due."""
+  until = last_leg_hours() + LEG_EVERY.value
+  if HOURS.value:
+    until = min(until, HOURS.value)
+  failures = 0
+  while hours() < until:
+    start, before = time.monotonic(), hours()
+
+    def is_due(start=start, before=before) -> bool:
+      write_hours(before + (time.monotonic() - start) / 3600)
+      write_status()
+      return hours() >= until
+
+    status = run([f'--config={CONFIG.value}', f'--workdir={path("trunk")}', *options], is_due)
+    if status in (0, TERMINATED) or hours() >= until:
+      break
+    quick = time.monotonic() - start < 60
+    failures = failures + 1 if quick else 0
+    if status == 1 or failures == MAX_QUICK_FAILURES:
+      raise UserError(f'training ended with status {status}; see {path("log.txt")}')
+
+
+def start_leg() -> None:
+  """Set the trunk's newest weights aside, where a leg starts from."""
+  weights = path('trunk', 'weights')
+  step = read_json(f'{weights}.json').get('step')
+  if step is None:
+    raise UserError(f'the trunk has saved no weights; see {path("log.txt")}, or raise --leg_every')
+  leg = path('legs', str(step))
+  os.makedirs(f'{leg}.new', exist_ok=True)
+  for extension in ('.safetensors', '.json'):
+    shutil.copyfile(weights + extension, os.path.join(f'{leg}.new', 'start' + extension))
+  write_file(os.path.join(f'{leg}.new', 'hours.txt'), f'{hours()}'.encode())
+  if not os.path.exists(leg):
+    os.rename(f'{leg}.new', leg)
+
+
+def finish_leg(options: list[str]) -> None:
+  """Train the newest leg to its end, if it has not been."""
+  steps = leg_steps()
+  if not steps or leg_scores(steps[-1]):
+    return
+  leg = path('legs', str(steps[-1]))
+  variant = ',decay' if ':' in os.path.basename(CONFIG.value) else ':decay'
+  start = f'--config.init_from={os.path.join(leg, "start.safetensors")}'
+  options = [option for option in options if not option.startswith('--config.init_from')]
+  status = run([f'--config={CONFIG.value}{variant}', f'--workdir={leg}', *options, start])
+  if status:
+    raise UserError(f'the leg of step {steps[-1]} ended with {status}; see {path("log.txt")}')
+  card = read_json(os.path.join(leg, 'weights.json'))
+  write_file(os.path.join(leg, 'scores.json'), json.dumps(card['scores'], indent=1).encode())
+  print(write_status(), flush=True)
+
+
+def run(options: list[str], is_due=lambda: False) -> int:
+  """Run one training at the lowest priority, and end it with SIGTERM when `is_due()`."""
+  with open(path('log.txt'), 'a') as log:
+    process = subprocess.Popen(
+      ['nice', '-n', '19', *TRAIN, *options],
+      stdout=log,
+      stderr=log,
+      cwd=ROOT,
+      close_fds=False,  # it inherits the lock
+    )
+    try:
+      while process.poll() is None:
+        time.sleep(POLL_SECONDS)
+        if is_due():
+          process.terminate()
+          process.wait()
+    except KeyboardInterrupt:
+      process.terminate()  # which saves
+      process.wait()
+      raise
+  return process.returncode
+
+
+def path(*names: str) -> str:
+  """Return a path in the folder of this run."""
+  return os.path.abspath(os.path.join(DIR.value, *names))
+
+
+def read_json(name: str) -> dict:
+  """Return what a JSON file holds, or an empty dict where there is none."""
+  try:
+    with open(name) as file:
+      return json.load(file)
+  except FileNotFoundError:
+    return {}
+
+
+def hours() -> float:
+  """Return for how long the trunk has been trained."""
+  return read_json(path('hours.json')).get('trunk', 0.0)
+
+
+def write_hours(value: float) -> None:
+  """Write for how long the trunk has been trained."""
+  write_file(path('hours.json'), json.dumps({'trunk': round(value, 4)}).encode())
+
+
+def leg_steps() -> list[int]:
+  """Return the trunk's steps at which legs were started, in order."""
+  folder = path('legs')
+  names = os.listdir(folder) if os.path.isdir(folder) else []
+  return sorted(int(name) for name in names if name.isdecimal())
+
+
+def leg_scores(step: int) -> dict:
+  """Return the scores of a leg, or an empty dict if it has not ended."""
+  return read_json(path('legs', str(step), 'scores.json'))
+
+
+def last_leg_hours() -> float:
+  """Return the trunk's hours at the newest leg."""
+  steps = leg_steps()
+  if not steps:
+    return 0.0
+  with open(path('legs', str(steps[-1]), 'hours.txt')) as file:
+    return float(file.read())
+
+
+def write_status() -> str:
+  """Write and return one line: the trunk's steps and hours, and the scores of the newest leg."""
+  step = read_json(path('trunk', 'weights.json')).get('step', 0)
+  line = f'trunk: {step:,} steps, {hours():.2f} hours'
+  ended = [step for step in leg_steps() if leg_scores(step)]
+  if ended:
+    scores = leg_scores(ended[-1])
+    gain = scores['test/psnr'] - scores.get('test/bicubic_psnr', scores.get('test/input_psnr', 0.0))
+    parts = [f'held out {gain:+.2f} dB']
+    parts += [
+      f'{key.removeprefix("test/")} {value:+.2f}'
+      for key, value in scores.items()
+      if key.endswith(('_gain', '_change'))
+    ]
+    line += f'; leg of step {ended[-1]:,}: {", ".join(parts)}'
+  write_file(path('status.txt'), (line + '\n').encode())
+  return line
+
+
+def read_status() -> str:
+  """Return the line of status.
+
+  Raises:
+    UserError: if nothing was started in this folder.
+  """
+  try:
+    with open(path('status.txt')) as file:
+      return file.read().strip()
+  except FileNotFoundError as error:
+    raise UserError(f'{DIR.value}: nothing was started there') from error
+
+
+if __name__ == '__main__':
+  run_command(main)

@@ -1,0 +1,113 @@
+"""The orchestration of examples/train_in_background.py, with a trainer that only counts."""
+
+import fcntl
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+SCRIPT = pathlib.Path(__file__).parent.parent / 'examples' / 'train_in_background.py'
+
+# Counts steps in the folder of the run until SIGTERM; a leg takes three.
+TRAINER = """
+import json, os, signal, sys, time
+flags = dict(arg.removeprefix('--').split('=', 1) for arg in sys.argv[1:])
+folder = flags['workdir']
+os.makedirs(folder, exist_ok=True)
+card = os.path.join(folder, 'weights.json')
+step = json.load(open(card))['step'] if os.path.exists(card) else 0
+leg = flags['config'].endswith('decay')
+scores = {'test/psnr': 24.5, 'test/bicubic_psnr': 23.0, 'test/gopro_gain': step / 10}
+
+def save(*_):
+  open(os.path.join(folder, 'weights.safetensors'), 'w').write(str(step))
+  json.dump({'step': step, 'scores': scores}, open(card, 'w'))
+
+def end(*_):
+  save()
+  sys.exit(143)
+
+signal.signal(signal.SIGTERM, end)
+with open(os.path.join(os.path.dirname(__file__), 'calls.txt'), 'a') as calls:
+  calls.write(json.dumps([os.getpriority(os.PRIO_PROCESS, 0), *sys.argv[1:]]) + '\\n')
+while not (leg and step >= 3):
+  time.sleep(0.02)
+  step += 1
+save()
+"""
+
+
+@pytest.fixture
+def background(tmp_path):
+  """Runs the script in a process of its own, with the trainer above."""
+  trainer = tmp_path / 'trainer.py'
+  trainer.write_text(textwrap.dedent(TRAINER))
+  code = f"""
+    import sys
+    sys.path.insert(0, {str(SCRIPT.parent)!r})
+    import train_in_background as script
+    script.TRAIN, script.POLL_SECONDS = [sys.executable, {str(trainer)!r}], 0.05
+    script.run_command(script.main)
+  """
+
+  def run(*args, **options):
+    command = [sys.executable, '-c', textwrap.dedent(code), f'--dir={tmp_path / "run"}', *args]
+    environment = os.environ | {'PYTHONPATH': str(SCRIPT.parent.parent)}
+    return subprocess.run(
+      command, capture_output=True, text=True, env=environment, timeout=60, **options
+    )
+
+  return run
+
+
+def test_the_trunk_and_its_legs_take_turns_and_go_on_where_they_were(background, tmp_path):
+  options = ['--config=c.py:deblur', f'--leg_every={1.0 / 3600}', '--', '--config.seed=3']
+  result = background(f'--hours={2.5 / 3600}', *options)
+  assert result.returncode == 0, result.stderr
+  run = tmp_path / 'run'
+  legs = sorted(int(leg.name) for leg in (run / 'legs').iterdir())
+  assert 2 <= len(legs) <= 4
+  trunk = json.loads((run / 'trunk' / 'weights.json').read_text())['step']
+  assert legs[-1] == trunk
+  calls = [json.loads(line) for line in (tmp_path / 'calls.txt').read_text().splitlines()]
+  trunks = [call for call in calls if call[1] == '--config=c.py:deblur']
+  expected = [19, '--config=c.py:deblur', f'--workdir={run / "trunk"}', '--config.seed=3']
+  assert trunks == [expected] * len(legs)
+  calls = [call for call in calls if call not in trunks]
+  for step, call in zip(legs, calls, strict=True):
+    leg = run / 'legs' / str(step)
+    start = leg / 'start.safetensors'
+    assert call[1:3] == ['--config=c.py:deblur,decay', f'--workdir={leg}']
+    assert call[-1] == f'--config.init_from={start}'
+    assert start.read_text() == str(step)  # the trunk's weights of that step
+  line = result.stdout.splitlines()[-1]
+  assert line.startswith(
+    f'trunk: {trunk:,} steps, 0.00 hours; leg of step {trunk:,}: held out +1.50'
+  )
+  assert line.endswith('gopro_gain +0.00')
+  assert background('--status').stdout.strip() == line
+
+  again = background(f'--hours={3.5 / 3600}', *options)
+  assert again.returncode == 0, again.stderr
+  assert json.loads((run / 'trunk' / 'weights.json').read_text())['step'] > trunk
+  assert len(list((run / 'legs').iterdir())) > len(legs)
+
+
+def test_mistakes_are_told_in_one_line(background, tmp_path):
+  result = background('--status')
+  assert (result.returncode, result.stderr) == (
+    1,
+    f'error: {tmp_path}/run: nothing was started there\n',
+  )
+  result = background()
+  assert result.stderr == 'error: no config: pass --config=FILE, as for run_train.py\n'
+  (tmp_path / 'run').mkdir()
+  with open(tmp_path / 'run' / 'lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    result = background('--config=c.py')
+  assert result.returncode == 1
+  assert 'a training runs there already' in result.stderr
