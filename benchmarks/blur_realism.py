@@ -1,19 +1,23 @@
-"""Is the synthetic blur like real blur? Compares both on the sharp frames of real pairs.
+"""Compare synthetic blur with the real blur of pairs, on the same sharp frames.
 
     python -m benchmarks.blur_realism --pairs=GOPRO_Large/train
+    python -m benchmarks.blur_realism --world=reds --pairs=REDS_quarter/train --blur_name=blur \
+      --reduce=1 --output=benchmarks/results/blur_realism_reds_quarter
 
 Every patch of a sharp frame is compared with the same patch of the blurred frame, and with blur
-that the library makes from it under the ranges of configs/gfn_photos.py. To tune the ranges, edit
-`motion_blur()` there and run again. Only training pairs are for that.
+made from it under the ranges of a world of configs/gfn_open.py. To tune a world, edit its function
+there and run again. Use training pairs only.
 
-Synthetic blur is taken as training sees it, with exposure and noise: they are part of the ranges.
-The noise in the sharp frame is in both PSNRs; what the blurred frame has is the last figure.
+Synthetic blur includes exposure and noise, as in training: they are part of the ranges. The noise
+in the sharp frame is in both PSNRs; `noise` is that of the blurred frame.
 """
 
+import functools
 import io
 import math
 import os
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -22,29 +26,40 @@ from scipy import stats
 from tqdm import tqdm
 
 import gfn_jax
-from configs import gfn_photos
+from configs import gfn_open
 from gfn_jax import metrics
 from gfn_jax.data import folders
 from gfn_jax.data.motion_blur import MotionBlur, synthesize
 from gfn_jax.errors import UserError, run_command
 from gfn_jax.files import write_file, write_json
 
+WORLD = flags.DEFINE_enum('world', 'gopro', gfn_open.WORLDS, 'World of configs/gfn_open.py.')
 PAIRS = flags.DEFINE_string(
   'pairs', None, 'Folder with, at any depth, sharp/ and BLUR_NAME/ side by side.', required=True
 )
-BLUR_NAME = flags.DEFINE_string('blur_name', 'blur_gamma', 'Of the folders of blurred frames.')
+BLUR_NAME = flags.DEFINE_string('blur_name', 'blur_gamma', 'Name of the folders of blurred frames.')
+REDUCE = flags.DEFINE_integer(
+  'reduce',
+  4,
+  'How many times larger than LR images the files are: 4 for GOPRO_Large, 2 and 1 for frames '
+  'reduced to 1/2 and 1/4.',
+  lower_bound=1,
+)
 OUTPUT = flags.DEFINE_string(
   'output', 'benchmarks/results/blur_realism', 'Path of the .json and the .png, without extension.'
 )
-SEED = flags.DEFINE_integer('seed', 0, 'Of the synthetic blur.')
+SEED = flags.DEFINE_integer('seed', 0, 'Seed of the synthetic blur.')
 REPEATS = flags.DEFINE_integer('repeats', 4, 'Synthetic blurs of each patch.', lower_bound=1)
 
-SIDE, MARGIN = 256, 32  # pixels, as in training
+FULL = 4  # how many times larger than LR images the files are that the ranges are for
+IN_PIXELS = ('translation', 'region_translation', 'region_edge', 'focal_length')
 FLAT = 1.0  # 8-bit levels: patches of a smaller standard deviation show no blur
+MAX_PSNR = 58.9  # dB, of rounding to 8 bits alone: keeps the PSNR of equal patches finite
 PERCENTILES = (5, 25, 50, 75, 95)
 GOALS = {25: 1.5, 50: 1.0, 75: 1.5}  # dB between the percentiles of PSNR
 UNITS = {
   'psnr': 'dB, blur to sharp',
+  'brightness': '8-bit levels, mean of the blur minus mean of the sharp patch',
   'gradient_ratio': 'mean |gradient|, blur / sharp',
   'gradient_kurtosis': "of the blur's gradients",
   'anisotropy': 'dB, amplitude of the spectrum ratio along its angle, twice per turn',
@@ -55,40 +70,40 @@ GRADIENTS = np.geomspace(0.25, 256, 21)  # edges of the histogram, 8-bit levels 
 BANDS = 16  # of frequencies up to 0.5 cycles per pixel
 FREQUENCIES = (np.arange(BANDS) + 0.5) / (2 * BANDS)
 
-_FY, _FX = np.meshgrid(np.fft.fftfreq(SIDE), np.fft.fftfreq(SIDE), indexing='ij')  # cycles / pixel
-_FREQUENCY, _ANGLE = np.hypot(_FX, _FY), np.arctan2(_FY, _FX)
-_BAND = (_FREQUENCY * 2 * BANDS).astype(int)  # BANDS and above: the corners
-_MIDDLE = (_FREQUENCY > 1 / 32) & (_FREQUENCY < 1 / 4)
-_CORNERS = np.minimum(abs(_FX), abs(_FY)) > 0.42  # what is there is mostly noise
-_WINDOW = np.outer(np.hanning(SIDE), np.hanning(SIDE))
-
 
 def main(_):
-  """Measures, writes both files, and prints the figures."""
+  """Measure, write both files, and print the figures."""
   figure_type = _figure_type()  # first: nothing is measured in vain
-  options = MotionBlur(**gfn_photos.motion_blur())
-  make = jax.jit(lambda key, window: synthesize(key, window, options, MARGIN))
+  side, margin = patch_size(REDUCE.value)
+  options = file_options(WORLD.value, REDUCE.value)
+
+  @jax.jit
+  def make(key: jax.Array, window: jax.Array) -> tuple[jax.Array, jax.Array]:
+    example = synthesize(key, window, options, margin)
+    return example['hr'], example['hr_blur']  # XLA drops the LR images and their JPEG
+
   pairs = folders.sharp_and_blurred(PAIRS.value, BLUR_NAME.value)
   real, synthetic = [], []
   for _, sharp_path, blur_path in tqdm(pairs, unit='pair'):
-    for window, blur in patches(sharp_path, blur_path):
-      real.append(statistics(window[MARGIN:-MARGIN, MARGIN:-MARGIN], blur))
+    for window, blur in patches(sharp_path, blur_path, side, margin):
+      real.append(statistics(window[margin:-margin, margin:-margin], blur))
       for _ in range(REPEATS.value):
         key = jax.random.fold_in(jax.random.key(SEED.value), len(synthetic))
-        made = jax.device_get(make(key, window))
-        synthetic.append(statistics(made['hr'], made['hr_blur']))
+        synthetic.append(statistics(*jax.device_get(make(key, window))))
   if not real:
     raise UserError(f'all frames in {PAIRS.value} are flat')
   real, synthetic = _stack(real), _stack(synthetic)
   report = {
+    'world': WORLD.value,
+    'reduce': REDUCE.value,
     'patches': len(real['psnr']),
     'frames': len(pairs),
-    'patch_size': SIDE,
+    'patch_size': side,
     'blur_name': BLUR_NAME.value,
     'repeats': REPEATS.value,
     'seed': SEED.value,
     **compare(real, synthetic),
-    'motion_blur': dict(gfn_photos.motion_blur()),
+    'ranges': ranges(WORLD.value),
     'gfn_jax': gfn_jax.__version__,
     'jax': jax.__version__,
     'device': jax.devices()[0].device_kind,
@@ -102,6 +117,29 @@ def main(_):
   print_figures(report)
 
 
+def ranges(world: str) -> dict:
+  """Return the ranges of a world, whose pixels are those of files at 4 times the size of LR."""
+  values = getattr(gfn_open, world)().to_dict()
+  del values['share']
+  return values
+
+
+def file_options(world: str, reduce: int) -> MotionBlur:
+  """Return the options of a world for files that are `reduce` times larger than LR images."""
+  values = ranges(world)
+  factor = reduce / FULL
+  for name in IN_PIXELS:
+    value = values[name]
+    many = isinstance(value, tuple)
+    values[name] = tuple(factor * v for v in value) if many else factor * value
+  return MotionBlur(**values)
+
+
+def patch_size(reduce: int) -> tuple[int, int]:
+  """Return the side of a patch and the margin around it, pixels of the files."""
+  return (256, 32) if reduce >= FULL else (128, 16)
+
+
 def _figure_type() -> type:
   try:
     from matplotlib.figure import Figure
@@ -110,44 +148,80 @@ def _figure_type() -> type:
   return Figure
 
 
-def patches(sharp_path: str, blur_path: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Patches of a regular grid over the frame: sharp with the margin, and blurred without."""
+def patches(
+  sharp_path: str, blur_path: str, side: int, margin: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yield patches of a regular grid over the frame: sharp with the margin, blurred without."""
   sharp, blur = folders.read_rgb(sharp_path), folders.read_rgb(blur_path)
-  if sharp.shape != blur.shape or min(sharp.shape[:2]) < SIDE + 2 * MARGIN:
-    least = SIDE + 2 * MARGIN
+  least = side + 2 * margin
+  if sharp.shape != blur.shape or min(sharp.shape[:2]) < least:
     raise UserError(
-      f'{sharp_path} and {blur_path} must be of one size, {least} pixels a side or more'
+      f'{sharp_path} and {blur_path} must have the same size, {least} pixels a side or more'
     )
-  for y in _grid(sharp.shape[0]):
-    for x in _grid(sharp.shape[1]):
-      window = sharp[y - MARGIN : y + SIDE + MARGIN, x - MARGIN : x + SIDE + MARGIN]
+  for y in _grid(sharp.shape[0], side, margin):
+    for x in _grid(sharp.shape[1], side, margin):
+      window = sharp[y - margin : y + side + margin, x - margin : x + side + margin]
       if luminance(window).std() >= FLAT:
-        yield window, blur[y : y + SIDE, x : x + SIDE]
+        yield window, blur[y : y + side, x : x + side]
 
 
-def _grid(length: int) -> np.ndarray:
-  """Where patches start: as few as cover everything within the margins."""
-  count = math.ceil((length - 2 * MARGIN) / SIDE)
-  return np.linspace(MARGIN, length - MARGIN - SIDE, count).round().astype(int)
+def _grid(length: int, side: int, margin: int) -> np.ndarray:
+  """Return where patches start: as few as cover everything within the margins."""
+  count = math.ceil((length - 2 * margin) / side)
+  return np.linspace(margin, length - margin - side, count).round().astype(int)
+
+
+class Bins(NamedTuple):
+  """Frequencies of a square patch's spectrum, each `[side, side]`.
+
+  Attributes:
+    angle: radians.
+    band: number of the band; `BANDS` and above are the corners.
+    middle: True where the anisotropy is measured.
+    corners: True where the power is mostly noise.
+    window: weights of the pixels.
+  """
+
+  angle: np.ndarray
+  band: np.ndarray
+  middle: np.ndarray
+  corners: np.ndarray
+  window: np.ndarray
+
+
+@functools.cache
+def bins(side: int) -> Bins:
+  """Return the bins of patches of a size."""
+  fy, fx = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing='ij')  # cycles / pixel
+  frequency = np.hypot(fx, fy)
+  return Bins(
+    angle=np.arctan2(fy, fx),
+    band=(frequency * 2 * BANDS).astype(int),
+    middle=(frequency > 1 / 32) & (frequency < 1 / 4),
+    corners=np.minimum(abs(fx), abs(fy)) > 0.42,
+    window=np.outer(np.hanning(side), np.hanning(side)),
+  )
 
 
 def luminance(image: np.ndarray) -> np.ndarray:
-  """Rec. 601 luma of `[H, W, 3]` uint8, `[H, W]` in 8-bit levels."""
+  """Return the Rec. 601 luma of `[H, W, 3]` uint8, `[H, W]` in 8-bit levels."""
   return image @ np.array([0.299, 0.587, 0.114])
 
 
 def statistics(sharp: np.ndarray, blur: np.ndarray) -> dict[str, np.ndarray]:
-  """The figures of `UNITS` for a patch, and `histogram`, `sharp_histogram` and `spectrum` (dB)."""
+  """Return the figures of `UNITS`, two histograms of gradients and the `spectrum` (dB)."""
+  where = bins(len(sharp))
   sharp_steps, blur_steps = gradients(sharp), gradients(blur)
   sharp_power, blur_power = power(sharp), power(blur)
   ratio = 10 * np.log10(blur_power / sharp_power)
   return {
-    'psnr': metrics.psnr(blur, sharp),
+    'psnr': min(metrics.psnr(blur, sharp), MAX_PSNR),
+    'brightness': blur.mean() - sharp.mean(),
     'gradient_ratio': abs(blur_steps).mean() / abs(sharp_steps).mean(),
     'gradient_kurtosis': stats.kurtosis(blur_steps, fisher=False),
-    'anisotropy': 2 * abs(np.mean(ratio[_MIDDLE] * np.exp(2j * _ANGLE[_MIDDLE]))),
+    'anisotropy': 2 * abs(np.mean(ratio[where.middle] * np.exp(2j * where.angle[where.middle]))),
     # The power of noise is distributed exponentially: its median is ln 2 times its mean.
-    'noise': np.sqrt(np.median(blur_power[_CORNERS]) / np.log(2)),
+    'noise': np.sqrt(np.median(blur_power[where.corners]) / np.log(2)),
     'histogram': histogram(blur_steps),
     'sharp_histogram': histogram(sharp_steps),
     'spectrum': 10 * np.log10(radial(blur_power) / radial(sharp_power)),
@@ -155,28 +229,29 @@ def statistics(sharp: np.ndarray, blur: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def gradients(image: np.ndarray) -> np.ndarray:
-  """Differences of the luminance of neighbours, along rows and columns, levels per pixel."""
+  """Return differences of neighbours' luminance along rows and columns, levels per pixel."""
   values = luminance(image)
   return np.concatenate([np.diff(values, axis=axis).ravel() for axis in (0, 1)])
 
 
 def histogram(steps: np.ndarray) -> np.ndarray:
-  """Fractions of the gradients by magnitude; the outer bins hold all that is beyond, too."""
+  """Return fractions of the gradients by magnitude; the outer bins hold all beyond them, too."""
   magnitudes = np.clip(abs(steps), GRADIENTS[0], GRADIENTS[-1])
   return np.histogram(magnitudes, GRADIENTS)[0] / steps.size
 
 
 def power(image: np.ndarray) -> np.ndarray:
-  """Power spectrum of the luminance, levels^2: white noise of variance v has v everywhere."""
+  """Return the power spectrum of the luminance, levels^2: v everywhere for noise of variance v."""
+  window = bins(len(image)).window
   values = luminance(image)
-  spectrum = np.fft.fft2((values - values.mean()) * _WINDOW)
-  return abs(spectrum) ** 2 / (_WINDOW**2).sum()
+  spectrum = np.fft.fft2((values - values.mean()) * window)
+  return abs(spectrum) ** 2 / (window**2).sum()
 
 
 def radial(spectrum: np.ndarray) -> np.ndarray:
-  """Mean power in each of the `BANDS`."""
-  sums = np.bincount(_BAND.ravel(), spectrum.ravel())[:BANDS]
-  return sums / np.bincount(_BAND.ravel())[:BANDS]
+  """Return the mean power in each of the `BANDS`."""
+  band = bins(len(spectrum)).band.ravel()
+  return np.bincount(band, spectrum.ravel())[:BANDS] / np.bincount(band)[:BANDS]
 
 
 def _stack(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -184,7 +259,7 @@ def _stack(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def compare(real: dict[str, np.ndarray], synthetic: dict[str, np.ndarray]) -> dict:
-  """Percentiles over the patches, side by side, and whether those of PSNR meet `GOALS`."""
+  """Return percentiles over the patches, and whether those of PSNR meet `GOALS`."""
   report = {}
   for name, unit in UNITS.items():
     a, b = (np.percentile(x[name], PERCENTILES) for x in (real, synthetic))
@@ -206,7 +281,7 @@ def compare(real: dict[str, np.ndarray], synthetic: dict[str, np.ndarray]) -> di
 
 
 def print_figures(report: dict):
-  """A table of percentiles for each of `UNITS`."""
+  """Print a table of percentiles for each of `UNITS`."""
   print(f'{"percentile":12}' + ''.join(f'{p:>8}' for p in PERCENTILES))
   for name, unit in UNITS.items():
     print(f'\n{name}: {unit}')
@@ -217,7 +292,7 @@ def print_figures(report: dict):
 
 
 def plot(figure, real: dict[str, np.ndarray], synthetic: dict[str, np.ndarray]):
-  """Draws both side by side on a matplotlib figure, and returns it."""
+  """Draw both on a matplotlib figure, and return it."""
   axes = figure.subplots(2, 3)
   shown = {'real blur': (real, 'tab:blue'), 'synthetic blur': (synthetic, 'tab:orange')}
   for label, (values, color) in shown.items():

@@ -1,9 +1,15 @@
+import json
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
 
 from benchmarks import frames, timing, works, xla
+from configs import gfn_open
 from gfn_jax import metrics
+from gfn_jax.data import folders
 from gfn_jax.errors import UserError
 from gfn_jax.models import create_model, init_params
 from tests import small
@@ -91,6 +97,42 @@ def test_frames_are_compared_in_the_better_order_of_time():
   assert scores['middle frame'][2] == pytest.approx(np.mean(both))
   assert scores['blurred'][0] == pytest.approx(metrics.psnr(targets[0], targets[3]))
   assert scores['blurred'][3] == np.inf  # one of the two ends is this image
+
+
+@pytest.mark.end_to_end
+def test_realism_of_blur_is_measured_at_the_size_of_the_files(tmp_path):
+  pytest.importorskip('matplotlib')
+  sharp = np.random.default_rng(0).integers(20, 220, (160, 160, 3), np.uint8)
+  for name, image in {'sharp': sharp, 'blur': sharp + np.uint8(5)}.items():
+    (tmp_path / 'pairs' / name).mkdir(parents=True)
+    folders.write_png(tmp_path / 'pairs' / name / '1.png', image)
+  # In a process of its own: the flags of the benchmarks have the same names.
+  command = [sys.executable, '-m', 'benchmarks.blur_realism', f'--pairs={tmp_path}/pairs']
+  command += ['--world=reds', '--blur_name=blur', '--repeats=1', f'--output={tmp_path}/realism']
+
+  def measure(reduce):
+    result = subprocess.run([*command, f'--reduce={reduce}'], capture_output=True, text=True)
+    return result.returncode, result.stderr.splitlines()[-1]
+
+  status, message = measure(4)
+  assert status == 1
+  assert message.endswith('must have the same size, 320 pixels a side or more')
+
+  reports = []
+  for reduce in (1, 2):
+    status, message = measure(reduce)
+    assert status == 0, message
+    assert (tmp_path / 'realism.png').stat().st_size
+    reports.append(json.loads((tmp_path / 'realism.json').read_text()))
+  small, large = reports
+  assert (small['world'], small['reduce'], large['reduce']) == ('reds', 1, 2)
+  assert small['ranges'] | {'share': 1.0} == json.loads(gfn_open.reds().to_json())
+  assert (small['patches'], small['patch_size']) == (1, 128)
+  assert small['psnr']['real']['50'] == pytest.approx(20 * np.log10(255 / 5), abs=0.005)
+  assert small['brightness']['real']['50'] == 5
+  assert small['gradient_ratio']['real']['50'] == 1
+  # The same motion is half as long in files of half the size: less is lost.
+  assert small['psnr']['synthetic']['50'] > large['psnr']['synthetic']['50']
 
 
 PROGRAM = """HloModule jit_f
