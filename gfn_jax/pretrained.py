@@ -31,7 +31,7 @@ from gfn_jax.files import (
   write_aside,
   write_json,
 )
-from gfn_jax.models import create_model, param_count, param_shapes
+from gfn_jax.models import as_variables, create_model, param_count, param_shapes
 
 RELEASED_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'weights')
 """The folder of the released weights."""
@@ -77,7 +77,7 @@ def save_weights(
   if dtype not in DTYPES:
     raise UserError(f'weights are stored as one of {", ".join(DTYPES)}, not {dtype}')
   path = os.fspath(path)
-  flat = traverse_util.flatten_dict(params, sep='.')
+  flat = _flatten(params)
   tensors = {key: _cast(key, value, dtype) for key, value in flat.items()}
   # One entry only: safetensors writes several in a random order, and the hash would change.
   metadata = {'model': json.dumps(dict(model_config), sort_keys=True)}
@@ -159,7 +159,9 @@ def convert_weights(
   dtype: str,
   changes: Mapping[str, Any] | None = None,
 ) -> None:
-  """Writes weights anew as another type, such as those of a run for a release.
+  """Write weights as another type, such as those of a run for a release.
+
+  The card gets `reference`: what the network makes of `reference_input` with the stored weights.
 
   Args:
     source: as for `load_pretrained`, with a card.
@@ -170,9 +172,26 @@ def convert_weights(
   Raises:
     UserError: as `load_pretrained` and `save_weights`, or if `source` has no card.
   """
-  _, params = load_pretrained(source)
-  card = load_card(source)
-  save_weights(path, params, card['model'], card | dict(changes or {}), dtype)
+  model, params = load_pretrained(source)
+  card = load_card(source) | dict(changes or {})
+  stored = {key: _cast(key, value, dtype) for key, value in _flatten(params).items()}
+  stored = {key: value.astype(np.float32) for key, value in stored.items()}
+  card['reference'] = reference_output(model, traverse_util.unflatten_dict(stored, sep='.'))
+  save_weights(path, params, card['model'], card, dtype)
+
+
+def reference_input() -> np.ndarray:
+  """Return a fixed image, `[1, 32, 32, 3]` float32 in [0, 1]: waves of several lengths."""
+  y, x, c = np.mgrid[:32, :32, :3]
+  return (0.5 + 0.5 * np.sin(0.05 * y * x / (c + 1) + 0.7 * c))[None].astype(np.float32)
+
+
+def reference_output(model: nn.Module, params: Any) -> list[float]:
+  """Return what a network makes of `reference_input`: 48 values of its output, to 5 digits."""
+  output = jax.jit(model.apply)(as_variables(params), reference_input())
+  image = np.asarray(output.lr if output.hr is None else output.hr)[0]
+  step = image.shape[0] // 4
+  return [round(float(value), 5) for value in image[step // 2 :: step, step // 3 :: step].ravel()]
 
 
 def load_model_config(path_or_name: str | os.PathLike) -> dict[str, Any]:
@@ -227,6 +246,10 @@ def _cast(key: str, value: jax.typing.ArrayLike, dtype: str) -> np.ndarray:
   if not np.isfinite(tensor).all():
     raise UserError(f'{key} has values that are not finite as {dtype}; no weights are written')
   return tensor
+
+
+def _flatten(params: Any) -> dict[str, Any]:
+  return traverse_util.flatten_dict(params, sep='.')
 
 
 def _card_path(path: str) -> str:

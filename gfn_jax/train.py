@@ -243,7 +243,7 @@ class _Run:
   def __init__(self, config: dict[str, Any], workdir: str | os.PathLike):
     self.config, self.workdir = config, os.fspath(workdir)
     self.dataset = evaluate.open_dataset(config)
-    self.test_pairs = _open_test_pairs(config.get('test_pairs', {}))
+    self.test_pairs = _open_test_pairs(config)
     steps_per_pass = self.dataset.steps_per_pass(config['batch_size'])
     self.steps_per_epoch = config['steps_per_epoch'] or steps_per_pass
     self.phases = [config['phases'][name] for name in sorted(config['phases'])]
@@ -511,9 +511,15 @@ class _Run:
     save_weights(os.path.join(self.workdir, WEIGHTS_FILE), params, model_config, card)
 
 
-def _open_test_pairs(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, RealPairs]:
-  """Open the folders of a config's `test_pairs` that have a `path`."""
-  return {name: RealPairs(**source) for name, source in sources.items() if source['path']}
+def _open_test_pairs(config: Mapping[str, Any]) -> dict[str, RealPairs]:
+  """Open the folders of a config's `test_pairs` that have a `path`; none may be trained on."""
+  sources = config.get('test_pairs', {})
+  pairs = {name: RealPairs(**source) for name, source in sources.items() if source['path']}
+  trained = {os.path.realpath(source['path']) for source in config.get('real_pairs', {}).values()}
+  for name in pairs:
+    if os.path.realpath(sources[name]['path']) in trained:
+      raise UserError(f'test_pairs.{name}.path is one of real_pairs: test on other pairs')
+  return pairs
 
 
 def _side_by_side(restorer: Restorer, image: Mapping[str, Any]) -> np.ndarray:

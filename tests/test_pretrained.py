@@ -255,11 +255,13 @@ def test_the_released_weights_load():
   paths = list(pathlib.Path(pretrained.RELEASED_DIR).glob('*.safetensors'))
   assert 'gfn' in {path.stem for path in paths}
   for path in paths:
-    gfn_jax.load_pretrained(path.stem)
+    model, params = gfn_jax.load_pretrained(path.stem)
     card = json.loads(path.with_suffix('.json').read_text())
     assert {'step', 'config', 'data', 'scores'} <= card.keys()
     assert card['dtype'] in ('bfloat16', 'float16')
     assert card['data']['licence']
+    output = pretrained.reference_output(model, params)
+    np.testing.assert_allclose(output, card['reference'], atol=2e-4)
   assert sum(path.stat().st_size for path in paths) <= 30e6
 
 

@@ -1,6 +1,7 @@
 import functools
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -418,6 +419,10 @@ def test_real_pairs_without_hr_train_and_are_scored(photos_dir, gopro_tree, tmp_
   pairs = dict(path=str(gopro_tree / 'train'), blur='blur_gamma')
   config.real_pairs = {'half': pairs | dict(reduce=2, share=0.5)}
   config.test_pairs = {'quarter': pairs | dict(reduce=4), 'unused': dict(path='')}
+  with pytest.raises(UserError, match='test_pairs.quarter.path is one of real_pairs'):
+    train.train_and_evaluate(config, tmp_path)
+  shutil.copytree(gopro_tree / 'train', tmp_path / 'pairs')
+  config.test_pairs.quarter.path = str(tmp_path / 'pairs')
   train.train_and_evaluate(config, tmp_path)
   card = json.loads((tmp_path / 'weights.json').read_text())
   facts = card['data']['real_pairs']['half']

@@ -217,10 +217,10 @@ class PhotoDataset:
     return synthesize(key, photo, world, self._margin, scale=self.scale, frames=self.has_frames)
 
   def images(self, split: str = 'test', limit: int = 0) -> Iterator[dict[str, Any]]:
-    """The held-out photos: their middles, each with the same synthetic blur every time.
+    """Photos' middles, each with the same synthetic blur every time, of the first world by name.
 
     Args:
-      split: only 'test'.
+      split: 'test' for the photos that are held out, 'train' for the others.
       limit: how many, spread over all of them; 0 for all.
 
     Yields:
@@ -230,18 +230,19 @@ class PhotoDataset:
     Raises:
       UserError: if no photo is held out.
     """
-    if split != 'test' or not self._test:
+    photos = {'train': self._train, 'test': self._test}[split]
+    if not photos:
       raise UserError(f'no photo of {self.path} is held out for testing; see config.held_out')
     side = self.scale * TEST_SIZE + 2 * self._margin
     make = jax.jit(self._synthesize)
-    limit = min(limit or len(self._test), len(self._test))
-    for n in np.linspace(0, len(self._test) - 1, limit).round().astype(int):
-      photo = self._photos[self._test[n]]
+    limit = min(limit or len(photos), len(photos))
+    for n in np.linspace(0, len(photos) - 1, limit).round().astype(int):
+      photo = self._photos[photos[n]]
       top, left = ((length - side) // 2 for length in photo.shape[:2])
       key = np.random.default_rng((_TEST, n)).integers(2**32, size=2, dtype=np.uint32)
       window = cut_window(photo, top, left, side)
       example = make({'photo': window, 'key': key, 'world': 0, 'symmetry': 0})
-      name = folders.stem(self._photos.paths[self._test[n]])
+      name = folders.stem(self._photos.paths[photos[n]])
       yield {'name': name, **{key: np.asarray(image) for key, image in example.items()}}
 
   def _batch(

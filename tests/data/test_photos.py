@@ -292,6 +292,7 @@ def test_held_out_photos_are_spread_and_not_trained_on(folder):
   again = list(PhotoDataset(folder, held_out=2, **OPTIONS).images('test'))
   assert_same(again, examples)
   assert [e['name'] for e in dataset.images('test', limit=1)] == ['a']
+  assert [e['name'] for e in dataset.images('train')] == ['b', 'c', 'd']
 
 
 def test_photos_that_do_not_fit_into_memory_give_the_same_batches(folder, capfd):
