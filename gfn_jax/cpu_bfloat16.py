@@ -7,6 +7,7 @@ to three times as fast as float32.
 
 import functools
 import pathlib
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import jax
 
 _OPTION = 'xla_cpu_experimental_onednn_custom_call'
-_FIRST_JAX = (0, 12)  # JAX 0.10 knows the option and ignores it; earlier ones refuse it
+_FIRST_JAX = (0, 12)  # JAX 0.10 accepts the option and ignores it
+_CPUINFO = pathlib.Path('/proc/cpuinfo')
 _FLAGS = {'avx512_bf16', 'amx_bf16'}
 
 
@@ -22,7 +24,7 @@ _FLAGS = {'avx512_bf16', 'amx_bf16'}
 def has_bfloat16() -> bool:
   """Return True if this machine's CPU computes in bfloat16; always False outside Linux on x86."""
   try:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+    lines = _CPUINFO.read_text().splitlines()
   except OSError:
     return False
   flags = next((line for line in lines if line.startswith('flags')), '')
@@ -41,7 +43,21 @@ def compiler_options(dtype: jax.typing.DTypeLike) -> dict[str, bool] | None:
   """
   if jax.default_backend() != 'cpu' or jax.numpy.dtype(dtype) != jax.numpy.bfloat16:
     return None
-  return {_OPTION: True} if jax.__version_info__[:2] >= _FIRST_JAX and has_bfloat16() else None
+  if jax.__version_info__[:2] < _FIRST_JAX or not has_bfloat16() or not _has_option():
+    return None
+  return {_OPTION: True}
+
+
+@functools.cache
+def _has_option() -> bool:
+  """Return True if XLA takes the option, which is experimental and may go; else say so once."""
+  try:
+    jax.jit(lambda x: x, compiler_options={_OPTION: True})(0.0)
+  except jax.errors.JaxRuntimeError as error:
+    reason = str(error).partition('\n')[0]
+    print(f'bfloat16 without oneDNN, which is slower: {reason}', file=sys.stderr)
+    return False
+  return True
 
 
 def without_cache_warning(function: Callable[..., Any]) -> Callable[..., Any]:

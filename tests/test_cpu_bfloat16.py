@@ -1,5 +1,3 @@
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,16 +9,15 @@ OPTION = 'xla_cpu_experimental_onednn_custom_call'
 
 
 @pytest.fixture
-def processor(monkeypatch):
-  """Sets what /proc/cpuinfo says."""
+def processor(monkeypatch, tmp_path):
+  """Sets what /proc/cpuinfo says; None: there is no such file."""
 
   def set_flags(text):
-    def read_text(path):
-      if text is None:
-        raise FileNotFoundError(path)
-      return f'processor : 0\n{text}\nbugs : none\n'
-
-    monkeypatch.setattr(pathlib.Path, 'read_text', read_text)
+    path = tmp_path / 'cpuinfo'
+    path.unlink(missing_ok=True)
+    if text is not None:
+      path.write_text(f'processor : 0\n{text}\nbugs : none\n')
+    monkeypatch.setattr(cpu_bfloat16, '_CPUINFO', path)
     cpu_bfloat16.has_bfloat16.cache_clear()
 
   yield set_flags
@@ -55,6 +52,19 @@ def test_the_option_is_for_bfloat16_on_cpus_that_have_it(processor, monkeypatch)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'cpu')
   processor('flags : sse')
   assert cpu_bfloat16.compiler_options('bfloat16') is None
+
+
+def test_an_option_that_xla_does_not_know_is_left_out(processor, monkeypatch, capsys):
+  processor('flags : avx512_bf16')
+  monkeypatch.setattr(jax, '__version_info__', (0, 12, 0))
+  monkeypatch.setattr(cpu_bfloat16, '_OPTION', 'xla_cpu_no_such_option')
+  cpu_bfloat16._has_option.cache_clear()
+  assert cpu_bfloat16.compiler_options('bfloat16') is None
+  assert cpu_bfloat16.compiler_options('bfloat16') is None
+  lines = capsys.readouterr().err.splitlines()
+  cpu_bfloat16._has_option.cache_clear()
+  assert len(lines) == 1
+  assert lines[0].startswith('bfloat16 without oneDNN, which is slower: ')
 
 
 def test_a_convolution_with_the_option_equals_one_without():
