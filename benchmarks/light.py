@@ -1,0 +1,66 @@
+"""Time the light network of configs/gfn_open.py beside that of configs/gfn_photos.py:small.
+
+    python -m benchmarks.light --output=benchmarks/results/light_cpu.json
+
+Both in float32 and in bfloat16, through oneDNN where the processor allows it, in turns. The input
+is on the device and the output stays there: no files, no tiles.
+"""
+
+import statistics
+
+import jax
+from absl import flags
+
+from benchmarks import timing, works
+from configs import gfn_open, gfn_photos
+from gfn_jax import cpu_bfloat16, create_model
+from gfn_jax.errors import run_command
+from gfn_jax.models import as_variables, init_params, param_count
+
+SIZE = flags.DEFINE_string('size', '320x180', 'Width and height of the input.')
+ROUNDS = flags.DEFINE_integer('rounds', 9, 'How often each is timed.', lower_bound=1)
+NOTE = flags.DEFINE_string('note', '', 'For the record: what else the machine does, for example.')
+OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
+
+NETWORKS = {
+  'gfn_photos:small': gfn_photos.get_config('small').model.to_dict(),
+  'gfn_open': gfn_open.get_config().model.to_dict(),
+}
+
+
+def main(_):
+  """Measure, print and write the figures."""
+  width, height = timing.parse_size(SIZE.value)
+  x = works.noise(1, height, width, 3)
+  calls, figures = {}, {}
+  for name, options in NETWORKS.items():
+    params = init_params(create_model(**options), seed=0)
+    for dtype in ('float32', 'bfloat16'):
+      calls[name, dtype] = forward(options, dtype, params, x)
+      figures[f'{name}, {dtype}'] = {'parameters': param_count(params)}
+  seconds = timing.time_in_turns(calls, ROUNDS.value)
+  slow = statistics.median(seconds['gfn_photos:small', 'float32'].wall)
+  for (name, dtype), times in seconds.items():
+    median = statistics.median(times.wall)
+    figures[f'{name}, {dtype}'] |= {
+      'seconds': round(median, 4),
+      'of gfn_photos:small in float32': round(median / slow, 3),
+    }
+  facts = {'size': SIZE.value, 'rounds': ROUNDS.value}
+  facts['onednn'] = cpu_bfloat16.compiler_options('bfloat16') is not None
+  timing.report(timing.machine(NOTE.value) | facts | {'networks': figures}, OUTPUT.value)
+
+
+def forward(options: dict, dtype: str, params: dict, x: jax.Array):
+  """Return a call that restores `x` with a network that computes in `dtype`."""
+  model = create_model(**options | {'dtype': dtype})
+  run = jax.jit(
+    lambda params, x: model.apply(as_variables(params), x).hr,
+    compiler_options=cpu_bfloat16.compiler_options(dtype),
+  )
+  run = cpu_bfloat16.without_cache_warning(run)
+  return lambda: jax.block_until_ready(run(params, x))
+
+
+if __name__ == '__main__':
+  run_command(main)
