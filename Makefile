@@ -2,13 +2,18 @@
 #   make demo    restores two photographs with the released weights, and shows what moved in a third
 #   make test    lints and runs the tests
 # and `make demo-train` trains and tries a small network, in about ten minutes on two cores.
+# `make smoke` checks an installation without extras: it restores an image and trains two steps.
 # `make onnx WEIGHTS=FILE ONNX=FILE` exports weights, in another environment: docs/export.md.
 
-PYTHON ?= python3
+# Python 3.12 where there is one, for the newest JAX; else the first that is new enough.
+PYTHON ?= $(shell for python in python3.12 python3 python3.11; do \
+  if $$python -c "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; \
+  then echo $$python; exit; fi; done; echo python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 EXTRAS ?= train,video,demo,test
 PYTEST_ARGS ?=
+SMOKE_VENV ?= .venv-smoke-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 ONNX_VENV ?= .venv-onnx
 WEIGHTS ?= gfn
 ONNX ?= build/gfn.onnx
@@ -17,7 +22,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo demo-train test lint onnx test-onnx clean
+.PHONY: demo demo-train test lint smoke onnx test-onnx clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py --dir=demo
@@ -31,6 +36,11 @@ test: lint
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+smoke:
+	$(PYTHON) -m venv $(SMOKE_VENV)
+	$(SMOKE_VENV)/bin/python -m pip install --quiet --editable .
+	$(SMOKE_VENV)/bin/python tests/smoke.py
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.12')"
@@ -53,4 +63,4 @@ $(ONNX_VENV)/installed: requirements-onnx.txt setup.cfg
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(ONNX_VENV) .cache demo demo_train
+	rm -rf $(VENV) .venv-smoke-* $(ONNX_VENV) .cache demo demo_train

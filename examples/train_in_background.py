@@ -38,7 +38,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TRAIN = [sys.executable, os.path.join(ROOT, 'run_train.py')]
 POLL_SECONDS = 5.0
 TERMINATED = 143
-MAX_QUICK_FAILURES = 3
+MAX_FAILURES = 3
 
 
 def main(argv: list[str]) -> None:
@@ -80,7 +80,7 @@ def grow_trunk(options: list[str]) -> None:
     until = min(until, HOURS.value)
   failures = 0
   while hours() < until:
-    start, before = time.monotonic(), hours()
+    start, before, step = time.monotonic(), hours(), trunk_step()
 
     def is_due(start=start, before=before) -> bool:
       write_hours(before + (time.monotonic() - start) / 3600)
@@ -88,27 +88,28 @@ def grow_trunk(options: list[str]) -> None:
       return hours() >= until
 
     status = run([f'--config={CONFIG.value}', f'--workdir={path("trunk")}', *options], is_due)
-    if status in (0, TERMINATED) or hours() >= until:
-      break
-    quick = time.monotonic() - start < 60
-    failures = failures + 1 if quick else 0
-    if status == 1 or failures == MAX_QUICK_FAILURES:
+    if trunk_step() > step:
+      failures = 0
+      if status in (0, TERMINATED):
+        break
+    else:
+      write_hours(before)  # nothing was saved
+      failures += 1
+    if status == 1 or failures == MAX_FAILURES:
       raise UserError(f'training ended with status {status}; see {path("log.txt")}')
 
 
 def start_leg() -> None:
   """Set the trunk's newest weights aside, where a leg starts from."""
   weights = path('trunk', 'weights')
-  step = read_json(f'{weights}.json').get('step')
-  if step is None:
-    raise UserError(f'the trunk has saved no weights; see {path("log.txt")}, or raise --leg_every')
-  leg = path('legs', str(step))
+  leg = path('legs', str(trunk_step()))
+  if os.path.exists(leg):  # killed before the trunk went on
+    return
   os.makedirs(f'{leg}.new', exist_ok=True)
   for extension in ('.safetensors', '.json'):
     shutil.copyfile(weights + extension, os.path.join(f'{leg}.new', 'start' + extension))
   write_file(os.path.join(f'{leg}.new', 'hours.txt'), f'{hours()}'.encode())
-  if not os.path.exists(leg):
-    os.rename(f'{leg}.new', leg)
+  os.rename(f'{leg}.new', leg)
 
 
 def finish_leg(options: list[str]) -> None:
@@ -165,6 +166,11 @@ def read_json(name: str) -> dict:
     return {}
 
 
+def trunk_step() -> int:
+  """Return the step of the trunk's newest weights, 0 before the first."""
+  return read_json(path('trunk', 'weights.json')).get('step', 0)
+
+
 def hours() -> float:
   """Return for how long the trunk has been trained."""
   return read_json(path('hours.json')).get('trunk', 0.0)
@@ -198,8 +204,7 @@ def last_leg_hours() -> float:
 
 def write_status() -> str:
   """Write and return one line: the trunk's steps and hours, and the scores of the newest leg."""
-  step = read_json(path('trunk', 'weights.json')).get('step', 0)
-  line = f'trunk: {step:,} steps, {hours():.2f} hours'
+  line = f'trunk: {trunk_step():,} steps, {hours():.2f} hours'
   ended = [step for step in leg_steps() if leg_scores(step)]
   if ended:
     scores = leg_scores(ended[-1])

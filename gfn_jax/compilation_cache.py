@@ -6,10 +6,9 @@ import pathlib
 import platform
 
 import jax
-import platformdirs
 
 MAX_BYTES = 2**30
-"""Of a folder; what was not used for longest goes first."""
+"""Cache size limit in bytes. The least recently used entries are evicted first."""
 
 
 def enable() -> None:
@@ -34,9 +33,19 @@ def enable() -> None:
 
 
 def cache_folder() -> pathlib.Path:
-  """One for each kind of processor: a program for another one may crash, and homes are shared."""
+  """Return the folder for this kind of processor: programs for another one may crash here."""
   kind = hashlib.sha256(f'{platform.machine()} {_processor_features()}'.encode()).hexdigest()
-  return platformdirs.user_cache_path('gfn_jax', appauthor=False) / f'xla-{kind[:12]}'
+  return _user_cache_folder() / f'xla-{kind[:12]}'
+
+
+def _user_cache_folder() -> pathlib.Path:
+  """Return the library's cache folder, that of Linux where platformdirs is not installed."""
+  try:
+    import platformdirs
+  except ModuleNotFoundError:
+    folder = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    return pathlib.Path(folder, 'gfn_jax')
+  return platformdirs.user_cache_path('gfn_jax', appauthor=False)
 
 
 def _processor_features() -> str:

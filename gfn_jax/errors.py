@@ -17,6 +17,11 @@ class UserError(ValueError):
   """
 
 
+def missing_package(package: str, error: ImportError) -> str:
+  """Return why a package cannot be imported, and how to install it."""
+  return f'cannot import {package} ({error}); pip install {package}'
+
+
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
   """Turns a user's mistake, a failing disk or Ctrl-C into one line on stderr and an exit status."""

@@ -7,15 +7,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from gfn_jax.curves import write_curves
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, missing_package
 from gfn_jax.files import is_remote, naming, printable, read_file, send_folder, write_file
+
+if TYPE_CHECKING:
+  from tensorboardX.event_file_writer import EventsWriter
 
 MINUTE = 60.0
 
@@ -23,8 +24,11 @@ MINUTE = 60.0
 class MetricWriter:
   """Writes scalars to `workdir/metrics.jsonl` and, with pictures, to TensorBoard event files.
 
-  `curves.png` is drawn anew with a `sync`, but only once a minute, and at the end. What is for
-  a bucket waits on this machine for the next `sync`. Leaving the context is one.
+  `sync()` redraws `curves.png` at most once a minute. For remote workdirs, files are buffered
+  locally until `sync()`, which also runs on exit.
+
+  Without tensorboardX there are no event files, and without Matplotlib no `curves.png`; one line on
+  stderr says so. `metrics.jsonl` needs neither.
 
   Args:
     workdir: the run's folder.
@@ -50,6 +54,8 @@ class MetricWriter:
     self._file = open(path, 'a')  # noqa: SIM115 (closed by __exit__)
     self._events: EventsWriter | None = None
     self._event_files = 0
+    self._has_tensorboard = _can_import_tensorboard()
+    self._draws = True
     self._drawn = time.monotonic()
 
   def __enter__(self) -> 'MetricWriter':
@@ -80,13 +86,18 @@ class MetricWriter:
     with naming(self._file.name):
       self._file.write(json.dumps(row) + '\n')
       self._file.flush()
-    for key, value in scalars.items():
-      self._write_event(step, summary=summary.scalar(key, float(value)))
+    if self._has_tensorboard:
+      from tensorboardX import summary
+
+      for key, value in scalars.items():
+        self._write_event(step, summary=summary.scalar(key, float(value)))
     self._flush_events()
 
   def write_image(self, step: int, name: str, image: np.ndarray) -> None:
     """Writes a picture, `[H, W, 3]` uint8, to TensorBoard."""
-    if self._writes:
+    if self._writes and self._has_tensorboard:
+      from tensorboardX import summary
+
       self._write_event(step, summary=summary.image(name, image, dataformats='HWC'))
 
   def sync(self) -> None:
@@ -109,11 +120,16 @@ class MetricWriter:
         os.remove(os.path.join(folder, name))
 
   def _write_event(self, step: int, **content) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
     if self._events is None:
       self._open_events()
     self._events.write_event(Event(wall_time=time.time(), step=step, **content))
 
   def _open_events(self) -> None:
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import SessionLog
+
     folder = os.path.join(self._folder, 'tensorboard')
     os.makedirs(folder, exist_ok=True)
     suffix = f'.{self._start_step:09}.{self._event_files:05}'  # TensorBoard reads them in order
@@ -134,13 +150,27 @@ class MetricWriter:
 
   def _draw_curves(self, seconds: float) -> None:
     """Draws them anew if that was so many seconds ago."""
-    if time.monotonic() - self._drawn < seconds:
+    if not self._draws or time.monotonic() - self._drawn < seconds:
       return
     self._drawn = time.monotonic()
     with open(self._file.name) as file:
       rows = [json.loads(line) for line in file]
-    if rows:
-      write_curves(os.path.join(self._folder, 'curves.png'), rows)
+    try:
+      if rows:
+        write_curves(os.path.join(self._folder, 'curves.png'), rows)
+    except ImportError as error:
+      self._draws = False
+      print(f'curves.png is left out: {missing_package("matplotlib", error)}', file=sys.stderr)
+
+
+def _can_import_tensorboard() -> bool:
+  try:
+    import tensorboardX.event_file_writer  # noqa: F401
+  except ImportError as error:
+    reason = missing_package('tensorboardX', error)
+    print(f'TensorBoard files are left out: {reason}', file=sys.stderr)
+    return False
+  return True
 
 
 def _rows_until(path: str, step: int) -> bytes:

@@ -1,4 +1,6 @@
 import os
+import pathlib
+import sys
 
 import jax
 import pytest
@@ -29,6 +31,13 @@ def test_it_is_in_the_users_cache_folder_and_bounded(user):
   assert jax.config.jax_compilation_cache_dir == str(compilation_cache.cache_folder())
   assert compilation_cache.cache_folder().parent == user / 'gfn_jax'
   assert jax.config.jax_compilation_cache_max_size == 2**30
+
+
+def test_it_is_there_without_platformdirs(user, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'platformdirs', None)
+  assert compilation_cache.cache_folder().parent == user / 'gfn_jax'
+  monkeypatch.delenv('XDG_CACHE_HOME')
+  assert compilation_cache.cache_folder().parent == pathlib.Path.home() / '.cache' / 'gfn_jax'
 
 
 def test_jaxs_own_settings_go_before(user):

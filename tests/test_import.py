@@ -4,8 +4,22 @@ import pathlib
 import subprocess
 import sys
 
+from tests.xla_flags import COMPILE_FAST
+
 ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = ['tensorflow', 'tensorflow_datasets', 'torch', 'matplotlib', 'gradio', 'av', 'skimage']
+LATE = ['imagecodecs', 'matplotlib', 'platformdirs', 'tensorboardX', 'tifffile']
+
+BLOCK_LATE = f"""
+import sys
+
+class Blocked:
+  def find_spec(self, name, *_):
+    if name.partition('.')[0] in {LATE}:
+      raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
 
 
 def imported_by(statement):
@@ -20,13 +34,13 @@ def imported_by(statement):
 def test_the_package_imports_nothing_heavy():
   modules = imported_by('import gfn_jax')
   assert 'gfn_jax.restore' in modules
-  assert not modules.intersection(HEAVY)
+  assert not modules.intersection(HEAVY + LATE)
 
 
 def test_training_imports_tensorflow_only_when_it_opens_a_dataset():
-  modules = imported_by('import gfn_jax.train')
+  modules = imported_by('import gfn_jax.train, run_train')
   assert 'gfn_jax.evaluate' in modules
-  assert not modules.intersection(HEAVY)
+  assert not modules.intersection(HEAVY + LATE)
 
 
 def test_training_and_evaluation_can_be_imported_without_tensorflow():
@@ -48,4 +62,30 @@ def test_training_and_evaluation_can_be_imported_without_tensorflow():
 def test_the_command_imports_what_it_needs_and_no_more():
   modules = imported_by('import gfn_jax.commands.restore, gfn_jax.demo, gfn_jax.visualize')
   assert 'gfn_jax.restore_video' in modules
-  assert not modules.intersection(HEAVY)
+  assert not modules.intersection(HEAVY + LATE)
+
+
+def test_training_on_photos_and_real_pairs_works_without_what_it_imports_late(
+  photos_dir, gopro_tree, tmp_path
+):
+  code = f"""{BLOCK_LATE}
+from gfn_jax import train
+from tests import small
+
+config = small.sr_branch(small.photos_config({str(photos_dir)!r}, batch_size=4))
+config.phases.phase_1.epochs = 1
+config.real_pairs.gopro.update(path={str(gopro_tree / 'train')!r}, share=0.5)
+train.train_and_evaluate(config, {str(tmp_path)!r})
+"""
+  environment = os.environ | {'XLA_FLAGS': COMPILE_FAST}
+  command = [sys.executable, '-c', code]
+  result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+  assert result.returncode == 0, result.stderr
+  rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert [row['step'] for row in rows if 'loss' in row] == [1, 2]
+  assert rows[-1]['test/psnr'] > 0
+  assert (tmp_path / 'weights.safetensors').exists()
+  assert not (tmp_path / 'curves.png').exists()
+  assert not (tmp_path / 'tensorboard').exists()
+  for name, package in (('TensorBoard files are', 'tensorboardX'), ('curves.png is', 'matplotlib')):
+    assert result.stderr.count(f'{name} left out: cannot import {package} (') == 1

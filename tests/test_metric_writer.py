@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -40,6 +41,23 @@ def test_scalars_and_pictures_are_written(tmp_path):
   assert values['loss'][1].simple_value == 0.5
   picture = values['test/picture'][1].image
   assert (picture.height, picture.width) == (4, 6)
+
+
+def test_what_needs_a_missing_package_is_left_out(tmp_path, monkeypatch, capsys):
+  for name in ('matplotlib', 'matplotlib.figure', 'tensorboardX', 'tensorboardX.summary'):
+    monkeypatch.setitem(sys.modules, name, None)
+  with MetricWriter(tmp_path) as writer:
+    monkeypatch.setattr(metric_writer, 'MINUTE', 0.0)
+    for step in (1, 2):
+      writer.write_scalars(step, {'loss': step})
+      writer.write_image(step, 'test/picture', np.zeros((4, 6, 3), np.uint8))
+      writer.sync()
+  assert [path.name for path in tmp_path.iterdir()] == ['metrics.jsonl']
+  assert [row['loss'] for row in read_rows(tmp_path)] == [1, 2]
+  tensorboard, curves = capsys.readouterr().err.splitlines()
+  assert tensorboard.startswith('TensorBoard files are left out: cannot import tensorboardX (')
+  assert tensorboard.endswith('; pip install tensorboardX')
+  assert curves.startswith('curves.png is left out: cannot import matplotlib (')
 
 
 def test_rows_after_the_checkpoint_and_half_lines_are_dropped(tmp_path):

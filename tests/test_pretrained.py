@@ -419,9 +419,10 @@ def test_convert_keeps_the_card_but_for_the_changes(saved, params, tmp_path):
   data = CARD['data'] | {'licence': 'CC BY 4.0'}
   pretrained.convert_weights(saved, path, 'bfloat16', {'data': data})
   card = json.loads(path.with_suffix('.json').read_text())
+  model, loaded = pretrained.load_pretrained(path)
   facts = {'dtype': 'bfloat16', 'sha256': files.file_sha256(path), 'data': data}
+  facts['reference'] = pretrained.reference_output(model, loaded)
   assert card == json.loads(saved.with_suffix('.json').read_text()) | facts
-  _, loaded = pretrained.load_pretrained(path)
   assert_tree_equal(loaded, jax.tree.map(lambda x: np.float32(x.astype(jnp.bfloat16)), params))
 
 

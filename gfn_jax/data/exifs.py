@@ -4,11 +4,13 @@ import contextlib
 import os
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import tifffile
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+if TYPE_CHECKING:
+  import tifffile
 
 _MAKER_NOTE = 37500
 _STRIPS, _TILES = 273, 324
@@ -36,7 +38,7 @@ def of_image(image: Image.Image) -> Image.Exif:
   return Image.Exif()
 
 
-def of_tiff(page: tifffile.TiffPage) -> Image.Exif:
+def of_tiff(page: 'tifffile.TiffPage') -> Image.Exif:
   """The tags of a TIFF's page, empty if they are damaged."""
   exif = Image.Exif()
   exif.endian, exif.bigtiff = page.parent.byteorder, page.parent.is_bigtiff

@@ -7,14 +7,12 @@ import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
-import imagecodecs
 import numpy as np
-import tifffile
 from PIL import Image
 
 from gfn_jax.data import exifs
 from gfn_jax.data.images import Photo
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, missing_package
 from gfn_jax.files import extension_of, printable, write_aside
 
 
@@ -63,7 +61,7 @@ def write_photo(path: str | os.PathLike, photo: Photo) -> None:
   more.
 
   Raises:
-    UserError: as `check_target`.
+    UserError: as `check_target`, or if a package that the format needs is not installed.
     OSError: if the file cannot be written; its `filename` is `path`.
     ValueError: for pixels of another shape.
     TypeError: for pixels of another type.
@@ -82,6 +80,9 @@ def write_photo(path: str | os.PathLike, photo: Photo) -> None:
   try:
     with write_aside(path) as temporary, open(temporary, 'w+b') as file:
       write(file, np.ascontiguousarray(pixels), exif, photo.icc_profile)
+  except ModuleNotFoundError as error:
+    reason = missing_package(error.name, error)
+    raise UserError(f'cannot write {printable(path)}: {reason}') from error
   except OSError as error:  # names the temporary file, or none
     raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
 
@@ -89,6 +90,8 @@ def write_photo(path: str | os.PathLike, photo: Photo) -> None:
 def _write_png(
   file: BinaryIO, pixels: np.ndarray, exif: Image.Exif, icc_profile: bytes | None
 ) -> None:
+  import imagecodecs
+
   # For photographs as small as with the default strategy of level 3, in half the time or less.
   options = {'strategy': imagecodecs.PNG.STRATEGY.RLE, 'filter': imagecodecs.PNG.FILTER.PAETH}
   pixels = _without_one_channel(pixels)
@@ -157,6 +160,8 @@ def _without_one_channel(pixels: np.ndarray) -> np.ndarray:
 def _write_tiff(
   file: BinaryIO, pixels: np.ndarray, exif: Image.Exif, icc_profile: bytes | None
 ) -> None:
+  import tifffile
+
   channels = pixels.shape[-1]
   tifffile.imwrite(
     file,

@@ -1,9 +1,9 @@
 """Photographs as people have them: PNG, JPEG, WebP, TIFF and BMP, with all that they hold.
 
 Pillow has no colour of 16 bits. It reads JPEG, WebP and BMP, PNGs of 8 bits and unusual
-TIFFs; imagecodecs does the other PNGs and tifffile the other TIFFs. Files come from anywhere: their
-size is checked before they are decoded, and whatever goes wrong in a decoder becomes a `UserError`
-of one line.
+TIFFs; imagecodecs does the other PNGs and tifffile the other TIFFs. Both are imported where they
+are needed: most photos are read without them. Files come from anywhere: their size is checked
+before they are decoded, and whatever goes wrong in a decoder becomes a `UserError` of one line.
 """
 
 import contextlib
@@ -17,11 +17,9 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-import imagecodecs
 import numpy as np
-import tifffile
 from PIL import Image, ImageCms
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -30,8 +28,11 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from gfn_jax.data import exifs
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, missing_package
 from gfn_jax.files import printable
+
+if TYPE_CHECKING:
+  import tifffile
 
 MAX_PIXELS = 50_000_000
 # For images that are read without an option for it: the targets of an evaluation are 16 times as
@@ -173,6 +174,8 @@ def _explaining(path: str | os.PathLike) -> Iterator[None]:
       yield
   except _UnreadableError as error:
     reason, cause = str(error), error.__cause__
+  except ModuleNotFoundError as error:
+    reason, cause = missing_package(error.name, error), error
   except MemoryError as error:
     reason, cause = 'there is not enough memory for it', error
   except OSError as error:  # the decoders' own have no number
@@ -285,6 +288,8 @@ def _open_pillow(file: BinaryIO, kind: str) -> _Opened:
       PngImageFile(file).verify()  # checksums and the end, which the decoder passes over
       # 16 bits become 8 in Pillow, and it takes the transparent grey of 2 and 4 bits for one of 8.
       if image.tile[0][3].endswith((';16B', 'L;2', 'L;4')):
+        import imagecodecs
+
         file.seek(0)
         return _with_channels(imagecodecs.png_decode(file.read())), image.info.get('icc_profile')
     image.load()
@@ -294,6 +299,8 @@ def _open_pillow(file: BinaryIO, kind: str) -> _Opened:
 
 
 def _open_tiff(file: BinaryIO) -> _Opened:
+  import tifffile
+
   tiff = tifffile.TiffFile(file)
   page = tiff.pages.first
   if page.is_reduced or 'DNGVersion' in page.tags:
@@ -327,25 +334,19 @@ def _open_tiff(file: BinaryIO) -> _Opened:
   return _Opened(size, exifs.of_image(image), decode)
 
 
-# What tifffile decodes; Pillow does the rest.
-_TIFF_COLOURS = {
-  tifffile.PHOTOMETRIC.MINISWHITE: 1,
-  tifffile.PHOTOMETRIC.MINISBLACK: 1,
-  tifffile.PHOTOMETRIC.RGB: 3,
-}
-_TIFF_COMPRESSIONS = (
-  tifffile.COMPRESSION.NONE,
-  tifffile.COMPRESSION.LZW,
-  tifffile.COMPRESSION.ADOBE_DEFLATE,
-  tifffile.COMPRESSION.DEFLATE,
-  tifffile.COMPRESSION.PACKBITS,
-  tifffile.COMPRESSION.LZMA,
-  tifffile.COMPRESSION.ZSTD,
-)
+# What tifffile decodes, by the numbers in the file; Pillow does the rest.
+_TIFF_COLOURS = {0: 1, 1: 1, 2: 3}  # 0 and 1 are grey, with white or black as 0; 2 is RGB
+# None, LZW, Deflate in its two numbers, PackBits, LZMA and Zstandard.
+_TIFF_COMPRESSIONS = (1, 5, 8, 32946, 32773, 34925, 50000)
 
 
-def _tiff_pixels(page: tifffile.TiffPage) -> np.ndarray:
+def _tiff_pixels(page: 'tifffile.TiffPage') -> np.ndarray:
   """Grey or RGB of 8 or 16 bits, with or without alpha."""
+  import tifffile
+
+  if page.compression != tifffile.COMPRESSION.NONE:
+    import imagecodecs  # noqa: F401 (without it tifffile reports a damaged file)
+
   colours, samples = _TIFF_COLOURS[page.photometric], page.samplesperpixel
   pixels = page.asarray(maxworkers=1)
   height, width, most = page.imagelength, page.imagewidth, np.iinfo(pixels.dtype).max

@@ -1039,3 +1039,23 @@ def test_the_directories_of_a_tiff_begin_at_even_places(tmp_path):
 
 def test_to_bytes_of_nothing():
   assert exifs.to_bytes(Image.Exif()) == b''
+
+
+def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
+  deep = pixels(3, np.uint16)
+  contents = {
+    'imagecodecs': [DEEP_PNG, tiff(deep, compression='zlib')],
+    'tifffile': [TIFF],
+  }
+  for package, files in contents.items():
+    with monkeypatch.context() as patch:
+      patch.setitem(sys.modules, package, None)
+      for content in files:
+        with pytest.raises(UserError, match=rf'cannot import {package} .*; pip install {package}$'):
+          read(content, tmp_path)
+      name = 'x.png' if package == 'imagecodecs' else 'x.tif'
+      with pytest.raises(UserError, match=rf'^cannot write .*{name}: cannot import {package}'):
+        write_photo(tmp_path / name, Photo(deep))
+      for content in (PNG, JPEG, WEBP, BMP):
+        assert read(content, tmp_path).pixels.shape == RGB.shape
+  assert not list(tmp_path.glob('x.*'))

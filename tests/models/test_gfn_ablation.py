@@ -26,7 +26,7 @@ def parts(params, skip):
   reconstruction = ReconstructionModule(8, 1, layers)
 
   def deblur(x):
-    _, image = DeblurModule(8, 1, layers).apply({'params': params['deblur']}, x)
+    _, image = DeblurModule(8, (1, 1, 1), layers).apply({'params': params['deblur']}, x)
     return image + skip * x
 
   def super_resolve(x):

@@ -1,0 +1,64 @@
+"""Checks an installation without extras: restores an image and trains two steps.
+
+make smoke PYTHON=python3.11
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import jax
+import numpy as np
+from PIL import Image
+
+import gfn_jax
+
+ROOT = pathlib.Path(__file__).parents[1]
+BIN = pathlib.Path(sys.executable).parent
+
+TRAIN = (
+  '--config=configs/gfn_photos.py:small_sr',
+  '--config.model.features=4',
+  '--config.model.sr_blocks=1',
+  '--config.model.reconstruction_blocks=1',
+  '--config.batch_size=2',
+  '--config.crop_size=8',
+  '--config.margin=8',
+  '--config.motion_blur.camera.frames=3',
+  '--config.held_out=1',
+  '--config.steps_per_epoch=2',
+  '--config.phases.phase_2.epochs=1',
+  '--config.phases.phase_2.warmup_steps=1',
+  '--config.log_every=1',
+)
+
+
+def main():
+  print(f'Python {sys.version.split()[0]}, JAX {jax.__version__}, NumPy {np.__version__}')
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    photos, run = folder / 'photos', folder / 'run'
+    photos.mkdir()
+    picture = Image.open(ROOT / 'docs' / 'before_after.png').convert('RGB')
+    for left in (0, 100, 200):
+      picture.crop((left, 0, left + 96, 96)).save(photos / f'{left}.png')
+
+    subprocess.run([BIN / 'gfn-restore', photos / '0.png', folder / 'sharp.png'], check=True)
+    assert gfn_jax.data.images.size_of(folder / 'sharp.png') == (384, 384)
+
+    command = [sys.executable, 'run_train.py', *TRAIN]
+    command += [f'--workdir={run}', f'--config.photos={photos}']
+    subprocess.run(command, cwd=ROOT, check=True)
+    rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
+    steps = {row['step']: row['loss'] for row in rows if 'loss' in row}
+    assert list(steps) == [1, 2], steps
+    assert np.isfinite(list(steps.values())).all(), steps
+    for written in ('weights.safetensors', 'curves.png', 'tensorboard'):
+      assert (run / written).exists(), written
+  print('smoke test passed')
+
+
+if __name__ == '__main__':
+  main()
