@@ -42,7 +42,8 @@ _PAPERS_MODULE = dict(deblur_module='encoder_decoder', deblur_blocks=(2, 4, 6))
 
 # For each row the words of the variant, and what is changed in the config.
 TRIALS = {
-  'unet (1, 2, 4)': ('deblur', {}),
+  'unet (1, 2, 3)': ('deblur', {}),
+  'unet (1, 2, 4)': ('deblur', {'model.deblur_blocks': (1, 2, 4)}),
   'unet (2, 2, 2)': ('deblur', {'model.deblur_blocks': (2, 2, 2)}),
   "the paper's module (2, 4, 6)": (
     'deblur',

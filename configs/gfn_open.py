@@ -104,9 +104,9 @@ def get_config(variant=''):
       name='gfn',
       features=32,
       deblur_module='unet',
-      deblur_blocks=(1, 2, 4),
-      sr_blocks=1,
-      reconstruction_blocks=2,
+      deblur_blocks=(1, 2, 3),
+      sr_blocks=0,
+      reconstruction_blocks=1,
       upsampler='pixelshuffledirect',
       initialization='scaled',
       global_skip='deblurred',
@@ -121,7 +121,7 @@ def get_config(variant=''):
   config.eval_every = 3000
   phase = dict(epochs=10_000, warmup_steps=100, decay_steps=0)  # until it is stopped
   if 'decay' in words:
-    phase = dict(epochs=3, warmup_steps=100, decay_steps=2900)
+    phase = dict(epochs=2, warmup_steps=100, decay_steps=1900)
   config.phases = ConfigDict(
     dict(
       phase_1=dict(

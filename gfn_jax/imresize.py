@@ -25,8 +25,8 @@ def round_half_up(x: np.ndarray) -> np.ndarray:
   return np.floor(x + (0.5 + _TIE))
 
 
-def _cubic(x: np.ndarray) -> np.ndarray:
-  """Keys' cubic convolution kernel, a = -0.5 (Keys 1981, eq. 15)."""
+def cubic_kernel(x: np.ndarray) -> np.ndarray:
+  """Return Keys' cubic convolution kernel, a = -0.5, at distances `x` (Keys 1981, eq. 15)."""
   x = np.abs(x)
   near = 1.5 * x**3 - 2.5 * x**2 + 1
   far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
@@ -51,7 +51,7 @@ def resize_weights(in_size: int, out_size: int, scale: float, border: str) -> np
   centre = (np.arange(out_size) + 0.5) / scale - 0.5
   left = np.floor(centre - support / 2).astype(np.int64)
   taps = left[:, None] + np.arange(int(np.ceil(support)) + 2)
-  weights = _cubic(stretch * (centre[:, None] - taps))
+  weights = cubic_kernel(stretch * (centre[:, None] - taps))
   weights /= weights.sum(axis=1, keepdims=True)
   pad = max(0, -int(taps.min()), int(taps.max()) - in_size + 1)
   source = np.pad(np.arange(in_size), pad, mode=BORDERS[border])[taps + pad]

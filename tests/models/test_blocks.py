@@ -122,3 +122,12 @@ def test_res_block_by_hand(act, slope):
   out = blocks.ResBlock(1, act).apply({'params': params}, x)
   np.testing.assert_allclose(out, expected, atol=1e-6)
   assert out.min() < 0  # no activation after the sum
+
+
+@pytest.mark.parametrize('method', ['cubic', 'linear'])
+@pytest.mark.parametrize(('scale', 'size'), [(2, (1, 3)), (3, (5, 2)), (4, (7, 9)), (4, (1, 1))])
+def test_enlargement_is_that_of_jax(method, scale, size):
+  x = jnp.asarray(np.random.default_rng(0).random((2, *size, 3), np.float32))
+  shape = (2, scale * size[0], scale * size[1], 3)
+  expected = jax.image.resize(x, shape, method)
+  np.testing.assert_allclose(blocks.Enlarge(scale, method)(x), expected, rtol=0, atol=1e-6)
