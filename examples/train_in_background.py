@@ -120,7 +120,7 @@ def finish_leg(options: list[str]) -> None:
   leg = path('legs', str(steps[-1]))
   variant = ',decay' if ':' in os.path.basename(CONFIG.value) else ':decay'
   start = f'--config.init_from={os.path.join(leg, "start.safetensors")}'
-  options = [option for option in options if not option.startswith('--config.init_from')]
+  options = [option for option in options if not option.startswith('--config.init_')]
   status = run([f'--config={CONFIG.value}{variant}', f'--workdir={leg}', *options, start])
   if status:
     raise UserError(f'the leg of step {steps[-1]} ended with {status}; see {path("log.txt")}')
