@@ -105,7 +105,7 @@ class PhotoDataset:
         )
       numbers = np.linspace(0, count - 1, held_out).round().astype(int)
       test = [paths[i] for i in numbers]
-      train = [path for path in paths if path not in set(test)]
+      train = sorted(set(paths) - set(test))
     self._photos = PhotoCache([*train, *test], memory, scales)
     self._train = list(range(len(train)))
     self._test = list(range(len(train), len(train) + len(test)))
@@ -163,11 +163,17 @@ class PhotoDataset:
       `[R]` int32. The share of the real pairs decides how many each batch has.
 
     Raises:
-      UserError: if a photo, or one of the real pairs, is smaller than a crop, or the processes
-        cannot share the examples of either kind equally.
+      UserError: if a photo, or one of the real pairs, is smaller than a crop, if the shares of the
+        real pairs are too small for the batch, or the processes cannot share the examples of either
+        kind equally.
     """
     self.check_crop_size(crop_size)
     real = round(self._real.share * batch_size)
+    if self._real.share and not real:
+      raise UserError(
+        f'real_pairs have a share of {self._real.share:g}, which is none of {batch_size} examples; '
+        'raise batch_size or their shares'
+      )
     if any(count % process_count for count in (real, batch_size - real)):
       raise UserError(
         f'{real} of the {batch_size} examples of a batch are of real_pairs, which {process_count} '

@@ -207,6 +207,14 @@ def test_processes_that_cannot_share_the_real_pairs_are_refused(folder, pairs):
     first(dataset, 1, process_count=2)
 
 
+def test_shares_too_small_for_a_batch_are_refused(folder, pairs):
+  dataset = PhotoDataset(folder, real_pairs=sources(pairs, share=0.1), **OPTIONS)
+  with pytest.raises(
+    UserError, match='share of 0.1, which is none of 4 examples; raise batch_size'
+  ):
+    first(dataset, 1)
+
+
 def test_worlds_are_drawn_by_their_shares(folder):
   still = BLUR | {'sharp_share': 1.0, 'gamma': (1.0, 1.0), 'shot_noise': (0.0, 0.0)}
   still |= {'read_noise': (0.0, 0.0), 'share': 3.0}
