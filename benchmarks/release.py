@@ -36,6 +36,7 @@ from gfn_jax.selection import score_pairs
 WEIGHTS = flags.DEFINE_string('weights', None, 'File to score.', required=True)
 NAME = flags.DEFINE_string('name', 'gfn', 'Name of the released weights.')
 HOURS = flags.DEFINE_float('hours', 0.0, 'Hours of training, for the card.')
+LEGS = flags.DEFINE_multi_string('leg', [], 'For the card: what was trained, in order.')
 PHOTOS = flags.DEFINE_string('photos', None, 'Folder of open_photos.', required=True)
 GOPRO_LARGE = flags.DEFINE_string('gopro_large', None, 'Has train and test.', required=True)
 GOPRO_HALF = flags.DEFINE_string('gopro_half', None, 'Has train and val.', required=True)
@@ -43,6 +44,12 @@ REDS_QUARTER = flags.DEFINE_string('reds_quarter', None, 'Has train and val.', r
 WRITE = flags.DEFINE_bool('write', False, 'Write the released file.')
 
 PHOTO_LIST = 'data_prep/photos_open.csv'
+COMMAND = (
+  'python examples/train_in_background.py --dir=RUN --config=configs/gfn_open.py -- '
+  '--config.photos=PHOTOS --config.real_pairs.gopro_large.path=GOPRO_Large/train '
+  '--config.real_pairs.gopro_half.path=GOPRO_half/train '
+  '--config.real_pairs.reds_quarter.path=REDS_quarter/train'
+)
 LICENCE = (
   'CC BY-SA 4.0. Trained on the photographs of data_prep/photos_open.csv (CC0, CC BY, CC BY-SA, '
   'MIT; each names its source) and on GOPRO and REDS (CC BY 4.0, Nah et al.). Photographs that you '
@@ -116,7 +123,9 @@ def card(scores: dict[str, float]) -> dict[str, Any]:
     'config': config,
     'data': data,
     'scores': scores | {'unit': 'dB in PSNR over bicubic, or over the input for lr'},
+    'legs': LEGS.value,
     'hours': HOURS.value,
+    'command': COMMAND,
     'commit': commit.stdout.strip(),
     'device': jax.devices()[0].device_kind,
   }
