@@ -45,5 +45,8 @@ def apart(phase):
   deblurs, enlarges = phase.copy_and_resolve_references(), phase.copy_and_resolve_references()
   deblurs.hr_weight = 0.0
   enlarges.lr_weight = 0.0
+  # Adam has seen zero gradients of the second network until here: kept, its first updates would be
+  # several times too large.
+  enlarges.reset_optimizer = True
   enlarges.module_learning_rates = ConfigDict(dict(first=0.0))
   return ConfigDict(dict(phase_1=deblurs, phase_2=enlarges))

@@ -3,7 +3,7 @@
     python run_train.py --config=configs/gfn_ablation.py:model_1 --workdir=W --config.data_dir=DIR
 
 The variants are `model_1` ... `model_5`, `gfn` and `srresnet`, with networks of the paper's size,
-its data (configs/gfn.py) and the schedule of its section 4.1 (configs/gfn_paper.py) for all: the
+its data (configs/gfn.py) and the schedule of its section 3.3 (configs/gfn_paper.py) for all: the
 schemes of the ablation were in a supplement that is no longer public. Expected, protocol `gfn`:
 srresnet 26.20 dB, model_1 26.82, model_2 27.00, model_3 27.01, model_4 27.39, model_5 27.53, gfn
 27.74. Nobody has run them with this code yet.

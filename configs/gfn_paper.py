@@ -1,4 +1,4 @@
-"""GFN on LR-GOPRO with the paper's two phases (section 4.1).
+"""GFN on LR-GOPRO with the paper's two phases (section 3.3).
 
     python run_train.py --config=configs/gfn_paper.py --workdir=W --config.data_dir=DIR
 

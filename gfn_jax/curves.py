@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from gfn_jax.files import write_file
 
 _PANELS = {
-  'loss': ('loss', 'loss_hr', 'loss_lr', 'loss_edge', 'loss_gradient'),
+  'loss': (
+    *('loss', 'loss_hr', 'loss_lr', 'loss_edge', 'loss_gradient'),
+    *('loss_frames', 'loss_perceptual'),
+  ),
   'test PSNR (dB)': ('test/psnr', 'test/bicubic_psnr', 'test/input_psnr'),
   'learning rate': ('learning_rate',),  # and those of modules, 'learning_rate/...'
 }

@@ -153,7 +153,7 @@ def restoration_loss(
 
   | | lr_weight | hr | lr | edge_weight | gradient_weight |
   |---|---|---|---|---|---|
-  | GFN, eq. 4; alpha is 0 in the last phase of the authors' code | 0.5 | mse | mse | 0 | 0 |
+  | GFN, eq. 2; alpha is 0 in the last phase of the authors' code | 0.5 | mse | mse | 0 | 0 |
   | Shoyan et al.; 1 in the paper, 0.05 in the authors' code | 0.5 | mse | charbonnier | 0.05 | 0 |
   | MPRNet, eq. 5, for a network that only deblurs | 1 | - | charbonnier | 0.05 | 0 |
   | CNLRN, pre-training of its deblurring network, hr_weight 0 | 1 | - | l1 | 0 | 0 |

@@ -163,6 +163,7 @@ def test_a_cascade_is_trained_together_or_one_network_after_the_other():
   assert (deblurs.hr_weight, deblurs.lr_weight) == (0, 0.5)
   assert (enlarges.hr_weight, enlarges.lr_weight) == (1, 0)
   assert enlarges.module_learning_rates.to_dict() == {'first': 0}
+  assert enlarges.reset_optimizer  # it has seen zero gradients of the second network
 
 
 def test_cnlrn_is_trained_as_in_the_authors_code():

@@ -52,3 +52,9 @@ def test_zeros_are_on_no_logarithmic_scale(tmp_path, drawn):
 def test_nothing_is_drawn_of_nothing(tmp_path):
   write_curves(tmp_path / 'curves.png', [{'step': 1, 'other': 0.5}])
   assert not list(tmp_path.iterdir())
+
+
+def test_every_term_of_the_losses_is_drawn(tmp_path, drawn):
+  terms = ['loss_hr', 'loss_gradient', 'loss_lr', 'loss_edge', 'loss_frames', 'loss_perceptual']
+  write_curves(tmp_path / 'curves.png', [{'step': 1, **{term: 0.5 for term in terms}}])
+  assert {line.get_label() for line in drawn[0].axes[0].lines} == set(terms)

@@ -124,7 +124,7 @@ class UNetDeblurModule(nn.Module):
 
 
 class SRFeatureModule(nn.Module):
-  """Features for super-resolution, at the input's size and never downsampled (section 3.2).
+  """Features for super-resolution, at the input's size and never downsampled (section 3.1).
 
   Attributes:
     features: channels.
@@ -148,7 +148,7 @@ class SRFeatureModule(nn.Module):
 
 
 class Gate(nn.Module):
-  """The learned score map that weighs the deblurred features (section 3.3). Linear, unbounded.
+  """The learned score map that weighs the deblurred features (section 3.1). Linear, unbounded.
 
   Attributes:
     features: channels.
@@ -167,7 +167,7 @@ class Gate(nn.Module):
 
 
 class ReconstructionModule(nn.Module):
-  """From fused features to the image, four times larger (section 3.4).
+  """From fused features to the image, four times larger (section 3.1).
 
   Attributes:
     features: channels.
