@@ -26,7 +26,7 @@ PAIR_DIFFERENCE = flags.DEFINE_enum(
   'pair_difference',
   'absolute',
   losses.PAIR_DIFFERENCES,
-  "Of the frames' loss; absolute is the paper's.",
+  "Of the frames' loss; 'signed' is the paper's eq. 2, 'absolute' that of Jin et al.",
 )
 
 TITLES = dict(zip(VARIANTS, ('SRNet', 'C', 'F+C', 'F+C+B'), strict=True))

@@ -320,15 +320,16 @@ def score(
       f'{width}x{height}'
     )
 
+  scale = hr.shape[0] // lr_blur.shape[0]
+
   def compare(image: np.ndarray) -> dict[str, float]:
-    scores = metrics.evaluate_pair(image, hr, protocol)
+    scores = metrics.evaluate_pair(image, hr, protocol, scale)
     if lpips is not None:
       scores['lpips'] = lpips(metrics.to_uint8(image), metrics.to_uint8(hr))
     return scores
 
   try:
     scores = compare(restored)
-    scale = hr.shape[0] // lr_blur.shape[0]
     baseline = compare(bicubic(lr_blur, scale) if scale > 1 else lr_blur)
   except ValueError as error:
     raise UserError(f'{name}: {error}') from error

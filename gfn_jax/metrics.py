@@ -21,21 +21,28 @@ class Protocol:
 
   Attributes:
     name: what results call it.
-    border: pixels cut on each of the four sides before both metrics.
+    border_x4: pixels cut on each of the four sides before both metrics, of images enlarged 4x.
     ssim: 'ssim3d' or 'ssim2d_valid', the functions of these names.
   """
 
   name: str
-  border: int
+  border_x4: int
   ssim: str
+
+  def border(self, scale: int = 4) -> int:
+    """Return the pixels cut on each side of an image that was enlarged `scale` times.
+
+    They grow with the scale, rounded up; the papers' code is for 4 only. None are cut at scale 1.
+    """
+    return -(-self.border_x4 * scale // 4) if scale > 1 else 0
 
 
 PROTOCOLS = {
   protocol.name: protocol
   for protocol in (
-    Protocol('gfn', border=6, ssim='ssim3d'),  # 1.5 * scale
-    Protocol('cnlrn', border=4, ssim='ssim2d_valid'),
-    Protocol('mprnet', border=0, ssim='ssim3d'),
+    Protocol('gfn', border_x4=6, ssim='ssim3d'),  # 1.5 * scale
+    Protocol('cnlrn', border_x4=4, ssim='ssim2d_valid'),
+    Protocol('mprnet', border_x4=0, ssim='ssim3d'),
   )
 }
 
@@ -118,7 +125,9 @@ def ssim2d_valid(a: np.ndarray, b: np.ndarray) -> float:
 _SSIM = {'ssim3d': ssim3d, 'ssim2d_valid': ssim2d_valid}
 
 
-def evaluate_pair(prediction: np.ndarray, target: np.ndarray, protocol: str) -> dict[str, float]:
+def evaluate_pair(
+  prediction: np.ndarray, target: np.ndarray, protocol: str, scale: int = 4
+) -> dict[str, float]:
   """Compares a restored image with its target as a paper does.
 
   Both are brought to uint8 first (clipped, rounded half up), as every protocol here does.
@@ -127,6 +136,7 @@ def evaluate_pair(prediction: np.ndarray, target: np.ndarray, protocol: str) -> 
     prediction: `[H, W, 3]`, uint8 or float in [0, 1].
     target: `[H, W, 3]`, uint8 or float in [0, 1].
     protocol: a key of `PROTOCOLS`.
+    scale: how many times the restored image was enlarged, 1 for a deblurred one.
 
   Returns:
     `{'psnr': dB, 'ssim': mean}`.
@@ -138,7 +148,7 @@ def evaluate_pair(prediction: np.ndarray, target: np.ndarray, protocol: str) -> 
   """
   if protocol not in PROTOCOLS:
     raise ValueError(f'unknown protocol {protocol!r}; there are {", ".join(sorted(PROTOCOLS))}')
-  border, ssim = PROTOCOLS[protocol].border, PROTOCOLS[protocol].ssim
+  border, ssim = PROTOCOLS[protocol].border(scale), PROTOCOLS[protocol].ssim
   a, b = to_uint8(prediction), to_uint8(target)
   if a.shape != b.shape or a.ndim != 3 or a.shape[-1] != 3:
     raise ValueError(f'two [H, W, 3] images of one size are needed, not {a.shape} and {b.shape}')

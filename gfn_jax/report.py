@@ -105,6 +105,7 @@ class Report:
     self._protocol = metrics.PROTOCOLS[protocol] if protocol else None
     self._rows: list[_Row] = []
     self._before = 'Bicubic'
+    self._scale = 4
 
   def add(
     self,
@@ -139,6 +140,7 @@ class Report:
       raise ValueError(f'{name}: target {target.shape} and restored {restored.shape}')
     if lr_blur.shape[:2] == restored.shape[:2]:
       self._before = 'Input'
+    self._scale = restored.shape[0] // lr_blur.shape[0]
     number, anchor = len(self._rows) + 1, None
     h, w = restored.shape[:2]
     if self._articles.tell() < MAX_BYTES:
@@ -214,7 +216,7 @@ class Report:
   def _summary(self) -> str:
     if self._protocol is None or not self._rows:
       return ''
-    border = self._protocol.border
+    border = self._protocol.border(self._scale)
     cut = f'{border} pixels are cut on each side' if border else 'no border is cut'
     words = f'{cut}; PSNR is taken over all pixels and channels; '
     words += _SSIM_IN_WORDS[self._protocol.ssim]

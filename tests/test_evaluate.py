@@ -64,7 +64,7 @@ def test_at_scale_3_the_baseline_is_bicubic_of_that_scale(pairs):
   hr = pairs[0]['hr'][:48, :60]
   pair = {'name': 'a', 'lr_blur': imresize(hr, 1 / 3), 'hr': hr}
   (row,) = evaluate.evaluate(Restorer(model, init_params(model, seed=0)), [pair], 'cnlrn')
-  baseline = metrics.evaluate_pair(imresize(pair['lr_blur'] / 255, 3.0), hr, 'cnlrn')
+  baseline = metrics.evaluate_pair(imresize(pair['lr_blur'] / 255, 3.0), hr, 'cnlrn', scale=3)
   assert row['bicubic_psnr'] == pytest.approx(baseline['psnr'], abs=1e-9)
   assert row['psnr'] < row['bicubic_psnr']
 

@@ -99,19 +99,24 @@ def test_a_protocol_is_its_border_and_its_ssim(protocol):
   assert sorted(metrics.PROTOCOLS) == sorted(BORDERS)
 
 
+SCALED_BORDERS = {'gfn': (0, 3, 5, 6), 'cnlrn': (0, 2, 3, 4), 'mprnet': (0, 0, 0, 0)}
+
+
+@pytest.mark.parametrize('scale', [1, 2, 3, 4])
 @pytest.mark.parametrize('protocol', BORDERS)
-def test_the_border_is_cut_exactly(protocol):
+def test_the_border_is_cut_exactly_and_grows_with_the_scale(protocol, scale):
   a, b = next(photographs())
-  before = metrics.evaluate_pair(a, b, protocol)
-  border = BORDERS[protocol]
+  before = metrics.evaluate_pair(a, b, protocol, scale)
+  border = SCALED_BORDERS[protocol][scale - 1]
+  assert metrics.PROTOCOLS[protocol].border(scale) == border
   frame = np.ones(a.shape, bool)
   frame[border : 200 - border, border : 160 - border] = False
   changed = np.where(frame, 255 - a, a)
-  assert metrics.evaluate_pair(changed, b, protocol) == before
+  assert metrics.evaluate_pair(changed, b, protocol, scale) == before
   for row, column in ((border, 80), (199 - border, 80), (100, border), (100, 159 - border)):
     changed = a.copy()
     changed[row, column] = 255 - changed[row, column]
-    after = metrics.evaluate_pair(changed, b, protocol)
+    after = metrics.evaluate_pair(changed, b, protocol, scale)
     assert after['psnr'] != before['psnr']
     assert after['ssim'] != before['ssim']
 
