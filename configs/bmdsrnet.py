@@ -22,8 +22,8 @@ schedule with this code yet. The paper gives the patch, the batch, the learning 
 but no optimiser; Adam is a guess. `--config.perceptual_weights=vgg19-dcbb9e9d.pth` adds the paper's
 perceptual loss (gfn_jax/vgg.py says where to get it).
 
-The paper's eq. 2 has signed differences of pairs of frames; this has those of Jin et al. (CVPR 2018),
-whose sign is free (`loss.pair_difference=absolute`). `photos` has a third rule, `either`:
+The paper's eq. 2 has signed differences of pairs of frames; this has those of Jin et al. (CVPR
+2018), whose sign is free (`loss.pair_difference=absolute`). `photos` has a third rule, `either`:
 they differ in place then, not in colour, at the same PSNR (docs/restoring.md). `python -m
 benchmarks.bmdsrnet` trains the small ones and prints the table.
 """
