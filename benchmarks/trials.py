@@ -1,4 +1,4 @@
-"""What makes a network for CPUs learn? Variants of configs/gfn_open.py with equal steps.
+"""Train variants of configs/gfn_open.py with equal steps and compare what they learn.
 
     python -m benchmarks.trials --photos=PHOTOS --gopro_large=GOPRO_Large --gopro_half=GOPRO_half \
       --reds_quarter=REDS_quarter --workdir=W --output=benchmarks/results/trials.json

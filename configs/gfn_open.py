@@ -24,7 +24,7 @@ from configs import gfn_photos
 from gfn_jax.errors import UserError
 
 WORLDS = ('camera', 'gopro', 'reds')
-"""What blur is like: a camera's, which averages light, and that of two data sets of frames."""
+"""Kinds of blur: a camera's, which averages light, and those of two data sets of frames."""
 
 WORDS = ('deblur', 'decay', *WORLDS)
 

@@ -4,6 +4,7 @@ The mean over all pairs hides two things: what heavy blur gains, and what sharp 
 """
 
 import dataclasses
+import os
 import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from gfn_jax import metrics, parallel
+from gfn_jax.data.real_pairs import RealPairs
+from gfn_jax.errors import UserError
 from gfn_jax.restore import Restorer
 
 BLURRED = 30.0
@@ -60,6 +63,26 @@ class PairScores:
     if self.sharp:
       parts.append(f'changed by {self.sharp_change:.2f} of 255 at most ({self.sharp} sharp)')
     return ', '.join(parts)
+
+
+def open_test_pairs(
+  sources: Mapping[str, Mapping[str, Any]], trained: Mapping[str, Mapping[str, Any]]
+) -> dict[str, RealPairs]:
+  """Open the folders of pairs that score a training.
+
+  Args:
+    sources: for each name, the arguments of `RealPairs`; without a `path` it is left out.
+    trained: the folders that are trained on, likewise.
+
+  Raises:
+    UserError: as `RealPairs`, or if a folder is trained on.
+  """
+  pairs = {name: RealPairs(**source) for name, source in sources.items() if source['path']}
+  paths = {os.path.realpath(source['path']) for source in trained.values()}
+  for name in pairs:
+    if os.path.realpath(sources[name]['path']) in paths:
+      raise UserError(f'test_pairs.{name}.path is one of real_pairs: test on other pairs')
+  return pairs
 
 
 def score_pairs(restorer: Restorer, images: Iterable[Mapping[str, Any]]) -> PairScores:

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from gfn_jax import cpu_bfloat16, evaluate, losses, metrics, parallel, schedules
 from gfn_jax.checkpoint import Checkpointer
-from gfn_jax.data.real_pairs import RealPairs
 from gfn_jax.errors import UserError
 from gfn_jax.files import file_sha256, make_folder, printable, write_json
 from gfn_jax.metric_writer import MetricWriter
@@ -26,7 +25,7 @@ from gfn_jax.models.variables import from_variables
 from gfn_jax.optimizers import make_optimizer
 from gfn_jax.pretrained import init_params_from, save_weights
 from gfn_jax.restore import Restorer, to_float
-from gfn_jax.selection import score_pairs
+from gfn_jax.selection import open_test_pairs, score_pairs
 from gfn_jax.step_log import StepLog, Trace
 from gfn_jax.termination import TERMINATED, Terminated, Termination
 from gfn_jax.train_state import TrainState
@@ -243,7 +242,7 @@ class _Run:
   def __init__(self, config: dict[str, Any], workdir: str | os.PathLike):
     self.config, self.workdir = config, os.fspath(workdir)
     self.dataset = evaluate.open_dataset(config)
-    self.test_pairs = _open_test_pairs(config)
+    self.test_pairs = open_test_pairs(config.get('test_pairs', {}), config.get('real_pairs', {}))
     steps_per_pass = self.dataset.steps_per_pass(config['batch_size'])
     self.steps_per_epoch = config['steps_per_epoch'] or steps_per_pass
     self.phases = [config['phases'][name] for name in sorted(config['phases'])]
@@ -509,17 +508,6 @@ class _Run:
     used = param_shapes(create_model(**model_config))  # not the gate, before it is switched on
     params = jax.device_get({module: all_params(state)[module] for module in used})
     save_weights(os.path.join(self.workdir, WEIGHTS_FILE), params, model_config, card)
-
-
-def _open_test_pairs(config: Mapping[str, Any]) -> dict[str, RealPairs]:
-  """Open the folders of a config's `test_pairs` that have a `path`; none may be trained on."""
-  sources = config.get('test_pairs', {})
-  pairs = {name: RealPairs(**source) for name, source in sources.items() if source['path']}
-  trained = {os.path.realpath(source['path']) for source in config.get('real_pairs', {}).values()}
-  for name in pairs:
-    if os.path.realpath(sources[name]['path']) in trained:
-      raise UserError(f'test_pairs.{name}.path is one of real_pairs: test on other pairs')
-  return pairs
 
 
 def _side_by_side(restorer: Restorer, image: Mapping[str, Any]) -> np.ndarray:

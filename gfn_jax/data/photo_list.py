@@ -144,8 +144,8 @@ def check_listed(
     folder = printable(root)
     raise UserError(
       f'{folder} does not hold exactly the listed photographs: {"; ".join(problems)}. Move '
-      f'unlisted images elsewhere, and fetch the others with '
-      f'python -m data_prep.open_photos --output_dir={folder}'
+      f'unlisted images elsewhere, and fetch the others with python -m data_prep.open_photos '
+      f'--output_dir={folder}; or pass --config.photo_list= to train on any photographs'
     )
   return (
     [found[photo.name] for photo in photo_list.values() if not photo.held_out],
