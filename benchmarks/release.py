@@ -120,6 +120,7 @@ def card(scores: dict[str, float]) -> dict[str, Any]:
   data = old['data'] | {'licence': LICENCE, 'photo_list_sha256': file_sha256(PHOTO_LIST)}
   commit = subprocess.run(['git', 'rev-parse', 'HEAD'], capture_output=True, text=True)
   return {
+    'model': old['model'] | {'dtype': 'float32'},  # how they compute unless asked otherwise
     'config': config,
     'data': data,
     'scores': scores | {'unit': 'dB in PSNR over bicubic, or over the input for lr'},

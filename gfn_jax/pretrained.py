@@ -172,8 +172,9 @@ def convert_weights(
   Raises:
     UserError: as `load_pretrained` and `save_weights`, or if `source` has no card.
   """
-  model, params = load_pretrained(source)
+  _, params = load_pretrained(source)
   card = load_card(source) | dict(changes or {})
+  model = create_model(**card['model'])
   stored = {key: _cast(key, value, dtype) for key, value in _flatten(params).items()}
   stored = {key: value.astype(np.float32) for key, value in stored.items()}
   card['reference'] = reference_output(model, traverse_util.unflatten_dict(stored, sep='.'))

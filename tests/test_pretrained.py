@@ -265,6 +265,18 @@ def test_the_released_weights_load():
   assert sum(path.stat().st_size for path in paths) <= 30e6
 
 
+@pytest.mark.parametrize('name', ['gfn', 'light'])
+def test_weights_of_version_0_1_and_their_cards_open(name):
+  # Random weights of narrow networks, with paths, names and shapes that must not change.
+  path = pathlib.Path(__file__).parent / 'fixtures' / 'weights' / f'{name}.safetensors'
+  model, params = pretrained.load_pretrained(path)
+  output = pretrained.reference_output(model.clone(dtype='float32'), params)
+  reference = pretrained.load_card(path)['reference']
+  tolerance = 2e-4 if name == 'gfn' else 0.02  # the light network computes in bfloat16
+  np.testing.assert_allclose(output, reference, atol=tolerance)
+  assert np.std(reference) > 0.1
+
+
 # Damage.
 
 
