@@ -99,19 +99,7 @@ def get_config(variant=''):
   config.test_pairs = ConfigDict(
     dict(gopro=dict(path='', blur='blur', reduce=2), reds=dict(path='', blur='blur', reduce=1))
   )
-  config.model = ConfigDict(
-    dict(
-      name='gfn',
-      features=32,
-      deblur_module='unet',
-      deblur_blocks=(1, 2, 3),
-      sr_blocks=0,
-      reconstruction_blocks=1,
-      upsampler='pixelshuffledirect',
-      initialization='scaled',
-      global_skip='deblurred',
-    )
-  )
+  config.model = gfn_photos.light_model()
   config.optimizer.name = 'muon'
   config.ema_decay = 0.998
   config.batch_size = 16

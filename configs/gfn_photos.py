@@ -31,6 +31,23 @@ def phase(epochs, learning_rate, warmup_steps, hr_weight=1.0):
   )
 
 
+def light_model():
+  """The network of the released weights: GFN for CPUs, with a U-shaped deblurring module."""
+  return ConfigDict(
+    dict(
+      name='gfn',
+      features=32,
+      deblur_module='unet',
+      deblur_blocks=(1, 2, 3),
+      sr_blocks=0,
+      reconstruction_blocks=1,
+      upsampler='pixelshuffledirect',
+      initialization='scaled',
+      global_skip='deblurred',
+    )
+  )
+
+
 def camera():
   """Blur of a camera, which averages light. Pixels are those of a photo at full size.
 
@@ -108,6 +125,7 @@ def get_config(variant=''):
     config.phases.phase_2.model = ConfigDict()
   elif variant == 'small_finetune':
     config.init_from = 'gfn'
+    config.model = light_model()
     config.phases = ConfigDict(dict(phase_1=phase(2, 5e-4, warmup_steps=200)))
   elif variant not in ('', 'small'):
     raise UserError(

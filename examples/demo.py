@@ -36,7 +36,7 @@ TILE = (320, 240)  # width and height of a detail
 def main(_):
   """Restores, compares, and writes `before_after.png` and `frames.gif`."""
   restorer = gfn_jax.Restorer.from_pretrained('gfn')
-  card = load_card('gfn')
+  cards = {name: load_card(name) for name in ('gfn', 'bmdsrnet')}
   os.makedirs(DIR.value, exist_ok=True)
 
   example = synthesize(jax.random.key(0), skimage.data.astronaut()[:360], SHAKE)
@@ -61,12 +61,12 @@ def main(_):
   write_animation(frames, what_moved(skimage.data.chelsea()[:, :448]))
 
   print(
-    f'\nGFN with {param_count(restorer.params):,} parameters, step {card["step"]:,}.\n'
+    f'\nGFN with {param_count(restorer.params):,} parameters, step {cards["gfn"]["step"]:,}.\n'
     'The astronaut was blurred here; PSNR / SSIM, protocol gfn:\n  ' + '\n  '.join(scores) + '\n'
     'The clock was blurred by its camera: there is no sharp photograph to compare with.\n'
     f'Before and after: {picture}\n'
     f'What moved while a photograph was taken, as BMDSRNet sees it: {frames}\n\n'
-    f'The weights: {card["data"]["licence"]}'
+    + '\n'.join(f'The weights {name}: {card["data"]["licence"]}' for name, card in cards.items())
   )
 
 

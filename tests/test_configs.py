@@ -11,6 +11,7 @@ from configs import comparison, gfn_ablation
 from gfn_jax import UserError, create_model, schedules
 from gfn_jax.data.motion_blur import MotionBlur
 from gfn_jax.models import param_count, param_shapes
+from gfn_jax.pretrained import load_pretrained
 
 PARAMETERS = {
   'bmdsrnet': 2_926_427,
@@ -60,7 +61,7 @@ PARAMETERS = {
   'gfn_open:deblur': 1_760_883,
   'gfn_photos': 12_210_438,
   'gfn_photos:small': 1_184_550,
-  'gfn_photos:small_finetune': 1_184_550,
+  'gfn_photos:small_finetune': 1_760_883,
   'gfn_photos:small_sr': 118_779,
   'gfn_small': 334_982,
   'motion_deblur_sr': 21_839_972,
@@ -200,3 +201,10 @@ def test_the_synthesis_of_the_photos_config_is_one_of_every_option():
   del options['share']
   assert MotionBlur(**options).translation == options['translation']
   assert options.keys() == {field.name for field in dataclasses.fields(MotionBlur)}
+
+
+def test_the_released_weights_fit_the_configs_that_start_from_them():
+  for name in ('gfn_photos:small_finetune', 'gfn_open'):
+    model = create_model(**load(name).model)
+    released, _ = load_pretrained('gfn')
+    assert model.clone(dtype='float32') == released
