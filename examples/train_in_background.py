@@ -13,6 +13,7 @@ restart of the machine (`@reboot` in a crontab), a kill or Ctrl-C. RUN/status.tx
 the steps, the hours and the newest scores.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -21,8 +22,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import IO
 
+import psutil
 from absl import flags
 
 from gfn_jax.errors import UserError, run_command
@@ -80,10 +83,10 @@ def grow_trunk(options: list[str]) -> None:
     until = min(until, HOURS.value)
   failures = 0
   while hours() < until:
-    start, before, step = time.monotonic(), hours(), trunk_step()
+    before, step = hours(), trunk_step()
 
-    def is_due(start=start, before=before) -> bool:
-      write_hours(before + (time.monotonic() - start) / 3600)
+    def is_due(seconds: float, before=before) -> bool:
+      write_hours(before + seconds / 3600)
       write_status()
       return hours() >= until
 
@@ -129,8 +132,16 @@ def finish_leg(options: list[str]) -> None:
   print(write_status(), flush=True)
 
 
-def run(options: list[str], is_due=lambda: False) -> int:
-  """Run one training at the lowest priority, and end it with SIGTERM when `is_due()`."""
+def run(options: list[str], is_due: Callable[[float], bool] = lambda seconds: False) -> int:
+  """Run one training at the lowest priority, and end it with SIGTERM when it is due.
+
+  Args:
+    options: of the trainer.
+    is_due: called with the seconds so far, without those in which the trainer was stopped.
+
+  Returns:
+    The trainer's exit status.
+  """
   with open(path('log.txt'), 'a') as log:
     process = subprocess.Popen(
       ['nice', '-n', '19', *TRAIN, *options],
@@ -139,10 +150,15 @@ def run(options: list[str], is_due=lambda: False) -> int:
       cwd=ROOT,
       close_fds=False,  # it inherits the lock
     )
+    trainer, seconds = psutil.Process(process.pid), 0.0
     try:
       while process.poll() is None:
+        start = time.monotonic()
         time.sleep(POLL_SECONDS)
-        if is_due():
+        with contextlib.suppress(psutil.NoSuchProcess):
+          if trainer.status() != psutil.STATUS_STOPPED:
+            seconds += time.monotonic() - start
+        if is_due(seconds):
           process.terminate()
           process.wait()
     except KeyboardInterrupt:

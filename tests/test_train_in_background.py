@@ -114,3 +114,31 @@ def test_mistakes_are_told_in_one_line(background, tmp_path):
     result = background('--config=c.py')
   assert result.returncode == 1
   assert 'a training runs there already' in result.stderr
+
+
+def test_time_in_which_the_trainer_is_stopped_does_not_count(tmp_path):
+  code = f"""
+    import sys
+    sys.path.insert(0, {str(SCRIPT.parent)!r})
+    import psutil
+    import train_in_background as script
+    script.flags.FLAGS(['x', '--dir={tmp_path}'])
+    stops = 'import os, signal; os.kill(os.getpid(), signal.SIGSTOP)'
+    script.TRAIN, script.POLL_SECONDS = [sys.executable, '-c', stops], 0.05
+    counted = []
+
+    def is_due(seconds):
+      counted.append(seconds)
+      if counted[-20:] == [seconds] * 20:
+        psutil.Process().children()[0].resume()
+      return False
+
+    assert script.run([], is_due) == 0
+    print(len(counted), counted[-1])
+  """
+  environment = os.environ | {'PYTHONPATH': str(SCRIPT.parent.parent)}
+  command = [sys.executable, '-c', textwrap.dedent(code)]
+  result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+  assert result.returncode == 0, result.stderr
+  polls, seconds = result.stdout.split()
+  assert float(seconds) < 0.05 * (int(polls) - 15)
