@@ -5,7 +5,7 @@
 
 Each row trains 6,000 steps: before that, networks differ by when learning sets in. The rate is
 constant for 60 % of the steps, then falls to 2 %. Rows that are there already are not run again; a
-row that was interrupted goes on. About 40 minutes a row on two idle cores.
+row that was interrupted goes on. Expect 40 minutes a row on two idle cores.
 
 Seeds differ by up to 0.17 dB: rows that are closer are not decided by one run.
 """

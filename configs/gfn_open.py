@@ -9,11 +9,11 @@
 
 PHOTOS is what `data_prep.open_photos` fetches, and nothing else: other photographs are refused.
 The rate is constant and the run does not end; `:decay` is the leg that makes its weights good,
-taken from any point. docs/training.md has the figures.
+taken from any point. docs/weights.md has the figures.
 
 Words of the variant, with commas between them:
 
-    deblur              the deblurring module alone, at half the photos' size: four times as cheap
+    deblur              the deblurring module alone, at half the photos' size: a quarter of the pixels
     camera, gopro, reds one world alone, with the real pairs of that world
     decay               a short run whose rate falls to 2 %, from `init_from`
 """

@@ -85,8 +85,7 @@ class DeblurModule(nn.Module):
 class UNetDeblurModule(nn.Module):
   """U-shaped alternative to `DeblurModule`: skips and residual blocks at every size, both ways.
 
-  Not in the paper: it learns to deblur in far fewer steps (docs/training.md). The upward steps are
-  pixel shuffles, and skips are added, not concatenated.
+  Not in the paper. The upward steps are pixel shuffles, and skips are added, not concatenated.
 
   Attributes:
     features: channels at full size; twice at 1/2, four times at 1/4.
