@@ -13,7 +13,7 @@ taken from any point. docs/weights.md has the figures.
 
 Words of the variant, with commas between them:
 
-    deblur              the deblurring module alone, at half the photos' size: a quarter of the pixels
+    deblur              the deblurring module alone, at half the photos' size, which is cheaper
     camera, gopro, reds one world alone, with the real pairs of that world
     decay               a short run whose rate falls to 2 %, from `init_from`
 """
