@@ -113,7 +113,8 @@ def test_stablehlo(network, tmp_path, capsys):
   assert len(parity) == (2 if model.stride == 1 else 4)
   assert 'features=' in summary
   assert licence == r'licence of the weights: for tests\nonly'
-  assert path.stat().st_size < 4 * param_count(params) + 40_000
+  # Beside the weights: the program, and the paths of the source files, whose length varies.
+  assert path.stat().st_size < 4 * param_count(params) + 80_000
 
 
 def test_other_sizes_are_padded_and_cropped_as_the_network_does_it(tmp_path):
