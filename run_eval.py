@@ -10,7 +10,7 @@ gs://BUCKET/... On several machines the same command with --distributed runs in 
 they share the images (docs/cluster.md).
 """
 
-from gfn_jax.commands import evaluate
+from gfn_jax.cli import evaluate
 
 if __name__ == '__main__':
   evaluate.run()

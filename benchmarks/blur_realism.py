@@ -27,11 +27,11 @@ from tqdm import tqdm
 
 import gfn_jax
 from configs import gfn_open
-from gfn_jax import metrics
-from gfn_jax.data import folders
 from gfn_jax.data.motion_blur import MotionBlur, synthesize
 from gfn_jax.errors import UserError, run_command
-from gfn_jax.files import write_file, write_json
+from gfn_jax.images import folders
+from gfn_jax.ops import metrics
+from gfn_jax.system.files import write_file, write_json
 
 WORLD = flags.DEFINE_enum('world', 'gopro', gfn_open.WORLDS, 'World of configs/gfn_open.py.')
 PAIRS = flags.DEFINE_string(

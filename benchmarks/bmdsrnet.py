@@ -16,9 +16,9 @@ from absl import flags
 
 from benchmarks import rows
 from configs import bmdsrnet
-from gfn_jax import losses
 from gfn_jax.errors import UserError, run_command
 from gfn_jax.models.bmdsrnet import SCALES, VARIANTS
+from gfn_jax.training import losses
 
 SCALE = flags.DEFINE_list('scales', list(map(str, SCALES)), 'Of the networks.')
 PROTOCOL = flags.DEFINE_string('protocol', 'gfn', 'Of the scores.')

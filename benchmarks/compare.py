@@ -15,11 +15,12 @@ from absl import flags
 from tqdm import tqdm
 
 from benchmarks.gopro_pairs import load_pairs
-from gfn_jax import Restorer, metrics
+from gfn_jax import Restorer
 from gfn_jax.errors import run_command
-from gfn_jax.evaluate import bicubic
-from gfn_jax.files import file_sha256, write_json
-from gfn_jax.pretrained import param_count, weights_path
+from gfn_jax.evaluation.evaluate import bicubic
+from gfn_jax.ops import metrics
+from gfn_jax.system.files import file_sha256, write_json
+from gfn_jax.weights.pretrained import param_count, weights_path
 
 PAIRS = flags.DEFINE_string(
   'pairs', None, 'Folder with, at any depth, sharp/ and BLUR_NAME/ side by side.', required=True

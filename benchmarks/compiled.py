@@ -20,12 +20,14 @@ import jax.numpy as jnp
 from absl import flags
 
 from benchmarks import timing, works, xla
-from gfn_jax import create_model, parallel, train
+from gfn_jax import create_model
 from gfn_jax.errors import run_command
+from gfn_jax.system import parallel
+from gfn_jax.training import loop
 
 PLATFORM = flags.DEFINE_enum('platform', 'cpu', ['cpu', 'cuda', 'tpu'], 'cpu is this machine.')
 TOPOLOGY = flags.DEFINE_string('topology', '', "A TPU's, such as v5e:2x2, or a GPU's file.")
-PRECISION = flags.DEFINE_enum('precision', 'bfloat16', train.PRECISIONS, 'As in configs.')
+PRECISION = flags.DEFINE_enum('precision', 'bfloat16', loop.PRECISIONS, 'As in configs.')
 BATCHES = flags.DEFINE_list('batch_size', ['16', '64'], 'Patches for each device.')
 CROP = flags.DEFINE_integer('crop_size', 64, 'Side of the input.', lower_bound=8)
 FEATURES = flags.DEFINE_integer('features', 64, "The network's.", lower_bound=1)
@@ -60,10 +62,10 @@ def main(_):
 
 def compile_step(devices: list[Any], batch_size: int) -> Any:
   """A step of Adam on GFN's loss, without clipping, on so many patches a device."""
-  dtype, precision = train.PRECISIONS[PRECISION.value]
+  dtype, precision = loop.PRECISIONS[PRECISION.value]
   model = create_model('gfn', features=FEATURES.value, dtype=dtype, precision=precision)
   optimizer, step = works.optimizer_and_step(model)
-  state = jax.eval_shape(lambda: train.create_train_state(model, optimizer, seed=0))
+  state = jax.eval_shape(lambda: loop.create_train_state(model, optimizer, seed=0))
   side = {'lr_blur': CROP.value, 'lr': CROP.value, 'hr': 4 * CROP.value}
   batch = {
     key: jax.ShapeDtypeStruct((len(devices), batch_size, side, side, 3), jnp.uint8)

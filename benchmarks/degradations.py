@@ -18,12 +18,13 @@ from PIL import Image
 from scipy import ndimage
 from tqdm import tqdm
 
-from gfn_jax import Restorer, metrics
+from gfn_jax import Restorer
 from gfn_jax.data.motion_blur import MotionBlur, degrade, synthesize
 from gfn_jax.errors import run_command
-from gfn_jax.evaluate import bicubic
-from gfn_jax.files import file_sha256, write_json
-from gfn_jax.pretrained import weights_path
+from gfn_jax.evaluation.evaluate import bicubic
+from gfn_jax.ops import metrics
+from gfn_jax.system.files import file_sha256, write_json
+from gfn_jax.weights.pretrained import weights_path
 
 WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'A file, or a released name.')
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')

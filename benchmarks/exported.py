@@ -19,9 +19,9 @@ from absl import flags
 from tqdm import tqdm
 
 from gfn_jax.errors import run_command
-from gfn_jax.files import write_json
 from gfn_jax.interop import export
-from gfn_jax.pretrained import load_card, load_pretrained
+from gfn_jax.system.files import write_json
+from gfn_jax.weights.pretrained import load_card, load_pretrained
 
 WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'A .safetensors file or a name.')
 SIZE = flags.DEFINE_list('size', ['320', '180'], 'Width and height of the image.')

@@ -17,10 +17,12 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from gfn_jax import Restorer, evaluate, metrics
+from gfn_jax import Restorer
 from gfn_jax.errors import run_command
-from gfn_jax.files import write_json
-from gfn_jax.pretrained import load_card
+from gfn_jax.evaluation import evaluate
+from gfn_jax.ops import metrics
+from gfn_jax.system.files import write_json
+from gfn_jax.weights.pretrained import load_card
 
 WEIGHTS = flags.DEFINE_list('weights', ['bmdsrnet'], 'Files, or names of released weights.')
 PHOTOS = flags.DEFINE_string('photos', None, 'Folder of photographs.', required=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gfn_jax.data import folders
-from gfn_jax.imresize import imresize
+from gfn_jax.images import folders
+from gfn_jax.ops.imresize import imresize
 
 
 def load_pairs(path: str, blur_name: str, scale: int = 4) -> tuple[int, Iterator[dict[str, Any]]]:

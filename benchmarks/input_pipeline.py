@@ -26,7 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gfn_jax.errors import UserError, run_command
-from gfn_jax.files import write_json
+from gfn_jax.system.files import write_json
 
 # TensorFlow and JAX, which are imported below, make their threads for the cores that they see.
 

@@ -29,8 +29,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from gfn_jax.errors import UserError, run_command
-from gfn_jax.files import write_json
-from gfn_jax.step_log import SYSTEM
+from gfn_jax.system.files import write_json
+from gfn_jax.training.step_log import SYSTEM
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'For the runs; must be empty.', required=True)
 KILLS = flags.DEFINE_integer('kills', 30, 'How often.', lower_bound=1)

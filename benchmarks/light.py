@@ -13,9 +13,10 @@ from absl import flags
 
 from benchmarks import timing, works
 from configs import gfn_open, gfn_photos
-from gfn_jax import cpu_bfloat16, create_model
+from gfn_jax import create_model
 from gfn_jax.errors import run_command
 from gfn_jax.models import as_variables, init_params, param_count
+from gfn_jax.system import cpu_bfloat16
 
 SIZE = flags.DEFINE_string('size', '320x180', 'Width and height of the input.')
 ROUNDS = flags.DEFINE_integer('rounds', 9, 'How often each is timed.', lower_bound=1)

@@ -25,8 +25,8 @@ from tqdm import tqdm
 from benchmarks import timing, works
 from gfn_jax import create_model
 from gfn_jax.errors import run_command
-from gfn_jax.files import write_json
 from gfn_jax.models import init_params
+from gfn_jax.system.files import write_json
 
 SIZES = flags.DEFINE_list('size', ['320x180', '640x360'], 'Widths and heights to restore.')
 BATCHES = flags.DEFINE_list('batch_size', ['4', '16'], 'Numbers of patches to train on.')

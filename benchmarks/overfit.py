@@ -17,12 +17,15 @@ import optax
 from absl import flags
 from tqdm import tqdm
 
-from gfn_jax import Restorer, create_model, losses, metrics, parallel, train
+from gfn_jax import Restorer, create_model
 from gfn_jax.data.tfrecords import TFRecordDataset
 from gfn_jax.errors import run_command
-from gfn_jax.evaluate import bicubic
-from gfn_jax.optimizers import make_optimizer
-from gfn_jax.pretrained import param_count
+from gfn_jax.evaluation.evaluate import bicubic
+from gfn_jax.ops import metrics
+from gfn_jax.system import parallel
+from gfn_jax.training import loop, losses
+from gfn_jax.training.optimizers import make_optimizer
+from gfn_jax.weights.pretrained import param_count
 
 DATA_DIR = flags.DEFINE_string('data_dir', None, 'A dataset of data_prep.lr_gopro.', required=True)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
@@ -42,9 +45,9 @@ def main(_):
 
   model = create_model('gfn')
   optimizer = make_optimizer(0.9, 0.999, 1e-8, clip_norm=1.0)
-  state = parallel.replicate(train.create_train_state(model, optimizer, SEED.value))
+  state = parallel.replicate(loop.create_train_state(model, optimizer, SEED.value))
   step = functools.partial(
-    train.train_step,
+    loop.train_step,
     model=model,
     optimizer=optimizer,
     learning_rate=optax.constant_schedule(RATE.value),

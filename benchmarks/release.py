@@ -24,13 +24,15 @@ from absl import flags
 
 from benchmarks.gopro_pairs import load_pairs
 from configs import gfn_open
-from gfn_jax import Restorer, evaluate, metrics
+from gfn_jax import Restorer
 from gfn_jax.data.photos import PhotoDataset
 from gfn_jax.data.real_pairs import RealPairs
 from gfn_jax.errors import run_command
-from gfn_jax.files import file_sha256
-from gfn_jax.pretrained import RELEASED_DIR, convert_weights, load_card, load_pretrained
-from gfn_jax.selection import score_pairs
+from gfn_jax.evaluation import evaluate
+from gfn_jax.evaluation.selection import score_pairs
+from gfn_jax.ops import metrics
+from gfn_jax.system.files import file_sha256
+from gfn_jax.weights.pretrained import RELEASED_DIR, convert_weights, load_card, load_pretrained
 
 WEIGHTS = flags.DEFINE_string('weights', None, 'File to score.', required=True)
 NAME = flags.DEFINE_string('name', 'gfn', 'Name of the released weights.')

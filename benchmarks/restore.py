@@ -22,11 +22,11 @@ from absl import flags
 from tqdm import tqdm
 
 from gfn_jax import Restorer
-from gfn_jax.data import folders
 from gfn_jax.errors import run_command
-from gfn_jax.files import write_json
-from gfn_jax.pretrained import load_card
-from gfn_jax.restore_files import plan_jobs, restore_files
+from gfn_jax.images import folders
+from gfn_jax.restoration.files import plan_jobs, restore_files
+from gfn_jax.system.files import write_json
+from gfn_jax.weights.pretrained import load_card
 
 WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'A .safetensors file or a name.')
 SIZE = flags.DEFINE_list('size', ['1280', '720'], 'Width and height of the image that is timed.')

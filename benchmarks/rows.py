@@ -15,10 +15,12 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from benchmarks.gopro_pairs import load_pairs
-from gfn_jax import Restorer, evaluate, train
-from gfn_jax.files import write_file, write_json
+from gfn_jax import Restorer
+from gfn_jax.evaluation import evaluate
 from gfn_jax.models import as_variables
-from gfn_jax.pretrained import param_count
+from gfn_jax.system.files import write_file, write_json
+from gfn_jax.training import loop
+from gfn_jax.weights.pretrained import param_count
 
 PHOTOS = flags.DEFINE_string('photos', None, 'Folder of sharp photos.', required=True)
 PAIRS = flags.DEFINE_string('pairs', None, 'Folder in the layout of GOPRO_Large.', required=True)
@@ -62,7 +64,7 @@ def run(name: str, config: ConfigDict, protocols: Sequence[str]) -> dict[str, An
     with open(scores_path) as file:
       scores = json.load(file)
   if scores.get('config') != plain:
-    train.train_and_evaluate(config, workdir)
+    loop.train_and_evaluate(config, workdir)
     scores = {'config': plain, 'parameters': param_count(network(name, config.seed).params)}
     write_json(scores_path, scores)
   for protocol in protocols:
@@ -80,7 +82,7 @@ def run_dir(name: str, seed: int) -> str:
 
 def network(name: str, seed: int) -> Restorer:
   """A run's network, for whole images."""
-  weights = os.path.join(run_dir(name, seed), train.WEIGHTS_FILE)
+  weights = os.path.join(run_dir(name, seed), loop.WEIGHTS_FILE)
   return Restorer.from_pretrained(weights, tile=None)
 
 

@@ -34,7 +34,7 @@ def main(_):
   if CHILD.value:
     work, path = CHILD.value
     figures = start_training() if work == 'train_step' else start_restoring()
-    from gfn_jax.files import write_json
+    from gfn_jax.system.files import write_json
 
     write_json(path, figures)
     return
@@ -94,19 +94,21 @@ def start_training() -> dict[str, Any]:
   import optax
 
   from benchmarks import works
-  from gfn_jax import create_model, losses, parallel, train
-  from gfn_jax.optimizers import make_optimizer
+  from gfn_jax import create_model
+  from gfn_jax.system import parallel
+  from gfn_jax.training import loop, losses
+  from gfn_jax.training.optimizers import make_optimizer
 
   laps.lap('imports')
   model = create_model('gfn', features=FEATURES.value)
   optimizer = make_optimizer(0.9, 0.999, 1e-8, clip_norm=1.0)
-  state = parallel.replicate(train.create_train_state(model, optimizer, seed=0))
+  state = parallel.replicate(loop.create_train_state(model, optimizer, seed=0))
   jax.block_until_ready(state)
   laps.lap('initialization')
   batch = parallel.shard(works.noise_batch(BATCH.value, CROP.value))
   laps.lap('data')
   step = functools.partial(
-    train.train_step,
+    loop.train_step,
     model=model,
     optimizer=optimizer,
     learning_rate=optax.constant_schedule(1e-4),

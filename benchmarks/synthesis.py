@@ -16,12 +16,14 @@ from absl import flags
 from tqdm import tqdm
 
 from configs import gfn_photos
-from gfn_jax import create_model, losses, parallel, schedules, train
+from gfn_jax import create_model
 from gfn_jax.data.motion_blur import MotionBlur, synthesize
 from gfn_jax.errors import run_command
-from gfn_jax.files import write_json
 from gfn_jax.models.gfn import SCALE
-from gfn_jax.optimizers import make_optimizer
+from gfn_jax.system import parallel
+from gfn_jax.system.files import write_json
+from gfn_jax.training import loop, losses, schedules
+from gfn_jax.training.optimizers import make_optimizer
 
 VARIANT = flags.DEFINE_string('variant', '', 'Of configs/gfn_photos.py.')
 BATCH = flags.DEFINE_integer('batch_size', 0, "0: the config's.", lower_bound=0)
@@ -41,7 +43,7 @@ def main(_):
 
   optimizer = make_optimizer(**config.optimizer)
   model = create_model(**config.model)
-  state = parallel.replicate(train.create_train_state(model, optimizer, config.seed))
+  state = parallel.replicate(loop.create_train_state(model, optimizer, config.seed))
   phases = list(config.phases.values())
   fixed = dict(
     model=model,
@@ -50,8 +52,8 @@ def main(_):
     loss=functools.partial(losses.restoration_loss, lr_weight=phases[0].lr_weight),
   )
   steps = {
-    'with': (parallel.parallel_step(lambda s, b: train.train_step(s, prepare(b), **fixed)), batch),
-    'without': (parallel.parallel_step(lambda s, b: train.train_step(s, b, **fixed)), ready),
+    'with': (parallel.parallel_step(lambda s, b: loop.train_step(s, prepare(b), **fixed)), batch),
+    'without': (parallel.parallel_step(lambda s, b: loop.train_step(s, b, **fixed)), ready),
   }
   seconds = {kind: [] for kind in steps}
   for number in tqdm(range(1 + STEPS.value)):

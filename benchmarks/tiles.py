@@ -16,9 +16,10 @@ import jax
 from absl import flags
 
 from benchmarks.gopro_pairs import load_pairs
-from gfn_jax import Restorer, evaluate
+from gfn_jax import Restorer
 from gfn_jax.errors import run_command
-from gfn_jax.files import write_json
+from gfn_jax.evaluation import evaluate
+from gfn_jax.system.files import write_json
 
 PAIRS = flags.DEFINE_string('pairs', None, 'Folder in the layout of GOPRO_Large.', required=True)
 BLUR_NAME = flags.DEFINE_string('blur_name', 'blur_gamma', 'Of the folders of blurred photos.')

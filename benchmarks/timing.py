@@ -13,7 +13,7 @@ import jax
 from tqdm import tqdm
 
 from gfn_jax.errors import UserError
-from gfn_jax.files import write_json
+from gfn_jax.system.files import write_json
 
 
 @dataclasses.dataclass

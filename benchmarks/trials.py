@@ -22,12 +22,15 @@ from ml_collections import ConfigDict
 
 from benchmarks.gopro_pairs import load_pairs
 from configs import gfn_open
-from gfn_jax import Restorer, evaluate, metrics, train
+from gfn_jax import Restorer
 from gfn_jax.data.real_pairs import RealPairs
 from gfn_jax.errors import UserError, run_command
-from gfn_jax.files import write_file, write_json
-from gfn_jax.pretrained import load_pretrained, param_count
-from gfn_jax.selection import score_pairs
+from gfn_jax.evaluation import evaluate
+from gfn_jax.evaluation.selection import score_pairs
+from gfn_jax.ops import metrics
+from gfn_jax.system.files import write_file, write_json
+from gfn_jax.training import loop
+from gfn_jax.weights.pretrained import load_pretrained, param_count
 
 PHOTOS = flags.DEFINE_string('photos', None, 'Folder of open_photos.', required=True)
 GOPRO_LARGE = flags.DEFINE_string('gopro_large', None, 'Has train and test.', required=True)
@@ -122,9 +125,9 @@ def run(name: str) -> dict[str, Any]:
       return json.load(file)
   config = make_config(name)
   start = time.perf_counter()
-  train.train_and_evaluate(config, workdir)
+  loop.train_and_evaluate(config, workdir)
   row = {'minutes': round((time.perf_counter() - start) / 60, 1)}
-  weights = os.path.join(workdir, train.WEIGHTS_FILE)
+  weights = os.path.join(workdir, loop.WEIGHTS_FILE)
   model, params = load_pretrained(weights)
   row['parameters'] = param_count(params)
   row |= score(Restorer(model, params, output='lr'))

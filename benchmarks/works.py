@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gfn_jax import losses, parallel, train
 from gfn_jax.errors import UserError
 from gfn_jax.models import as_variables
-from gfn_jax.optimizers import make_optimizer
+from gfn_jax.system import parallel
+from gfn_jax.training import loop, losses
+from gfn_jax.training.optimizers import make_optimizer
 
 OURS = {
   'cpu': {'jax': {}},
@@ -73,7 +74,7 @@ def inference_work(model: nn.Module, params: Any, x: np.ndarray) -> Work:
 def train_work(model: nn.Module, params: Any, batch: Mapping[str, np.ndarray]) -> Work:
   """One step of Adam on GFN's loss, without clipping; gives the loss."""
   optimizer, step = optimizer_and_step(model)
-  state = train.create_train_state(model, optimizer, seed=0)
+  state = loop.create_train_state(model, optimizer, seed=0)
   states = [parallel.replicate(state.replace(params=jax.tree.map(jnp.copy, params)))]
   step = parallel.parallel_step(step)
   on_device = parallel.shard(batch)
@@ -90,7 +91,7 @@ def optimizer_and_step(model: nn.Module) -> tuple[optax.GradientTransformation, 
   """Adam, and the step of `train_work`, for one device."""
   optimizer = make_optimizer(0.9, 0.999, 1e-8, clip_norm=0.0)
   step = functools.partial(
-    train.train_step,
+    loop.train_step,
     model=model,
     optimizer=optimizer,
     learning_rate=optax.constant_schedule(LEARNING_RATE),

@@ -11,7 +11,7 @@ from jax.experimental import topologies
 
 from benchmarks import timing
 from gfn_jax.errors import UserError
-from gfn_jax.files import read_file
+from gfn_jax.system.files import read_file
 
 _LINE = re.compile(r'\s+(?:ROOT )?%(\S+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(?:, |$)')
 _FREE = {'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast'}  # these move nothing

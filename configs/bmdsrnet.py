@@ -20,7 +20,7 @@ Data: Motion-Blurred LR x4 (docs/datasets.md) in patches of 128x128. With data t
 such as LR-GOPRO, only the deblurred image in the middle is compared. Nobody has run the paper's
 schedule with this code yet. The paper gives the patch, the batch, the learning rate and 400 epochs,
 but no optimiser; Adam is a guess. `--config.perceptual_weights=vgg19-dcbb9e9d.pth` adds the paper's
-perceptual loss (gfn_jax/vgg.py says where to get it).
+perceptual loss (gfn_jax/training/perceptual.py says where to get it).
 
 The paper's eq. 2 has signed differences of pairs of frames; this has those of Jin et al. (CVPR
 2018), whose sign is free (`loss.pair_difference=absolute`). `photos` has a third rule, `either`:

@@ -9,7 +9,7 @@
 | sr_first | SRResNet, then MPRNet at the size of the result, trained together |
 
 SRResNet is the version without normalisation. The rows "MPRNet -> EDSR" of Shoyan et al. join
-networks that were trained apart; so does `python -m gfn_jax.join_weights`, and its file is a start
+networks that were trained apart; so does `python -m gfn_jax.weights.join`, and its file is a start
 for this: `--config.init_from=cascade.safetensors`. No paper tells how it trains a cascade; loss and
 schedule are those of configs/motion_deblur_sr.py. Nobody has run it with this code yet.
 """

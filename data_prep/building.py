@@ -20,7 +20,7 @@ from etils import epath
 
 from data_prep import staging
 from gfn_jax.errors import UserError
-from gfn_jax.files import is_remote
+from gfn_jax.system.files import is_remote
 
 if TYPE_CHECKING:
   from tensorflow_datasets.core import BuilderConfig

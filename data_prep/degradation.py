@@ -12,8 +12,8 @@ import numpy as np
 
 from data_prep import gopro_tree
 from gfn_jax.errors import UserError
-from gfn_jax.imresize import imresize
-from gfn_jax.metrics import to_uint8
+from gfn_jax.ops.imresize import imresize
+from gfn_jax.ops.metrics import to_uint8
 
 SCALE = 4
 FRAME_SCALES = (1.0, 0.7, 0.5)  # the paper says "three random scales"; the generator has these

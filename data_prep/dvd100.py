@@ -5,7 +5,7 @@ from etils import epath
 from data_prep import degradation, frame_files
 from data_prep.gopro_tree import FramePair
 from gfn_jax.errors import UserError
-from gfn_jax.imresize import imresize
+from gfn_jax.ops.imresize import imresize
 
 # The test clips of DVD. The other clips of `quantitative_datasets` are for training.
 CLIPS = (

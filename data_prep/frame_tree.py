@@ -11,8 +11,8 @@ from etils import epath
 
 from data_prep import frame_files
 from gfn_jax.errors import UserError
-from gfn_jax.files import printable
 from gfn_jax.models.bmdsrnet import SHARP_FRAMES
+from gfn_jax.system.files import printable
 
 ARCHIVE = 'the frames'  # what to unpack again if a file is damaged
 SPLITS = ('train', 'test')

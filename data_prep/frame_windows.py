@@ -12,9 +12,9 @@ import numpy as np
 
 from data_prep import degradation, frame_files, frame_tree
 from gfn_jax.errors import UserError
-from gfn_jax.imresize import imresize
-from gfn_jax.metrics import to_uint8
 from gfn_jax.models.bmdsrnet import SCALES, SHARP_FRAMES
+from gfn_jax.ops.imresize import imresize
+from gfn_jax.ops.metrics import to_uint8
 
 MULTIPLE = math.lcm(*SCALES)  # so that the data of all scales show the same
 

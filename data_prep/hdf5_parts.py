@@ -11,7 +11,7 @@ from etils import epath
 
 from data_prep import degradation
 from gfn_jax.errors import UserError
-from gfn_jax.metrics import to_uint8
+from gfn_jax.ops.metrics import to_uint8
 
 _HR_SIZE = degradation.PATCH_SIZE
 _LR_SIZE = degradation.PATCH_SIZE // degradation.SCALE

@@ -14,7 +14,7 @@ from etils import epath
 
 from data_prep import building, gopro_tree
 from gfn_jax.errors import UserError, run_command
-from gfn_jax.files import is_remote
+from gfn_jax.system.files import is_remote
 
 # TensorFlow is imported only where it is used: worker processes import this module too.
 

@@ -35,11 +35,18 @@ from absl import app, flags
 from PIL import Image
 from tqdm import tqdm
 
-from gfn_jax.data.folders import image_size, read_rgb
-from gfn_jax.data.images import MAX_PIXELS
 from gfn_jax.data.photo_list import ListedPhoto, read_photo_list, read_rows
 from gfn_jax.errors import UserError, run_command
-from gfn_jax.files import file_sha256, is_remote, make_folder, printable, write_aside, write_file
+from gfn_jax.images.folders import image_size, read_rgb
+from gfn_jax.images.reading import MAX_PIXELS
+from gfn_jax.system.files import (
+  file_sha256,
+  is_remote,
+  make_folder,
+  printable,
+  write_aside,
+  write_file,
+)
 
 PHOTO_LIST = Path(__file__).with_name('photos_open.csv')
 BASE_URL = 'https://raw.githubusercontent.com'

@@ -11,7 +11,7 @@ from etils import epath
 
 from data_prep import degradation, frame_files
 from gfn_jax.errors import UserError
-from gfn_jax.imresize import imresize
+from gfn_jax.ops.imresize import imresize
 
 PARTS = {'train': 'train', 'test': 'val'}  # split: REDS's own word
 _TEST_STEP = 10  # Val300, of CNLRN: frames 9, 19, ..., 99 of each clip

@@ -16,13 +16,13 @@ from absl import flags
 from PIL import Image, ImageDraw
 
 import gfn_jax
-from gfn_jax import metrics
-from gfn_jax.data.animations import write_animation
 from gfn_jax.data.motion_blur import MotionBlur, synthesize
 from gfn_jax.errors import run_command
-from gfn_jax.evaluate import bicubic
-from gfn_jax.imresize import imresize
-from gfn_jax.pretrained import load_card, param_count
+from gfn_jax.evaluation.evaluate import bicubic
+from gfn_jax.images.animations import write_animation
+from gfn_jax.ops import metrics
+from gfn_jax.ops.imresize import imresize
+from gfn_jax.weights.pretrained import load_card, param_count
 
 DIR = flags.DEFINE_string('dir', 'demo', 'Folder for the pictures.')
 

@@ -29,7 +29,7 @@ import psutil
 from absl import flags
 
 from gfn_jax.errors import UserError, run_command
-from gfn_jax.files import write_file
+from gfn_jax.system.files import write_file
 
 DIR = flags.DEFINE_string('dir', None, 'Folder for everything that this makes.', required=True)
 CONFIG = flags.DEFINE_string('config', None, 'Config with a variant `decay`.')

@@ -2,8 +2,8 @@
 
 from gfn_jax.errors import UserError
 from gfn_jax.models import create_model
-from gfn_jax.pretrained import load_pretrained
-from gfn_jax.restore import Restorer
+from gfn_jax.restoration.restorer import Restorer
+from gfn_jax.weights.pretrained import load_pretrained
 
 __version__ = '0.1.0'
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 
-from gfn_jax import parallel
+from gfn_jax.system import parallel
 
 
 def run_together(monkeypatch, count, work):

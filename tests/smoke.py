@@ -46,7 +46,7 @@ def main():
       picture.crop((left, 0, left + 96, 96)).save(photos / f'{left}.png')
 
     subprocess.run([BIN / 'gfn-restore', photos / '0.png', folder / 'sharp.png'], check=True)
-    assert gfn_jax.data.images.size_of(folder / 'sharp.png') == (384, 384)
+    assert gfn_jax.images.reading.size_of(folder / 'sharp.png') == (384, 384)
 
     command = [sys.executable, 'run_train.py', *TRAIN]
     command += [f'--workdir={run}', f'--config.photos={photos}']

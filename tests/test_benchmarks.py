@@ -8,10 +8,10 @@ import pytest
 
 from benchmarks import frames, timing, works, xla
 from configs import gfn_open
-from gfn_jax import metrics
-from gfn_jax.data import folders
 from gfn_jax.errors import UserError
+from gfn_jax.images import folders
 from gfn_jax.models import create_model, init_params
+from gfn_jax.ops import metrics
 from tests import small
 
 

@@ -8,10 +8,11 @@ import ml_collections
 import pytest
 
 from configs import comparison, gfn_ablation
-from gfn_jax import UserError, create_model, schedules
+from gfn_jax import UserError, create_model
 from gfn_jax.data.motion_blur import MotionBlur
 from gfn_jax.models import param_count, param_shapes
-from gfn_jax.pretrained import load_pretrained
+from gfn_jax.training import schedules
+from gfn_jax.weights.pretrained import load_pretrained
 
 PARAMETERS = {
   'bmdsrnet': 2_926_427,

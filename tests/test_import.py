@@ -33,13 +33,13 @@ def imported_by(statement):
 
 def test_the_package_imports_nothing_heavy():
   modules = imported_by('import gfn_jax')
-  assert 'gfn_jax.restore' in modules
+  assert 'gfn_jax.restoration.restorer' in modules
   assert not modules.intersection(HEAVY + LATE)
 
 
 def test_training_imports_tensorflow_only_when_it_opens_a_dataset():
-  modules = imported_by('import gfn_jax.train, run_train')
-  assert 'gfn_jax.evaluate' in modules
+  modules = imported_by('import gfn_jax.training.loop, run_train')
+  assert 'gfn_jax.evaluation.evaluate' in modules
   assert not modules.intersection(HEAVY + LATE)
 
 
@@ -47,9 +47,9 @@ def test_training_and_evaluation_can_be_imported_without_tensorflow():
   code = (
     'import sys\n'
     "sys.modules.update({'tensorflow': None, 'tensorflow_datasets': None})\n"
-    'import gfn_jax.train, run_train\n'
+    'import gfn_jax.training.loop, run_train\n'
     'try:\n'
-    "  gfn_jax.train.evaluate.open_dataset({'data_dir': 'somewhere'})\n"
+    "  gfn_jax.evaluation.evaluate.open_dataset({'data_dir': 'somewhere'})\n"
     'except gfn_jax.UserError as error:\n'
     '  print(error)\n'
   )
@@ -60,8 +60,10 @@ def test_training_and_evaluation_can_be_imported_without_tensorflow():
 
 
 def test_the_command_imports_what_it_needs_and_no_more():
-  modules = imported_by('import gfn_jax.commands.restore, gfn_jax.demo, gfn_jax.visualize')
-  assert 'gfn_jax.restore_video' in modules
+  modules = imported_by(
+    'import gfn_jax.cli.restore, gfn_jax.cli.demo, gfn_jax.restoration.gate_figure'
+  )
+  assert 'gfn_jax.restoration.video' in modules
   assert not modules.intersection(HEAVY + LATE)
 
 
@@ -69,13 +71,13 @@ def test_training_on_photos_and_real_pairs_works_without_what_it_imports_late(
   photos_dir, gopro_tree, tmp_path
 ):
   code = f"""{BLOCK_LATE}
-from gfn_jax import train
+from gfn_jax.training import loop
 from tests import small
 
 config = small.sr_branch(small.photos_config({str(photos_dir)!r}, batch_size=4))
 config.phases.phase_1.epochs = 1
 config.real_pairs.gopro.update(path={str(gopro_tree / 'train')!r}, share=0.5)
-train.train_and_evaluate(config, {str(tmp_path)!r})
+loop.train_and_evaluate(config, {str(tmp_path)!r})
 """
   environment = os.environ | {'XLA_FLAGS': COMPILE_FAST}
   command = [sys.executable, '-c', code]

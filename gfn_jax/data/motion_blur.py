@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
 from gfn_jax.data.jpeg import compress_jpeg
-from gfn_jax.imresize import imresize
 from gfn_jax.models.bmdsrnet import SHARP_FRAMES
+from gfn_jax.ops.imresize import imresize
 
 Range = tuple[float, float]
 

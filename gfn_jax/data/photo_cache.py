@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from gfn_jax.data import folders
 from gfn_jax.errors import UserError
+from gfn_jax.images import folders
 
 _THREADS = min(8, os.cpu_count() or 1)
 

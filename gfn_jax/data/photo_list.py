@@ -7,9 +7,9 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-from gfn_jax.data.folders import image_size
 from gfn_jax.errors import UserError
-from gfn_jax.files import printable, read_file
+from gfn_jax.images.folders import image_size
+from gfn_jax.system.files import printable, read_file
 
 _COLUMNS = ('name', 'width', 'height', 'held_out')
 _SIDE = re.compile('[1-9][0-9]{0,5}')

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gfn_jax.data import folders
 from gfn_jax.data.motion_blur import MotionBlur, select_world, synthesize
 from gfn_jax.data.photo_cache import PhotoCache, cut_window
 from gfn_jax.data.photo_list import check_listed, read_photo_list
 from gfn_jax.data.real_pairs import RealSources
 from gfn_jax.errors import UserError
+from gfn_jax.images import folders
 from gfn_jax.models.bmdsrnet import SCALES, SHARP_FRAMES
 
 TEST_SIZE = 64  # side of a held-out example, LR pixels

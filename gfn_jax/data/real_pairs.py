@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gfn_jax.data import folders
 from gfn_jax.data.photo_cache import PhotoCache
 from gfn_jax.errors import UserError
-from gfn_jax.imresize import imresize
+from gfn_jax.images import folders
+from gfn_jax.ops.imresize import imresize
 
 
 class RealPairs:

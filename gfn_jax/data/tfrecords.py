@@ -19,8 +19,8 @@ from etils import epath
 
 from gfn_jax.data.photos import apply_symmetry
 from gfn_jax.errors import UserError
-from gfn_jax.files import is_remote, printable
 from gfn_jax.models.bmdsrnet import SHARP_FRAMES
+from gfn_jax.system.files import is_remote, printable
 
 tf.config.set_visible_devices([], 'GPU')  # TensorFlow would take all the memory that JAX needs
 

@@ -22,7 +22,7 @@ from gfn_jax.errors import UserError
 from gfn_jax.interop.torch_names import VERSIONS, Version
 from gfn_jax.interop.torch_pickle import show
 from gfn_jax.models import create_model
-from gfn_jax.pretrained import MAX_OPTION, param_shapes
+from gfn_jax.weights.pretrained import MAX_OPTION, param_shapes
 
 MAX_BLOCKS = 64
 """Of a group, where their number is taken from the names in a file."""

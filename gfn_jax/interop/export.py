@@ -23,12 +23,12 @@ import numpy as np
 from jax.image import resize  # bound here: jax2onnx replaces jax.image.resize while it traces
 
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
-from gfn_jax.files import check_new_file, extension_of, file_sha256, printable, write_aside
 from gfn_jax.interop.convert import convert, to_torch
 from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint, save_torch_checkpoint
+from gfn_jax.layers.blocks import Enlarge, pixel_shuffle
 from gfn_jax.models import as_variables, param_count
-from gfn_jax.models.blocks import Enlarge, pixel_shuffle
-from gfn_jax.pretrained import load_card, load_model_config, load_pretrained, weights_path
+from gfn_jax.system.files import check_new_file, extension_of, file_sha256, printable, write_aside
+from gfn_jax.weights.pretrained import load_card, load_model_config, load_pretrained, weights_path
 
 EXTENSIONS = {'.stablehlo': 'stablehlo', '.onnx': 'onnx', '.pth': 'torch', '.pt': 'torch'}
 """What a file is by its name."""

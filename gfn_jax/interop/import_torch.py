@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
-from gfn_jax.files import file_sha256, printable
 from gfn_jax.interop.convert import convert, infer_options
 from gfn_jax.interop.torch_checkpoint import HOLDERS, load_torch_checkpoint
 from gfn_jax.interop.torch_names import VERSIONS
-from gfn_jax.pretrained import check_new_weights, param_count, save_weights
+from gfn_jax.system.files import file_sha256, printable
+from gfn_jax.weights.pretrained import check_new_weights, param_count, save_weights
 
 
 def import_torch(

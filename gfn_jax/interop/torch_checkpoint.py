@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from gfn_jax.errors import UserError
-from gfn_jax.files import printable, write_aside
 from gfn_jax.interop.torch_pickle import (
   DTYPES,
   ITEM_SIZES,
@@ -27,6 +26,7 @@ from gfn_jax.interop.torch_pickle import (
   Unpickler,
   show,
 )
+from gfn_jax.system.files import printable, write_aside
 
 HOLDERS = (
   'params_ema',

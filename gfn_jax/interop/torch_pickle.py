@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gfn_jax.errors import UserError
-from gfn_jax.files import printable
+from gfn_jax.system.files import printable
 
 MAX_STEPS = 1_000_000
 """Instructions in the pickles of a file. The largest published networks have some 50,000."""

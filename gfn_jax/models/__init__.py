@@ -5,7 +5,7 @@ import dataclasses
 import flax.linen as nn
 
 from gfn_jax.errors import UserError
-from gfn_jax.models.blocks import RestorationOutput
+from gfn_jax.layers.blocks import RestorationOutput
 from gfn_jax.models.bmdsrnet import BMDSRNet
 from gfn_jax.models.cascade import Cascade
 from gfn_jax.models.cnlrn import CNLRN, CNLRNDeblur

@@ -33,8 +33,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gfn_jax.models.activations import relu
-from gfn_jax.models.blocks import (
+from gfn_jax.layers.activations import relu
+from gfn_jax.layers.blocks import (
   Enlarge,
   Layers,
   ModuleDef,
@@ -45,7 +45,7 @@ from gfn_jax.models.blocks import (
   pixel_shuffle,
   scaled_normal,
 )
-from gfn_jax.models.cpu_conv import ConvTranspose
+from gfn_jax.layers.cpu_conv import ConvTranspose
 
 SHARP_FRAMES = 7  # that BMDNet makes of an image
 CENTER = SHARP_FRAMES // 2  # the index of the frame that `hr` shows

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gfn_jax.models.blocks import RestorationOutput
+from gfn_jax.layers.blocks import RestorationOutput
 
 
 class Cascade(nn.Module):

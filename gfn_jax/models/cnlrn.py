@@ -29,9 +29,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gfn_jax.models.activations import leaky_relu, relu
-from gfn_jax.models.attention import PatchAttention
-from gfn_jax.models.blocks import (
+from gfn_jax.layers.activations import leaky_relu, relu
+from gfn_jax.layers.attention import PatchAttention
+from gfn_jax.layers.blocks import (
   ChannelAttentionBlock,
   Enlarge,
   ModuleDef,
@@ -44,7 +44,7 @@ from gfn_jax.models.blocks import (
   torch_kernel_init,
   torch_uniform_init,
 )
-from gfn_jax.models.cpu_conv import ConvTranspose, conv_general_dilated
+from gfn_jax.layers.cpu_conv import ConvTranspose, conv_general_dilated
 
 SCALE = 4  # two pixel shuffles of 2
 DEBLUR_STRIDE = 4  # two strided convolutions

@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gfn_jax.models.activations import leaky_relu
-from gfn_jax.models.blocks import (
+from gfn_jax.layers.activations import leaky_relu
+from gfn_jax.layers.blocks import (
   INITIALIZATIONS,
   Enlarge,
   RestorationOutput,

@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gfn_jax.models.blocks import (
+from gfn_jax.layers.blocks import (
   ChannelAttentionBlock,
   Enlarge,
   ModuleDef,
@@ -29,7 +29,7 @@ from gfn_jax.models.blocks import (
   pad_to_multiple,
   torch_kernel_init,
 )
-from gfn_jax.models.cpu_conv import conv_general_dilated
+from gfn_jax.layers.cpu_conv import conv_general_dilated
 
 STRIDE = 8  # two halvings of a quarter of the image
 

@@ -14,8 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gfn_jax.models.activations import leaky_relu, relu
-from gfn_jax.models.blocks import (
+from gfn_jax.layers.activations import leaky_relu, relu
+from gfn_jax.layers.blocks import (
   INITIALIZATIONS,
   Enlarge,
   ModuleDef,
@@ -25,7 +25,7 @@ from gfn_jax.models.blocks import (
   make_layers,
   pixel_shuffle,
 )
-from gfn_jax.parallel import AXIS
+from gfn_jax.system.parallel import AXIS
 
 SCALE = 4
 NORMS = ('none', 'batch', 'instance')

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from gfn_jax.data import motion_blur
 from gfn_jax.data.motion_blur import MotionBlur, Scene
-from gfn_jax.imresize import imresize
+from gfn_jax.ops.imresize import imresize
 
 STILL = MotionBlur(
   frames=5,

@@ -2,9 +2,9 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from gfn_jax.data.folders import list_images
 from gfn_jax.data.photo_list import ListedPhoto, check_listed, read_photo_list
 from gfn_jax.errors import UserError
+from gfn_jax.images.folders import list_images
 
 HEADER = 'name,width,height,held_out\n'
 

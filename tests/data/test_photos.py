@@ -12,7 +12,7 @@ from gfn_jax import UserError
 from gfn_jax.data import motion_blur, photos
 from gfn_jax.data.photo_cache import cut_window
 from gfn_jax.data.photos import PhotoDataset
-from gfn_jax.imresize import imresize
+from gfn_jax.ops.imresize import imresize
 
 BLUR = gfn_photos.camera().to_dict() | {'frames': 3, 'exposure': (1.0, 1.0)}
 OPTIONS = {'motion_blur': {'camera': BLUR}, 'margin': 8, 'photo_scales': (1.0,)}

@@ -6,7 +6,7 @@ from skimage import data
 from data_prep import degradation
 from data_prep.gopro_tree import FramePair
 from gfn_jax.errors import UserError
-from gfn_jax.imresize import imresize
+from gfn_jax.ops.imresize import imresize
 
 
 def save_pair(folder, sharp, blur, name='seq/000001'):

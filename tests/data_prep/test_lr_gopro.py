@@ -15,7 +15,7 @@ from skimage import data
 from data_prep import degradation, lr_gopro
 from gfn_jax.data import tfrecords
 from gfn_jax.errors import UserError
-from gfn_jax.imresize import imresize
+from gfn_jax.ops.imresize import imresize
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ from PIL import Image
 from data_prep import dvd100, frame_files, reds, reds_tree
 from gfn_jax.data import tfrecords
 from gfn_jax.errors import UserError
-from gfn_jax.imresize import imresize
+from gfn_jax.ops.imresize import imresize
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHARP, BLUR, SMALL = 'sharp', 'blur_bicubic/X4', 'sharp_bicubic/X4'

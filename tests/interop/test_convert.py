@@ -12,7 +12,7 @@ from gfn_jax.interop import load_torch_checkpoint
 from gfn_jax.interop.convert import convert, infer_options, to_torch
 from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.models import create_model
-from gfn_jax.pretrained import param_shapes
+from gfn_jax.weights.pretrained import param_shapes
 from tests import small
 from tests.small import CNLRN, MOTION_DEBLUR_SR, MPRNET
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import skimage.data
 
-from gfn_jax import pretrained
 from gfn_jax.errors import UserError
 from gfn_jax.interop import export
 from gfn_jax.interop.convert import convert
 from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint
+from gfn_jax.layers.blocks import Enlarge
 from gfn_jax.models import as_variables, create_model, param_count, param_shapes
-from gfn_jax.models.blocks import Enlarge
+from gfn_jax.weights import pretrained
 from tests import small
 
 SKIP = small.MODEL | {'global_skip': 'deblurred'}

@@ -10,11 +10,11 @@ import pytest
 
 import gfn_jax
 from gfn_jax.errors import UserError
-from gfn_jax.files import file_sha256
 from gfn_jax.interop import import_torch, save_torch_checkpoint
 from gfn_jax.interop.convert import convert, to_torch
 from gfn_jax.models import create_model
-from gfn_jax.pretrained import load_pretrained, param_shapes
+from gfn_jax.system.files import file_sha256
+from gfn_jax.weights.pretrained import load_pretrained, param_shapes
 from tests import small
 from tests.interop import torch_files
 from tests.interop.torch_files import ORDERED_DICT, Call, Ref, legacy, tensor

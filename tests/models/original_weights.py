@@ -7,7 +7,7 @@ import numpy as np
 
 from gfn_jax.interop.convert import convert, to_torch
 from gfn_jax.models import create_model
-from gfn_jax.pretrained import param_shapes
+from gfn_jax.weights.pretrained import param_shapes
 
 
 def fill(key: str, torch_shape: tuple[int, ...]) -> np.ndarray:

@@ -9,10 +9,10 @@ import skimage.data
 from flax import traverse_util
 
 from gfn_jax import Restorer, UserError, create_model
-from gfn_jax.losses import restoration_loss
+from gfn_jax.layers.blocks import Enlarge
 from gfn_jax.models import BMDSRNet, init_params, param_count, param_shapes
-from gfn_jax.models.blocks import Enlarge
 from gfn_jax.models.bmdsrnet import VARIANTS, ConvLSTM
+from gfn_jax.training.losses import restoration_loss
 from tests import slow_conv
 from tests.models.networks import apply, photograph
 from tests.small import BMDSRNET

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gfn_jax import Restorer, UserError, create_model, join_weights, load_pretrained
+from gfn_jax import Restorer, UserError, create_model, load_pretrained
 from gfn_jax.models import init_params
-from gfn_jax.pretrained import load_card, save_weights
+from gfn_jax.weights import join
+from gfn_jax.weights.pretrained import load_card, save_weights
 from tests import small
 from tests.models.networks import apply
 
@@ -88,7 +89,7 @@ def test_joined_weights_restore(parts, tmp_path, capsys):
     name = model_config['name']
     save_weights(tmp_path / f'{name}.safetensors', parts[name][1], model_config, {})
   paths = [str(tmp_path / f'{name}.safetensors') for name in ('mprnet', 'srresnet', 'cascade')]
-  join_weights.main([*paths, '--quantize'])
+  join.main([*paths, '--quantize'])
   assert 'parameters of a cascade are in' in capsys.readouterr().out
   card = load_card(paths[2])
   assert card['joined_from']['second']['file'] == 'srresnet.safetensors'
@@ -105,8 +106,8 @@ def test_joined_weights_restore(parts, tmp_path, capsys):
 
   before = (tmp_path / 'cascade.safetensors').read_bytes()
   with pytest.raises(UserError, match='these: 1x and 1x'):
-    join_weights.main([paths[0], paths[0], paths[2], '--overwrite'])
+    join.main([paths[0], paths[0], paths[2], '--overwrite'])
   with pytest.raises(UserError, match='exists already'):
-    join_weights.main(paths)
+    join.main(paths)
   assert (tmp_path / 'cascade.safetensors').read_bytes() == before
   assert json.loads((tmp_path / 'cascade.json').read_text())['model']['quantize'] is True

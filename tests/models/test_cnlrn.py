@@ -9,11 +9,11 @@ import skimage.data
 from flax import traverse_util
 
 from gfn_jax import Restorer, UserError, create_model
-from gfn_jax.losses import restoration_loss
+from gfn_jax.layers.blocks import Enlarge
 from gfn_jax.models import CNLRN, CNLRNDeblur, init_params, param_count, param_shapes
-from gfn_jax.models.blocks import Enlarge
 from gfn_jax.models.cnlrn import NonLocalBlock, _convolutions
-from gfn_jax.pretrained import init_params_from, save_weights
+from gfn_jax.training.losses import restoration_loss
+from gfn_jax.weights.pretrained import init_params_from, save_weights
 from tests import small
 from tests.models import original_weights
 from tests.models.networks import apply, photograph, random_params

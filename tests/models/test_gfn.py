@@ -9,10 +9,10 @@ import pytest
 from skimage import data
 
 from gfn_jax.errors import UserError
-from gfn_jax.imresize import imresize
+from gfn_jax.layers.blocks import Enlarge, resize_bilinear
 from gfn_jax.models import GFN, SRBranch, create_model
-from gfn_jax.models.blocks import Enlarge, resize_bilinear
-from gfn_jax.pretrained import param_count, param_shapes
+from gfn_jax.ops.imresize import imresize
+from gfn_jax.weights.pretrained import param_count, param_shapes
 from tests.models import original_weights
 from tests.models.networks import apply
 

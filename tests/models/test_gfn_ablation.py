@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from gfn_jax import UserError, create_model
+from gfn_jax.layers.activations import leaky_relu
+from gfn_jax.layers.blocks import Enlarge, make_layers
 from gfn_jax.models import GFNAblation, init_params, param_count, param_shapes
-from gfn_jax.models.activations import leaky_relu
-from gfn_jax.models.blocks import Enlarge, make_layers
 from gfn_jax.models.gfn import DeblurModule, ReconstructionModule, SRFeatureModule
 from tests.models.networks import apply, photograph
 

@@ -8,8 +8,8 @@ import skimage.data
 from flax import traverse_util
 
 from gfn_jax import Restorer, UserError, create_model
+from gfn_jax.layers.blocks import ChannelAttentionBlock, resize_bilinear
 from gfn_jax.models import MPRNet, init_params, param_count, param_shapes
-from gfn_jax.models.blocks import ChannelAttentionBlock, resize_bilinear
 from gfn_jax.models.mprnet import enlarge, halve, merge, split
 from tests.models.networks import apply, photograph
 from tests.small import MPRNET

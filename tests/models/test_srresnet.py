@@ -4,7 +4,8 @@ import pytest
 import skimage.data
 from scipy import signal
 
-from gfn_jax import Restorer, UserError, create_model, memory
+from gfn_jax import Restorer, UserError, create_model
+from gfn_jax.layers.blocks import resize_bilinear
 from gfn_jax.models import (
   SRResNet,
   as_variables,
@@ -12,8 +13,8 @@ from gfn_jax.models import (
   param_count,
   param_shapes,
 )
-from gfn_jax.models.blocks import resize_bilinear
-from gfn_jax.pretrained import load_pretrained, save_weights
+from gfn_jax.system import memory
+from gfn_jax.weights.pretrained import load_pretrained, save_weights
 
 PRESETS = {'srresnet_gfn': 1_546_752, 'srresnet_paper': 1_549_462, 'msrresnet': 1_517_571}
 SMALL = {'features': 4, 'blocks': 2}

@@ -1,0 +1,286 @@
+"""Reads and encodes videos with PyAV: time stamps, rotation and colours as they are meant."""
+
+import contextlib
+import itertools
+import math
+import mimetypes
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from gfn_jax.errors import UserError
+from gfn_jax.system.files import extension_of, printable
+
+FORMATS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska'}
+"""Of the videos that can be written: FFmpeg's names of the formats by their extensions. AVI has no
+time stamps, and WebM cannot hold H.264."""
+
+# Numbers of FFmpeg and of ITU-T H.273.
+_LIMITED = 1
+_BT709, _BT601 = 1, 5
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # those that FFmpeg converts, and its names there
+HDR = {16: 'PQ', 18: 'HLG'}
+"""Transfer functions of videos of high dynamic range."""
+
+
+def is_video(path: str | os.PathLike) -> bool:
+  """Whether a file is to be taken as a video: by its extension if that tells, or by its content.
+
+  A damaged `.mp4` is one, so that its error can name the damage. Content decides for an extension
+  that says neither, and for `.gif`: an animation is a video, a still image or a song's cover is
+  not. Without PyAV, content does not count.
+  """
+  kind = mimetypes.guess_type(os.fspath(path))[0] or ''
+  if kind.startswith('video/') or extension_of(path) in FORMATS:
+    return True
+  if kind.startswith('image/') and kind != 'image/gif':
+    return False
+  if not os.path.isfile(path):
+    return False
+  try:
+    with open_video(path) as container, reading(path):
+      if container.format.name.endswith('_pipe'):  # FFmpeg's demuxers of images
+        return False
+      packets = container.demux(_video_stream(container, path))
+      return sum(packet.size > 0 for packet in itertools.islice(packets, 2)) == 2
+  except UserError:
+    return False
+
+
+class VideoReader:
+  """The video stream of a file, and what is known after its frames were decoded.
+
+  Attributes:
+    path: of the file.
+    container: the open file.
+    stream: the video stream.
+    time_base: of the stream, in seconds.
+    rate: frames per second, on average.
+    count: frames so far.
+    first: time stamp of the first frame, in the stream's time base.
+    look: the first frame's colours and shape of pixels, as options of an encoder.
+    end: when the last frame so far ends.
+    damage: what is wrong, or ''.
+  """
+
+  def __init__(self, path: str | os.PathLike, container: Any):
+    self.path = path
+    self.container = container
+    self.stream = _video_stream(container, path)
+    # PyAV asks FFmpeg to make up what is missing, which takes no account of the frames' order.
+    container.flags &= ~pyav().container.core.Flags.gen_pts.value
+    self.time_base = self.stream.time_base
+    self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+    self.count = 0
+    self.first = self.end = 0
+    self.look = {}
+    self.damage = ''
+
+  def estimated_count(self) -> int | None:
+    """How many frames the header promises, or None."""
+    if self.stream.frames or not self.container.duration:
+      return self.stream.frames or None
+    return round(self.container.duration * self.rate / 10**6)
+
+  def frames(self) -> Iterator[Any]:
+    """Decodes the frames once, in order; their `pts` rise strictly.
+
+    What cannot be decoded is passed over, and noted in `damage`.
+
+    Raises:
+      UserError: if the file cannot be read, or the frames change their size.
+    """
+    second = 1 / self.time_base
+    step = max(1, round(second / self.rate))
+    delay = 0
+    last = size = None
+    for frame in self._decode():
+      pts = frame.dts if frame.pts is None else frame.pts
+      if pts is None:
+        frame.pts = 0 if last is None else last + step
+      else:
+        if last is None and frame.pts is None:  # AVI has times of decoding, which is earlier
+          delay = pts - (self.stream.start_time or 0)
+        frame.pts = pts - delay
+      if last is None:
+        self.first = frame.pts
+        self.look = self._look(frame)
+        size = _upright_size(frame)
+      elif _upright_size(frame) != size:
+        old, new = (f'{width}x{height}' for width, height in (size, _upright_size(frame)))
+        raise UserError(
+          f'{printable(self.path)}: the size changes from {old} to {new} {self._where()}; '
+          'cut the video there'
+        )
+      elif frame.pts < last - second:
+        raise UserError(
+          f'{printable(self.path)}: time goes back {self._where()}; renew its time stamps first '
+          '(ffmpeg -i IN -c copy OUT.mkv)'
+        )
+      else:
+        frame.pts = max(frame.pts, last + 1)
+      last = frame.pts
+      self.end = last + (frame.duration or step)
+      self.count += 1
+      yield frame
+    self._check_end()
+
+  def _decode(self) -> Iterator[Any]:
+    with reading(self.path):
+      for packet in self.container.demux(self.stream):
+        try:
+          yield from packet.decode()
+        except pyav().FFmpegError as error:
+          self._note_damage(error.strerror)
+
+  def _look(self, frame: Any) -> dict[str, Any]:
+    look = {'colorspace': _matrix(frame), 'color_range': _LIMITED}
+    look |= {'color_primaries': frame.color_primaries, 'color_trc': frame.color_trc}
+    if aspect := self.stream.sample_aspect_ratio:
+      look['sample_aspect_ratio'] = 1 / aspect if _is_transposed(frame) else aspect
+    return look
+
+  def _check_end(self) -> None:
+    """Notes a file that was cut off, if its header says so."""
+    promised = (self.stream.start_time or 0) + (self.stream.duration or 0)
+    if (promised - self.end) * self.time_base > 1:
+      seconds = float((promised - self.first) * self.time_base)
+      self._note_damage(f'it should last {seconds:.1f} s, but ends')
+
+  def _note_damage(self, what: str) -> None:
+    """Keeps the first."""
+    self.damage = self.damage or f'{what} {self._where()}'
+
+  def _where(self) -> str:
+    seconds = float((self.end - self.first) * self.time_base)
+    return f'after frame {self.count} ({seconds:.1f} s)'
+
+
+def _video_stream(container: Any, path: str | os.PathLike) -> Any:
+  stream = container.streams.best('video')
+  picture = stream and stream.disposition & stream.disposition.attached_pic  # a song's cover
+  if picture or not (stream and stream.codec_context and stream.width and stream.height):
+    raise UserError(f'{printable(path)} has no video that can be decoded')
+  return stream
+
+
+@contextlib.contextmanager
+def open_video(path: str | os.PathLike) -> Iterator[Any]:
+  """Opens a file to read, by its content only.
+
+  FFmpeg gets no name, because it would take a `.txt` for a video of text, and no protocol, because
+  a playlist could make it read other files, or from the network.
+  """
+  av = pyav()
+  with contextlib.ExitStack() as stack:
+    with reading(path):
+      file = stack.enter_context(open(path, 'rb'))
+      options = {'fd': str(file.fileno()), 'protocol_whitelist': 'fd'}
+      container = av.open('fd:', container_options=options, metadata_errors='replace')
+    yield stack.enter_context(container)
+
+
+def add_stream(output: Any, video: VideoReader, size: tuple[int, int], crf: int) -> Any:
+  """Adds an H.264 stream of a size `(width, height)` to an open file, for frames of a video."""
+  # Without B frames, packets follow each other as their time stamps do, so segments can be joined
+  # in any container; files get about 15 % larger. The lookahead's frames are in memory.
+  width, height = size
+  return output.add_stream(
+    'libx264',
+    rate=video.rate,
+    time_base=video.time_base,
+    width=width,
+    height=height,
+    pix_fmt='yuv444p' if width % 2 or height % 2 else 'yuv420p',
+    options={'crf': str(crf), 'bf': '0', 'rc-lookahead': '8'},
+  )
+
+
+def _matrix(frame: Any) -> int:
+  """The matrix between RGB and YUV: if it is not said, by size, as players take it."""
+  if frame.colorspace in _MATRICES:
+    return frame.colorspace
+  return _BT709 if frame.width >= 1280 or frame.height > 576 else _BT601
+
+
+def to_rgb(frame: Any) -> np.ndarray:
+  """A frame as `[h, w, 3]` uint8, upright."""
+  matrix = _MATRICES[_matrix(frame)]
+  image = _convert(frame, 'rgb24', src_colorspace=matrix).to_ndarray()
+  a, b, c, d = _display_matrix(frame)
+  if _is_transposed(frame):
+    image = image.swapaxes(0, 1)
+    a, d = c, b
+  return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def from_rgb(image: np.ndarray, pix_fmt: str, matrix: int) -> Any:
+  """`[h, w, 3]` uint8 as a frame of limited range."""
+  frame = pyav().VideoFrame.from_ndarray(image)
+  return _convert(frame, pix_fmt, dst_colorspace=_MATRICES[matrix])
+
+
+def _convert(frame: Any, pix_fmt: str, **colours: int) -> Any:
+  """A frame in another format: rounded well, and with chroma interpolated."""
+  flags = pyav().video.reformatter.Interpolation
+  exact = flags.BICUBIC | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP
+  return frame.reformat(format=pix_fmt, interpolation=exact, **colours)
+
+
+def _display_matrix(frame: Any) -> tuple[int, int, int, int]:
+  """`(a, b, c, d)`: a step to the right is shown as `(a, b)`, and a step down as `(c, d)`."""
+  try:
+    data = frame.side_data.get('DISPLAYMATRIX')
+  except ValueError:  # PyAV does not know all of FFmpeg's data; so mirrored frames are not seen
+    angle = math.radians(frame.rotation)
+    cos, sin = round(math.cos(angle)), round(math.sin(angle))
+    return cos, -sin, sin, cos
+  if data is None:
+    return 1, 0, 0, 1
+  a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()
+  return a, b, c, d
+
+
+def _is_transposed(frame: Any) -> bool:
+  a, b, _, _ = _display_matrix(frame)
+  return abs(b) > abs(a)
+
+
+def _upright_size(frame: Any) -> tuple[int, int]:
+  size = frame.width, frame.height
+  return size[::-1] if _is_transposed(frame) else size
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike) -> Iterator[None]:
+  """Turns failures within into a `UserError` that names the file."""
+  try:
+    yield
+  except (OSError, pyav().FFmpegError) as error:
+    reason = error.strerror or error
+    raise UserError(f'{printable(path)} cannot be read as a video: {reason}') from error
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+  """As `reading`."""
+  try:
+    yield
+  except (OSError, pyav().FFmpegError) as error:
+    raise UserError(f'{printable(path)} cannot be written: {error.strerror or error}') from error
+
+
+def pyav() -> Any:
+  """The module `av`, which is imported where a video is at hand.
+
+  Raises:
+    UserError: if it is not installed.
+  """
+  try:
+    import av
+  except ImportError as error:
+    raise UserError("videos need PyAV: pip install 'gfn_jax[video]'") from error
+  return av

@@ -1,0 +1,108 @@
+"""Attention between all patches of an image, exact, in a memory that has a bound."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.export
+import jax.numpy as jnp
+
+from gfn_jax.layers.blocks import ModuleDef
+
+SCORE_BYTES = 2**26
+"""Of the scores of an image that are in memory at once: those of 2048 patches and 4 heads fit."""
+
+_EXPORTED_BLOCK = 256  # queries, where the number of patches is not known yet
+
+
+class PatchAttention(nn.Module):
+  """Multi-head attention whose tokens are small patches that do not overlap.
+
+  The channels are divided among the heads. A token is what a head has of a patch, all its pixels
+  together, and sees those of all other patches. There is no position code.
+
+  Attributes:
+    heads: number of heads, which divides the number of channels.
+    patch_size: side of a patch, in pixels.
+    conv: makes a convolution.
+    precision: of the matrix products.
+  """
+
+  heads: int
+  patch_size: int
+  conv: ModuleDef = nn.Conv
+  precision: Any = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `[B, h, w, F]`, sides multiples of the patches', to `[B, h, w, F]`."""
+    tokens = [
+      to_tokens(self.conv(x.shape[-1], (1, 1), name=name)(x), self.heads, self.patch_size)
+      for name in ('query', 'key', 'value')
+    ]
+    return from_tokens(attend(*tokens, precision=self.precision), x.shape, self.patch_size)
+
+
+def attend(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  precision: Any = None,
+  score_bytes: int = SCORE_BYTES,
+) -> jax.Array:
+  """`softmax(query key^T / sqrt(D)) value`, in blocks of queries, one after the other.
+
+  `jax.nn.dot_product_attention` does not serve: by XLA it holds all scores, 3.3 GB for a map of
+  640x360; by cuDNN it takes no float32, and on GPUs older than Hopper at most 128 numbers in
+  a token, where the networks here have 256.
+
+  Args:
+    query: `[B, H, N, D]`: batch, heads, tokens, numbers in a token.
+    key: as `query`.
+    value: as `query`.
+    precision: of the matrix products.
+    score_bytes: of the scores of one image that are in memory at once. For a gradient too: where
+      there is more than one block, its scores are computed again.
+
+  Returns:
+    `[B, H, N, D]`, of the type of `value`.
+  """
+  b, heads, n, d = query.shape
+
+  def attend_block(query: jax.Array) -> jax.Array:
+    scores = jnp.einsum(
+      'bhqd,bhkd->bhqk', query, key, precision=precision, preferred_element_type=jnp.float32
+    )
+    weights = jax.nn.softmax(scores * d**-0.5).astype(value.dtype)
+    return jnp.einsum('bhqk,bhkd->bhqd', weights, value, precision=precision)
+
+  if jax.export.is_symbolic_dim(n):
+    block = _EXPORTED_BLOCK
+  else:
+    block = max(1, score_bytes // (heads * n * 4))  # scores are float32
+    if block >= n:
+      return attend_block(query)
+    block = -(-n // -(-n // block))  # as many blocks, all alike
+  count = -(-n // block)
+  query = jnp.pad(query, ((0, 0), (0, 0), (0, count * block - n), (0, 0)))
+  blocks = jnp.moveaxis(query.reshape(b, heads, count, block, d), 2, 0)
+  out = jax.lax.map(jax.checkpoint(attend_block), blocks)  # [count, B, H, block, D]
+  return jnp.moveaxis(out, 0, 2).reshape(b, heads, count * block, d)[:, :, :n]
+
+
+def to_tokens(x: jax.Array, heads: int, patch_size: int) -> jax.Array:
+  """`[B, h, w, F]` as `[B, heads, N, D]`, N patches row by row, `D = patch_size**2 * F / heads`."""
+  b, h, w, f = x.shape
+  p = patch_size
+  x = x.reshape(b, h // p, p, w // p, p, heads, f // heads)
+  x = x.transpose(0, 5, 1, 3, 2, 4, 6)  # [B, heads, h/p, w/p, p, p, F/heads]
+  return x.reshape(b, heads, (h // p) * (w // p), p * p * (f // heads))
+
+
+def from_tokens(tokens: jax.Array, shape: tuple[int, ...], patch_size: int) -> jax.Array:
+  """The opposite of `to_tokens`; `shape` is that of the result."""
+  b, h, w, f = shape
+  p, heads = patch_size, tokens.shape[1]
+  x = tokens.reshape(b, heads, h // p, w // p, p, p, f // heads)
+  x = x.transpose(0, 2, 4, 3, 5, 1, 6)  # [B, h/p, p, w/p, p, heads, F/heads]
+  return x.reshape(b, h, w, f)

@@ -1,0 +1,1 @@
+"""Restoring photos, folders and videos with trained networks."""

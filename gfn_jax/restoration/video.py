@@ -1,0 +1,384 @@
+"""Restores videos frame by frame; time stamps, sound, rotation and colours are kept."""
+
+import collections
+import contextlib
+import heapq
+import io
+import itertools
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from gfn_jax.errors import UserError
+from gfn_jax.images.videos import (
+  FORMATS,
+  HDR,
+  VideoReader,
+  add_stream,
+  from_rgb,
+  open_video,
+  pyav,
+  reading,
+  to_rgb,
+  writing,
+)
+from gfn_jax.restoration.restorer import Restorer
+from gfn_jax.system.files import extension_of, file_sha256, printable, write_aside, write_json
+
+_CONVERT_AUDIO = 'ffmpeg -i IN -c:v copy -c:a aac OUT.mkv'
+
+# What a file or a stream says about itself and is still true of the result.
+_METADATA = ('title', 'artist', 'album', 'comment', 'copyright', 'creation_time', 'date')
+_METADATA += ('description', 'genre', 'handler_name', 'language', 'location', 'make', 'model')
+
+
+def restore_video(
+  restorer: Restorer,
+  source: str | os.PathLike,
+  target: str | os.PathLike,
+  *,
+  settings: Mapping[str, Any],
+  overwrite: bool = False,
+  segment_frames: int = 24,
+  crf: int = 18,
+) -> None:
+  """Restores a video frame by frame, as H.264, in memory that does not grow with its length.
+
+  Every frame keeps its time stamp (Matroska rounds to milliseconds; what starts late, as broadcasts
+  do, starts at 0) and all audio streams are copied as they are. Frames are turned upright. Colours
+  keep their matrix, primaries and transfer function, in 8 bits of limited range; chroma has half
+  the resolution, unless a side is odd. Subtitles, chapters and alpha are left out.
+
+  The restored frames are kept in the folder `TARGET.segments` until the video is whole. After an
+  interruption, the same call goes on behind the last segment that was finished, if the source,
+  `settings`, `segment_frames` and `crf` are the same.
+
+  Args:
+    restorer: turns a frame `[h, w, 3]` uint8 into `[s * h, s * w, 3]` uint8, as a `Restorer`; `s`
+      is its attribute `scale`.
+    source: any video that FFmpeg reads.
+    target: its extension is one of `videos.FORMATS`.
+    settings: what the restored frames depend on, in types of JSON: the weights' SHA-256, options of
+      the restorer. They guard against frames of two networks in one video.
+    overwrite: whether `target` may exist.
+    segment_frames: frames in a segment: what an interruption costs at most, and the distance of key
+      frames, to which players jump.
+    crf: of x264, from 0 (lossless) to 51; at 18 the loss is hard to see.
+
+  Raises:
+    UserError: if PyAV is missing, the source cannot be read, or the target cannot be written or
+      cannot hold the source's audio. Also if the source is damaged; `target` then has the frames
+      that can be read.
+    ValueError: if `segment_frames` or `crf` is out of range.
+  """
+  if segment_frames < 1:
+    raise ValueError(f'segment_frames is at least 1, not {segment_frames}')
+  if not 0 <= crf <= 51:
+    raise ValueError(f'crf is from 0 to 51, not {crf}')
+  _check_paths(source, target, overwrite)
+  with open_video(source) as container:
+    video = VideoReader(source, container)
+    _check_target(video, target, restorer.scale)
+    if transfer := HDR.get(video.stream.color_trc):
+      _say(f'{printable(source)} is HDR ({transfer}), which is reduced to 8 bits')
+    manifest = {'source': file_sha256(source), 'settings': dict(settings), 'crf': crf}
+    manifest |= {'segment_frames': segment_frames, 'scale': restorer.scale}
+    manifest['pyav'] = pyav().__version__  # segments of two x264 may not fit together
+    segments = _Segments(f'{os.fspath(target)}.segments', manifest)
+    try:
+      _restore_frames(restorer, video, segments, segment_frames, crf)
+    except BaseException as error:
+      if not segments.paths:
+        segments.remove()
+      elif isinstance(error, KeyboardInterrupt):
+        _say(f'what is finished is in {printable(segments.folder)}; the same command goes on')
+      raise
+    with writing(target), write_aside(target) as temporary:
+      _join(video, segments, temporary)
+  segments.remove()
+  if video.damage:
+    raise UserError(
+      f'{printable(source)} is damaged: {video.damage}; {printable(target)} has the frames that '
+      'can be read'
+    )
+
+
+def _restore_frames(
+  restorer: Restorer, video: 'VideoReader', segments: '_Segments', segment_frames: int, crf: int
+) -> None:
+  """Decodes all frames, and restores those of the segments that are not there yet."""
+  kept = len(segments.paths)
+  done = kept * segment_frames
+  if kept:
+    _say(f'going on from frame {done + 1}; those before are in {printable(segments.folder)}')
+  total = video.estimated_count()
+  with tqdm(desc='restoring', total=total, initial=done, unit='frame', leave=False) as bar:
+
+    def restored(group: Iterable[Any]) -> Iterator[tuple[int, np.ndarray]]:
+      for frame in group:
+        with reading(video.path):
+          image = to_rgb(frame)
+        yield frame.pts, restorer(image)
+        bar.update()
+
+    frames = video.frames()
+    for index, frame in enumerate(frames):
+      group = itertools.chain([frame], itertools.islice(frames, segment_frames - 1))
+      if index < kept:
+        collections.deque(group, maxlen=0)  # decoded only
+        continue
+      with segments.writing() as path:
+        _write_segment(path, video, restored(group), crf)
+  if not video.count:
+    raise UserError(f'{printable(video.path)}: no frame of it can be decoded')
+
+
+class _Segments:
+  """The folder of finished segments: NUT files, which keep any time base, and a manifest.
+
+  Attributes:
+    folder: its path.
+    paths: the finished segments, in order.
+  """
+
+  def __init__(self, folder: str, manifest: dict[str, Any]):
+    """Takes over the segments that an interrupted call left, if the manifest is the same."""
+    self.folder = folder
+    self.paths = []
+    manifest_path = os.path.join(folder, 'manifest.json')
+    with writing(folder):
+      os.makedirs(folder, exist_ok=True)
+      if _read_json(manifest_path) != json.loads(json.dumps(manifest)):
+        if self._clear():
+          _say(f'{printable(folder)} is of another source or other settings, and made anew')
+        write_json(manifest_path, manifest)
+    while os.path.exists(self._next()):
+      self.paths.append(self._next())
+
+  def _next(self) -> str:
+    return os.path.join(self.folder, f'{len(self.paths):06d}.nut')
+
+  @contextlib.contextmanager
+  def writing(self) -> Iterator[str]:
+    """Gives a path for the next segment, which counts if all went well."""
+    path = self._next()
+    with writing(path), write_aside(path) as temporary:
+      yield temporary
+      with open(temporary, 'r+b') as file:
+        os.fsync(file.fileno())  # a crash of the machine must not leave it empty
+    self.paths.append(path)
+
+  def _clear(self) -> bool:
+    """Removes the files that are ours; whether there were any."""
+    ours = re.compile(r'manifest\.json|\.manifest\.tmp\.json|\d{6}\.nut|\.\d{6}\.tmp\.nut')
+    names = [name for name in os.listdir(self.folder) if ours.fullmatch(name)]
+    for name in names:
+      os.remove(os.path.join(self.folder, name))
+    return bool(names)
+
+  def remove(self) -> None:
+    """Removes the folder, unless it holds files of others."""
+    self._clear()
+    with contextlib.suppress(OSError):
+      os.rmdir(self.folder)
+
+
+def _write_segment(
+  path: str, video: VideoReader, frames: Iterable[tuple[int, np.ndarray]], crf: int
+) -> None:
+  """Encodes time stamps and restored frames; times count from the video's first frame."""
+  stream = None
+  with pyav().open(f'file:{path}', 'w', format='nut') as output:
+    for pts, image in frames:
+      if stream is None:
+        height, width, _ = image.shape
+        stream = add_stream(output, video, (width, height), crf)
+        for name, value in video.look.items():
+          setattr(stream, name, value)
+      frame = from_rgb(image, stream.pix_fmt, video.look['colorspace'])
+      frame.pts, frame.time_base = pts - video.first, video.time_base
+      output.mux(stream.encode(frame))
+    output.mux(stream.encode(None))
+
+
+def _join(video: VideoReader, segments: _Segments, path: str) -> None:
+  """Writes the segments' video and the source's audio, both copied, into one file."""
+  form = FORMATS[extension_of(path)]
+  options = {}
+  if form != 'matroska':  # a late start would be rounded to milliseconds
+    unit = video.time_base.denominator
+    options['movie_timescale'] = str(unit * math.ceil(1000 / unit))
+  with (
+    open_video(video.path) as source,
+    open_video(segments.paths[0]) as first,
+    pyav().open(f'file:{path}', 'w', format=form, container_options=options) as output,
+  ):
+    output.metadata.update(_metadata(source))
+    stream = output.add_stream_from_template(first.streams.video[0])
+    stream.time_base = video.time_base
+    stream.framerate = video.rate
+    stream.metadata.update(_metadata(video.stream))
+    copies = _copy_audio(source, output)
+    start = Fraction(max(0, source.start_time or 0), 10**6)  # in seconds, of all streams
+    packets = heapq.merge(
+      _video_packets(video, segments, stream, start),
+      _audio_packets(video.path, source, copies, start, trim=form == 'matroska'),
+      key=lambda packet: packet.dts * packet.time_base,
+    )
+    for packet in packets:
+      output.mux(packet)
+
+
+def _copy_audio(source: Any, output: Any) -> dict[int, Any]:
+  """Adds a stream for each audio stream of the source, whose index is its key."""
+  copies = {}
+  for audio in source.streams.audio:
+    copies[audio.index] = output.add_stream_from_template(audio)
+    copies[audio.index].metadata.update(_metadata(audio))
+    copies[audio.index].disposition = audio.disposition
+  return copies
+
+
+def _metadata(source: Any) -> dict[str, str]:
+  return {key: value for key, value in source.metadata.items() if key.lower() in _METADATA}
+
+
+def _video_packets(
+  video: VideoReader, segments: _Segments, stream: Any, start: Fraction
+) -> Iterator[Any]:
+  """The packets of all segments, with the source's time stamps less `start`."""
+  shift = video.first - round(start / video.time_base)
+  end = shift + video.end - video.first
+  packets = _segment_packets(segments.paths, video.time_base, shift)
+  count = 0
+  for packet, following in itertools.pairwise(itertools.chain(packets, [None])):
+    packet.duration = (end if following is None else following.pts) - packet.pts
+    packet.stream = stream
+    count += 1
+    yield packet
+  if count != video.count:
+    raise UserError(f'{printable(segments.folder)} is damaged; remove it and start again')
+
+
+def _segment_packets(paths: list[str], time_base: Fraction, shift: int) -> Iterator[Any]:
+  for path in paths:
+    with open_video(path) as container, reading(path):
+      for packet in container.demux(video=0):
+        if packet.size:
+          # NUT has a multiple of the time base.
+          packet.pts = packet.dts = round(packet.pts * packet.time_base / time_base) + shift
+          packet.time_base = time_base
+          yield packet
+
+
+def _audio_packets(
+  path: str | os.PathLike, source: Any, copies: Mapping[int, Any], start: Fraction, trim: bool
+) -> Iterator[Any]:
+  """The packets of the audio streams, with their time stamps less `start`.
+
+  `trim` leaves out what was cut off at the beginning, for containers that cannot say that it is not
+  to be heard, but for one packet, which decoders need.
+  """
+  if not copies:
+    return
+  least = {}  # the time stamp that a container takes next, of each stream
+  with reading(path):
+    for packet in source.demux(audio=tuple(range(len(copies)))):
+      if not packet.size:
+        continue
+      if trim and packet.is_discard and (packet.pts or 0) + 2 * (packet.duration or 0) <= 0:
+        continue
+      index = packet.stream_index
+      shift = round(start / packet.time_base)
+      dts = least.get(index, 0) if packet.dts is None else packet.dts - shift
+      packet.dts = max(dts, least.get(index, dts))
+      packet.pts = packet.dts if packet.pts is None else max(packet.pts - shift, packet.dts)
+      packet.stream = copies[index]
+      least[index] = packet.dts + 1
+      yield packet
+
+
+def _check_paths(source: str | os.PathLike, target: str | os.PathLike, overwrite: bool) -> None:
+  if not os.path.isfile(source):
+    raise UserError(f'no such file: {printable(source)}')
+  if extension_of(target) not in FORMATS:
+    raise UserError(f'{printable(target)}: videos are written as {", ".join(FORMATS)}')
+  if not os.path.exists(target):
+    return
+  if os.path.samefile(source, target):
+    raise UserError(f'{printable(source)} would be overwritten; choose another output')
+  if os.path.isdir(target):
+    raise UserError(f'{printable(target)} is a folder; choose another output')
+  if not overwrite:
+    raise UserError(f'{printable(target)} exists already; choose another output, or overwrite it')
+
+
+def _check_target(video: VideoReader, target: str | os.PathLike, scale: int) -> None:
+  """Tries to encode and to copy, before hours of work.
+
+  Raises:
+    UserError: if frames of this size cannot be encoded, or the target cannot hold the audio.
+  """
+  size = scale * video.stream.width, scale * video.stream.height
+  if not _can_encode(video, size):
+    raise UserError(f'{printable(video.path)}: H.264 cannot hold frames of {size[0]}x{size[1]}')
+  if _can_hold_audio(extension_of(target), video):
+    return
+  contexts = [stream.codec_context for stream in video.container.streams.audio]
+  codecs = ', '.join(context.name if context else 'unknown' for context in contexts)
+  others = [extension for extension in FORMATS if _can_hold_audio(extension, video)]
+  advice = f'choose {" or ".join(others)}' if others else f'convert it first ({_CONVERT_AUDIO})'
+  raise UserError(
+    f'{printable(target)}: {extension_of(target)} cannot hold the audio of {printable(video.path)} '
+    f'({codecs}); {advice}'
+  )
+
+
+def _can_encode(video: VideoReader, size: tuple[int, int]) -> bool:
+  av = pyav()
+  try:
+    with av.open(io.BytesIO(), 'w', format='nut') as output:
+      add_stream(output, video, size, crf=18)
+      output.start_encoding()
+  except (ValueError, av.FFmpegError):
+    return False
+  return True
+
+
+def _can_hold_audio(extension: str, video: VideoReader) -> bool:
+  """Whether a container takes the first packets of the audio; some refuse at the very end."""
+  av = pyav()
+  try:
+    with (
+      open_video(video.path) as source,
+      av.open(io.BytesIO(), 'w', format=FORMATS[extension]) as output,
+    ):
+      copies = _copy_audio(source, output)
+      packets = _audio_packets(video.path, source, copies, Fraction(0), trim=False)
+      for packet in itertools.islice(packets, 100):
+        output.mux(packet)
+  except UserError:  # of the source
+    raise
+  except (ValueError, av.FFmpegError):
+    return False
+  return True
+
+
+def _read_json(path: str) -> Any:
+  try:
+    with open(path) as file:
+      return json.load(file)
+  except (OSError, ValueError):
+    return None
+
+
+def _say(line: str) -> None:
+  tqdm.write(line, file=sys.stderr)

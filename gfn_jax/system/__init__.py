@@ -1,0 +1,1 @@
+"""The machine: files and buckets, devices and processes, memory, compiled programs."""

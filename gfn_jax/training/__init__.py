@@ -1,0 +1,1 @@
+"""Training: the story in `loop.py`, and what it is made of."""

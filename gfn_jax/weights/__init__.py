@@ -1,0 +1,1 @@
+"""Trained weights with their cards; the released ones lie here."""

@@ -1,0 +1,181 @@
+"""The commands, as a user calls them: in processes of their own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from gfn_jax.ops import metrics
+from gfn_jax.weights.pretrained import load_card
+from tests import random_lpips
+from tests.xla_flags import COMPILE_FAST
+
+pytestmark = pytest.mark.end_to_end
+
+TRAIN = (
+  'run_train.py',
+  '--config=configs/gfn_small.py',
+  '--config.model.features=4',
+  '--config.model.deblur_blocks=1',
+  '--config.model.sr_blocks=1',
+  '--config.model.reconstruction_blocks=1',
+  '--config.batch_size=4',
+  '--config.crop_size=8',
+  '--config.steps_per_epoch=5',
+  '--config.phases.phase_1.epochs=2',
+  '--config.phases.phase_2.epochs=2',
+  '--config.checkpoint_every=5',
+  '--config.eval_every=20',
+  '--config.log_every=5',
+  '--config.protocol=mprnet',
+)
+PHOTOS = ('run_train.py', '--config=configs/gfn_photos.py:small')
+STEPS = 20
+
+
+def environment(xla_flags=COMPILE_FAST):
+  """One device; small networks take longer to optimise than to run."""
+  return os.environ | {'XLA_FLAGS': xla_flags, 'PYTHONUNBUFFERED': '1'}
+
+
+def run(*command, **options):
+  return subprocess.run(
+    [sys.executable, *command],
+    capture_output=True,
+    text=True,
+    env=environment(**options),
+    timeout=300,
+  )
+
+
+@pytest.fixture(scope='module')
+def workdir(dataset_dir, tmp_path_factory):
+  """A run that was killed at some step after its second checkpoint, and continued."""
+  workdir = tmp_path_factory.mktemp('run') / 'workdir'
+  command = [*TRAIN, f'--workdir={workdir}', f'--config.data_dir={dataset_dir}']
+  process = subprocess.Popen(
+    [sys.executable, *command], env=environment(), stderr=subprocess.PIPE, text=True
+  )
+  deadline = time.monotonic() + 240
+  while not (workdir / 'checkpoints' / '10' / 'manifest.json').exists():
+    assert process.poll() is None, process.stderr.read()
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert max(int(path.name) for path in finished_checkpoints(workdir)) < STEPS
+
+  result = run(*command)
+  assert result.returncode == 0, result.stderr
+  return workdir, result.stderr
+
+
+def finished_checkpoints(workdir):
+  return [path for path in (workdir / 'checkpoints').iterdir() if path.name.isdigit()]
+
+
+def test_a_killed_run_continues_with_the_same_command(workdir):
+  workdir, stderr = workdir
+  [start] = [line for line in stderr.splitlines() if 'parameters, step' in line]
+  first_step = int(start.split('step ')[-1].split()[0])
+  assert 10 <= first_step < STEPS
+  assert first_step % 5 == 0
+  rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  assert [row['step'] for row in rows if 'loss' in row] == list(range(5, STEPS + 1, 5))
+  overrides = json.loads((workdir / 'overrides.json').read_text())
+  assert overrides['batch_size'] == 4
+  assert 'seed' not in overrides
+  assert 'compiling' in stderr
+
+
+def test_evaluating_a_run(workdir, dataset_dir, tmp_path):
+  workdir, _ = workdir
+  files = [str(tmp_path / f'{name}.safetensors') for name in ('alexnet', 'linear')]
+  for path, state in zip(files, (random_lpips.alexnet(), random_lpips.linear()), strict=True):
+    safetensors.numpy.save_file(state, path)
+  result = run('run_eval.py', f'--workdir={workdir}', f'--lpips_weights={",".join(files)}')
+  assert result.returncode == 0, result.stderr
+  lines = result.stdout.splitlines()
+  assert lines[0].startswith('1 images, protocol mprnet')  # the config's
+  assert [line.split(' | ')[0] for line in lines if line.startswith('| ')] == [
+    '| method',
+    '| bicubic',
+    '| GFN',
+  ]
+  assert '| method | parameters | PSNR | SSIM | LPIPS | seconds |' in lines
+  summary = json.loads((workdir / 'eval' / 'summary.json').read_text())
+  assert summary['protocol'] == 'mprnet'
+  assert [weights['path'] for weights in summary['lpips']['weights']] == files
+  assert summary['data']['blur_folder'] == 'blur_gamma'
+  with Image.open(workdir / 'eval' / 'images' / 'sequence' / '000001.png') as image:
+    assert image.size == (192, 128)
+
+
+def test_the_demonstration(tmp_path):
+  result = run('examples/demo.py', f'--dir={tmp_path}', xla_flags='')
+  assert result.returncode == 0, result.stderr
+  scores = re.findall(r'(\d\d\.\d\d) dB / (0\.\d{4})', result.stdout)
+  bicubic, restored = ([float(score) for score in pair] for pair in scores)
+  assert restored[0] > bicubic[0]
+  for name in ('gfn', 'bmdsrnet'):
+    assert load_card(name)['data']['licence'] in result.stdout
+  with Image.open(tmp_path / 'before_after.png') as picture:
+    assert picture.size == (960, 520)
+  with Image.open(tmp_path / 'frames.gif') as animation:
+    assert (animation.size, animation.n_frames) == ((672, 170), 12)
+    for end in (0, 6):
+      animation.seek(end)
+      blurred, frame, target = np.split(np.asarray(animation.convert('RGB'))[20:], 3, axis=1)
+      assert metrics.psnr(frame, target) > metrics.psnr(blurred, target) + 1
+
+
+def test_restoring_a_photo(workdir, tmp_path):
+  workdir, _ = workdir
+  photo = tmp_path / 'photo.png'
+  Image.fromarray(np.full((9, 14, 3), 128, np.uint8)).save(photo)
+  command = ('run_eval.py', f'--workdir={workdir}', f'--input_dir={photo}')
+  result = run(*command, f'--output_dir={tmp_path / "out"}')
+  assert result.returncode == 0, result.stderr
+  with Image.open(tmp_path / 'out' / 'photo.png') as image:
+    assert image.size == (56, 36)
+
+
+@pytest.mark.parametrize(
+  ('command', 'message'),
+  [
+    ((*TRAIN, '--workdir=W', '--config.sede=1'), 'in the config: sede Did you mean "seed"'),
+    ((*TRAIN, '--workdir=W'), 'pass --config.data_dir=DIR, built by data_prep '),
+    ((*PHOTOS, '--workdir=W'), 'pass --config.photos=DIR, a folder of sharp photographs'),
+    (
+      (*PHOTOS, '--workdir=W', '--config.photos=tests', '--config.held_out=0'),
+      'no image in tests; known are .png',
+    ),
+    (('run_train.py', '--config=configs/gfn.py:fast', '--workdir=W'), "variants '' and 'literal'"),
+    (('run_train.py', '--config=configs/none.py', '--workdir=W'), "'configs/none.py'"),
+    (('run_eval.py', '--input_dir=I', '--output_dir=O'), 'no weights: pass --weights=gfn for the'),
+    (
+      ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I', '--limit=2'),
+      '--protocol, --limit and --lpips_weights are for evaluating',
+    ),
+    (
+      ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I'),
+      "no released weights are named 'none'",
+    ),
+  ],
+)
+def test_a_mistake_ends_in_one_line(command, message):
+  result = run(*command)
+  assert result.returncode == 1
+  [line] = result.stderr.splitlines()
+  assert line.startswith('error: ')
+  assert message in line
+  assert not os.path.exists('W')
+  assert not os.path.exists('O')

@@ -1,0 +1,311 @@
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+import skimage.data
+from PIL import Image
+
+from gfn_jax import Restorer, UserError, create_model
+from gfn_jax.evaluation import evaluate
+from gfn_jax.evaluation.lpips import LPIPS
+from gfn_jax.models import init_params
+from gfn_jax.ops import metrics
+from gfn_jax.ops.imresize import imresize
+from gfn_jax.system import parallel
+from gfn_jax.system.files import file_sha256
+from gfn_jax.weights import pretrained
+from gfn_jax.weights.pretrained import param_count, save_weights
+from tests import random_lpips, small
+from tests.processes import run_together
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+  """Small random weights in a file."""
+  model = create_model(**small.MODEL)
+  params = init_params(model, seed=0)
+  path = tmp_path_factory.mktemp('weights') / 'weights.safetensors'
+  save_weights(path, jax.device_get(params), small.MODEL, {})
+  return path
+
+
+@pytest.fixture(scope='module')
+def pairs():
+  """Two photographs of two sizes and their quarters."""
+  hr = [skimage.data.astronaut()[:96, 200:328], skimage.data.coffee()[100:180, 100:180]]
+  return [
+    {'name': name, 'lr_blur': imresize(x, 0.25), 'hr': x}
+    for name, x in zip(('a/0', 'b'), hr, strict=True)
+  ]
+
+
+def write_folders(root, pairs):
+  for kind in ('lr_blur', 'hr'):
+    (root / kind).mkdir()
+    for pair in pairs:
+      Image.fromarray(pair[kind]).save(root / kind / (pair['name'].replace('/', '_') + '.png'))
+
+
+def test_rows_hold_the_scores_of_each_image(weights, pairs):
+  restorer = Restorer.from_pretrained(weights)
+  rows = evaluate.evaluate(restorer, pairs, 'cnlrn')
+  assert [row['name'] for row in rows] == ['a/0', 'b']
+  for row, pair in zip(rows, pairs, strict=True):
+    scores = metrics.evaluate_pair(restorer(pair['lr_blur']), pair['hr'], 'cnlrn')
+    bicubic = imresize(pair['lr_blur'] / 255, 4.0)
+    baseline = metrics.evaluate_pair(bicubic, pair['hr'], 'cnlrn')
+    assert (row['psnr'], row['ssim']) == (scores['psnr'], scores['ssim'])
+    assert row['bicubic_psnr'] == pytest.approx(baseline['psnr'], abs=1e-9)
+    assert row['bicubic_ssim'] == pytest.approx(baseline['ssim'], abs=1e-9)
+    assert 0 < row['seconds'] < 5
+
+
+def test_at_scale_3_the_baseline_is_bicubic_of_that_scale(pairs):
+  model = create_model('bmdsrnet', variant='srnet', scale=3, features=4, blocks=1)
+  hr = pairs[0]['hr'][:48, :60]
+  pair = {'name': 'a', 'lr_blur': imresize(hr, 1 / 3), 'hr': hr}
+  (row,) = evaluate.evaluate(Restorer(model, init_params(model, seed=0)), [pair], 'cnlrn')
+  baseline = metrics.evaluate_pair(imresize(pair['lr_blur'] / 255, 3.0), hr, 'cnlrn', scale=3)
+  assert row['bicubic_psnr'] == pytest.approx(baseline['psnr'], abs=1e-9)
+  assert row['psnr'] < row['bicubic_psnr']
+
+
+def test_the_table_has_means_of_the_images_and_bicubic_first(weights):
+  restorer = Restorer.from_pretrained(weights)
+  keys = ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim', 'seconds')
+  values = [(20, 0.5, 21, 0.7, 1.0), (24, 0.7, 22, 0.8, 9.0), (25, 0.9, 23, 0.9, 2.0)]
+  rows = [dict(zip(keys, row, strict=True)) for row in values]
+  methods = evaluate.summarize(rows, restorer)
+  bicubic, network = methods
+  assert bicubic == {
+    'method': 'bicubic',
+    'parameters': 0,
+    'psnr': 22.0,
+    'ssim': pytest.approx(0.8),
+    'seconds': None,
+  }
+  assert network == {
+    'method': 'GFN',
+    'parameters': param_count(restorer.params),
+    'psnr': 23.0,
+    'ssim': pytest.approx(0.7),
+    'seconds': 2.0,  # the median
+  }
+  assert evaluate.format_table(methods).splitlines()[2:] == [
+    '| bicubic | 0 | 22.00 | 0.8000 | - |',
+    f'| GFN | {param_count(restorer.params):,} | 23.00 | 0.7000 | 2.000 |',
+  ]
+
+
+def test_folders_are_evaluated_and_reported(weights, pairs, tmp_path, capsys):
+  write_folders(tmp_path, pairs)
+  test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr')
+  assert test_set.count == 2
+  output = tmp_path / 'out'
+  evaluate.evaluate_and_report(weights, test_set, 'gfn', output)
+
+  with open(output / 'images.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  summary = json.loads((output / 'summary.json').read_text())
+  assert [row['name'] for row in rows] == ['a_0', 'b']
+  for key in ('psnr', 'ssim'):
+    for method, prefix in zip(summary['methods'], ('bicubic_', ''), strict=True):
+      mean = np.mean([float(row[prefix + key]) for row in rows])
+      assert method[key] == pytest.approx(mean), method
+  assert summary['protocol'] == 'gfn'
+  assert summary['images'] == 2
+  assert summary['weights'] == {'path': str(weights), 'sha256': file_sha256(weights)}
+  assert summary['data']['input_dir'] == str(tmp_path / 'lr_blur')
+  restored = np.asarray(Image.open(output / 'images' / 'b.png'))
+  np.testing.assert_array_equal(restored, Restorer.from_pretrained(weights)(pairs[1]['lr_blur']))
+  printed = capsys.readouterr().out
+  assert '2 images, protocol gfn' in printed
+  assert '| bicubic | 0 |' in printed
+
+
+def test_lpips_is_a_column_if_its_weights_are_passed(weights, pairs, tmp_path, capsys):
+  files = []
+  for name, state in (('alexnet', random_lpips.alexnet()), ('linear', random_lpips.linear())):
+    files.append(tmp_path / f'{name}.safetensors')
+    safetensors.numpy.save_file(state, files[-1])
+  page = tmp_path / 'report.html'
+  test_set = evaluate.TestSet(pairs, 2, {})
+  evaluate.evaluate_and_report(weights, test_set, 'cnlrn', tmp_path, page, files)
+
+  lpips, restorer = LPIPS.from_files(files), Restorer.from_pretrained(weights)
+  expected = {'': [], 'bicubic_': []}
+  for pair in pairs:  # whole images, though the protocol cuts a border
+    expected[''].append(lpips(restorer(pair['lr_blur']), pair['hr']))
+    expected['bicubic_'].append(lpips(evaluate.bicubic(pair['lr_blur']), pair['hr']))
+  with open(tmp_path / 'images.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  for prefix, values in expected.items():
+    assert [float(row[f'{prefix}lpips']) for row in rows] == pytest.approx(values, rel=1e-5)
+  summary = json.loads((tmp_path / 'summary.json').read_text())
+  means = [np.mean(values) for values in (expected['bicubic_'], expected[''])]
+  assert [method['lpips'] for method in summary['methods']] == pytest.approx(means, rel=1e-5)
+  assert summary['lpips'] == {
+    'network': 'alex',
+    'version': '0.1',
+    'border': 0,
+    'weights': [{'path': str(path), 'sha256': file_sha256(path)} for path in files],
+  }
+  printed = capsys.readouterr().out.splitlines()
+  assert '| method | parameters | PSNR | SSIM | LPIPS | seconds |' in printed
+  assert '|---|---|---|---|---|---|' in printed
+  assert any(line.endswith(f' | {means[0]:.4f} | - |') for line in printed)
+  assert f'LPIPS <b>{means[1]:.4f}</b>, bicubic {means[0]:.4f}' in page.read_text('utf-8')
+
+
+def test_without_its_weights_there_is_no_lpips(weights, pairs, tmp_path):
+  evaluate.evaluate_and_report(
+    weights, evaluate.TestSet(pairs, 2, {}), 'gfn', tmp_path, tmp_path / 'report.html'
+  )
+  for name in ('images.csv', 'summary.json', 'report.html'):
+    assert 'lpips' not in (tmp_path / name).read_text('utf-8').lower()
+
+
+def test_weights_of_lpips_that_are_missing_end_it_at_the_start(weights, pairs, tmp_path):
+  output = tmp_path / 'out'
+  missing = tmp_path / 'alex.safetensors'
+  with pytest.raises(UserError, match='alex.safetensors is no readable safetensors file'):
+    evaluate.evaluate_and_report(
+      weights, evaluate.TestSet(pairs, 2, {}), 'gfn', output, lpips_weights=[missing]
+    )
+  assert not output.exists()
+
+
+def test_released_weights_are_evaluated_by_name(weights, pairs, tmp_path, monkeypatch):
+  monkeypatch.setattr(pretrained, 'RELEASED_DIR', str(weights.parent))
+  test_set = evaluate.TestSet(pairs[:1], 1, {})
+  evaluate.evaluate_and_report('weights', test_set, 'gfn', tmp_path)
+  summary = json.loads((tmp_path / 'summary.json').read_text())
+  assert summary['weights'] == {'path': str(weights), 'sha256': file_sha256(weights)}
+
+
+def test_a_limit_takes_the_first(pairs, tmp_path):
+  write_folders(tmp_path, pairs)
+  test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr', limit=1)
+  assert [image['name'] for image in test_set.images] == ['a_0']
+  assert test_set.count == 1
+
+
+def test_the_test_split_of_a_dataset(dataset_dir):
+  test_set = evaluate.dataset_test_set({'data_dir': dataset_dir})
+  [image] = test_set.images
+  assert test_set.count == 1
+  assert test_set.facts['blur_folder'] == 'blur_gamma'
+  np.testing.assert_array_equal(image['hr'], skimage.data.coffee()[:128, :192])
+  assert image['lr_blur'].shape == (32, 48, 3)
+
+
+# Several processes.
+
+
+@pytest.mark.parametrize(('processes', 'limit'), [(2, 0), (3, 2)])
+def test_processes_share_the_images_and_give_the_table_of_one(
+  weights, pairs, tmp_path, monkeypatch, capsys, processes, limit
+):
+  write_folders(tmp_path, [*pairs, pairs[1] | {'name': 'c'}])
+
+  def evaluate_into(output):
+    test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr', limit)
+    evaluate.evaluate_and_report(weights, test_set, 'gfn', output)
+    return capsys.readouterr().out
+
+  def results(output):
+    with open(output / 'images.csv', newline='') as file:
+      rows = [row | {'seconds': None} for row in csv.DictReader(file)]
+    summary = json.loads((output / 'summary.json').read_text())
+    summary['methods'][1]['seconds'] = None
+    pictures = {path.name: path.read_bytes() for path in (output / 'images').iterdir()}
+    return rows, summary, pictures
+
+  evaluate_into(tmp_path / 'alone')
+  printed = run_together(monkeypatch, processes, lambda _: evaluate_into(tmp_path / 'together'))
+  assert ''.join(printed).count('| bicubic |') == 1
+  assert results(tmp_path / 'together') == results(tmp_path / 'alone')
+  assert len(results(tmp_path / 'together')[0]) == (limit or 3)
+
+
+def test_an_error_in_one_process_ends_all(weights, pairs, tmp_path, monkeypatch):
+  write_folders(tmp_path, pairs)
+  (tmp_path / 'lr_blur' / 'b.png').write_bytes(b'no image')
+
+  def run(_):
+    test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr')
+    evaluate.evaluate_and_report(weights, test_set, 'gfn', tmp_path / 'out')
+
+  errors = run_together(monkeypatch, 2, run)
+  assert all(isinstance(error, UserError) for error in errors)
+  assert str(errors[0]) == str(errors[1])
+  assert 'b.png cannot be read' in str(errors[0])
+  assert not (tmp_path / 'out' / 'summary.json').exists()
+
+  def fail(index):
+    with parallel.ending_together():
+      if index == 1:
+        raise TypeError('a fault of the library')
+
+  errors = run_together(monkeypatch, 3, fail)
+  assert [type(error) for error in errors] == [UserError, TypeError, UserError]
+  assert {str(error) for error in errors} == {'a fault of the library'}
+
+
+def test_processes_that_see_other_images_are_told(weights, pairs, tmp_path, monkeypatch):
+  def run(index):
+    test_set = evaluate.TestSet([pairs[0]], 2, {})  # both have the first one
+    evaluate.evaluate_and_report(weights, test_set, 'gfn', tmp_path / f'disk_{index}')
+
+  for error in run_together(monkeypatch, 2, run):
+    assert 'the processes do not see the same test images' in str(error)
+
+
+def test_a_report_is_for_one_process(weights, pairs, tmp_path, monkeypatch):
+  def run(index):
+    test_set = evaluate.TestSet(pairs[index:], 2, {})
+    evaluate.evaluate_and_report(weights, test_set, 'gfn', tmp_path, tmp_path / 'page.html')
+
+  for error in run_together(monkeypatch, 2, run):
+    assert 'use one process for it' in str(error)
+
+
+# Errors.
+
+
+def test_a_target_of_another_size_is_refused_by_name(weights, pairs):
+  wrong = [pairs[0] | {'hr': pairs[0]['hr'][:-4]}]
+  with pytest.raises(UserError, match='a/0: the target is 128x92, but the input of 32x24 gives'):
+    evaluate.evaluate(Restorer.from_pretrained(weights), wrong, 'gfn')
+
+
+def test_an_image_too_small_for_the_protocol_is_named(weights):
+  tiny = [{'name': 'tiny', 'lr_blur': np.zeros((4, 4, 3), np.uint8)}]
+  tiny[0]['hr'] = np.zeros((16, 16, 3), np.uint8)
+  with pytest.raises(UserError, match='tiny: protocol gfn needs at least 23 pixels a side'):
+    evaluate.evaluate(Restorer.from_pretrained(weights), tiny, 'gfn')
+
+
+def test_an_image_too_small_for_lpips_is_named(weights):
+  small_one = {'name': 'small', 'lr_blur': np.zeros((7, 9, 3), np.uint8)}
+  small_one['hr'] = np.zeros((28, 36, 3), np.uint8)
+  lpips = LPIPS(random_lpips.together())
+  with pytest.raises(UserError, match='small: LPIPS needs at least 31 pixels a side'):
+    evaluate.evaluate(Restorer.from_pretrained(weights), [small_one], 'gfn', lpips=lpips)
+
+
+def test_nothing_to_evaluate_is_an_error(weights):
+  with pytest.raises(UserError, match='no image to evaluate'):
+    evaluate.evaluate(Restorer.from_pretrained(weights), [], 'gfn')
+
+
+def test_errors_of_datasets_and_runs(tmp_path):
+  with pytest.raises(UserError, match='pass --config.data_dir'):
+    evaluate.dataset_test_set({'data_dir': ''})
+  with pytest.raises(UserError, match='no dataset in'):
+    evaluate.dataset_test_set({'data_dir': tmp_path})
+  with pytest.raises(UserError, match='is not the folder of a run'):
+    evaluate.run_config(tmp_path)

@@ -1,0 +1,150 @@
+"""Animations, read back by Pillow."""
+
+import os
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from gfn_jax import UserError
+from gfn_jax.images import animations
+from gfn_jax.images.animations import check_animation, write_animation
+
+# A cup before a table that moves: the lower half of the frames is at rest.
+COFFEE = skimage.data.coffee()
+FRAMES = np.stack([COFFEE[100:148, 200 + 4 * i : 264 + 4 * i] for i in range(7)])
+FRAMES[:, 24:] = FRAMES[0, 24:]
+FORTH_AND_BACK = [0, 1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1]
+
+
+def read(path, mode='RGB'):
+  """`[T, h, w, C]`, and what each frame says."""
+  frames, facts = [], []
+  with Image.open(path) as image:
+    for i in range(image.n_frames):
+      image.seek(i)
+      frames.append(np.asarray(image.convert(mode)))
+      facts.append(dict(image.info))
+  return np.stack(frames), facts
+
+
+@pytest.mark.parametrize(('extension', 'error'), [('.gif', 4.5), ('.webp', 2.5), ('.GIF', 4.5)])
+def test_frames_go_forth_and_back_for_ever(extension, error, tmp_path):
+  path = tmp_path / f'frames{extension}'
+  write_animation(path, FRAMES)
+  frames, facts = read(path)
+  assert frames.shape == (12, 48, 64, 3)
+  difference = np.abs(frames[:, None].astype(int) - FRAMES).mean(axis=(2, 3, 4))
+  assert difference.argmin(axis=1).tolist() == FORTH_AND_BACK
+  assert difference.min(axis=1).max() < error
+  assert {fact['duration'] for fact in facts} == {100}
+  assert facts[0]['loop'] == 0
+  assert os.listdir(tmp_path) == [f'frames{extension}']
+
+
+def test_a_gif_does_not_flicker(tmp_path):
+  write_animation(tmp_path / 'frames.gif', FRAMES)
+  frames, _ = read(tmp_path / 'frames.gif')
+  assert len(np.unique(frames.reshape(-1, 3), axis=0)) <= 256
+  np.testing.assert_array_equal(frames[:, 24:], np.stack([frames[0, 24:]] * 12))
+
+
+def test_the_colours_of_a_gif_are_those_of_all_frames(tmp_path):
+  colours = np.uint8([[255, 0, 0], [0, 160, 0], [0, 0, 255], [250, 240, 0]])
+  frames = np.broadcast_to(colours[:, None, None], (4, 1500, 1000, 3))
+  write_animation(tmp_path / 'frames.gif', frames)
+  read_back, _ = read(tmp_path / 'frames.gif')
+  np.testing.assert_array_equal(read_back[:, 700, 500], colours[[0, 1, 2, 3, 2, 1]])
+
+
+def test_grey_stays_as_it_is_in_a_gif(tmp_path):
+  grey = FRAMES[..., :1]
+  write_animation(tmp_path / 'frames.gif', grey)
+  frames, _ = read(tmp_path / 'frames.gif', 'L')
+  np.testing.assert_array_equal(frames[..., None], grey[FORTH_AND_BACK])
+
+
+def test_16_bits_are_rounded(tmp_path):
+  deep = np.arange(2**16).astype(np.uint16).reshape(2, 128, 256, 1)
+  write_animation(tmp_path / 'frames.gif', deep)
+  frames, _ = read(tmp_path / 'frames.gif', 'L')
+  np.testing.assert_array_equal(frames[..., None], np.floor(deep / 65535 * 255 + 0.5))
+
+
+def test_a_webp_keeps_alpha(tmp_path):
+  alpha = FRAMES[..., 1:2]
+  write_animation(tmp_path / 'rgba.webp', np.concatenate([FRAMES, alpha], axis=-1))
+  frames, _ = read(tmp_path / 'rgba.webp', 'RGBA')
+  np.testing.assert_array_equal(frames[..., 3:], alpha[FORTH_AND_BACK])
+  write_animation(tmp_path / 'grey.webp', np.concatenate([FRAMES[..., :1], alpha], axis=-1))
+  frames, _ = read(tmp_path / 'grey.webp', 'RGBA')
+  np.testing.assert_array_equal(frames[..., 3:], alpha[FORTH_AND_BACK])
+
+
+@pytest.mark.parametrize(
+  ('name', 'size', 'channels', 'message'),
+  [
+    ('a\n.png', (4, 4), 3, r'a\n.png: frames become an animation; choose .gif or .webp'),
+    ('gif', (4, 4), 3, 'gif: frames become an animation'),
+    ('a.gif', (4, 4), 4, 'a.gif: GIF has no partial transparency; choose .webp'),
+    ('a.gif', (4, 4), 2, 'a.gif: GIF has no partial transparency; choose .webp'),
+    ('a.webp', (16384, 2), 3, 'WebP holds at most 16383 pixels a side, not 16384x2; make'),
+    ('a.gif', (2, 65536), 1, 'GIF holds at most 65535 pixels a side, not 2x65536; make'),
+  ],
+)
+def test_what_a_format_cannot_hold(name, size, channels, message):
+  with pytest.raises(UserError) as error:
+    check_animation(name, size, channels)
+  assert message in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+def test_the_largest_that_a_format_holds(tmp_path):
+  for name, side in (('a.webp', 16383), ('a.gif', 65535)):
+    frames = np.zeros((2, 2, side, 3), np.uint8)
+    frames[1] = 255
+    write_animation(tmp_path / name, frames)
+    assert read(tmp_path / name)[0].shape == (2, 2, side, 3)
+
+
+@pytest.mark.parametrize(
+  ('frames', 'error'),
+  [
+    (FRAMES[:1], ValueError),
+    (FRAMES[0], ValueError),
+    (FRAMES[:, :0], ValueError),
+    (FRAMES.repeat(2, axis=-1), ValueError),
+    (FRAMES / 255, TypeError),
+  ],
+)
+def test_other_frames(frames, error, tmp_path):
+  with pytest.raises(error, match='frames are'):
+    write_animation(tmp_path / 'a.gif', frames)
+  assert os.listdir(tmp_path) == []
+
+
+def test_what_libwebp_refuses_is_told(tmp_path, monkeypatch):
+  sides = iter(range(20, 27))
+  monkeypatch.setattr(animations, '_to_pillow', lambda frame: Image.new('RGB', (next(sides), 20)))
+  with pytest.raises(UserError, match=r'a.webp: WebP does not hold it \(ERROR .*\); choose .gif'):
+    write_animation(tmp_path / 'a.webp', FRAMES)
+  assert os.listdir(tmp_path) == []
+
+
+def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
+  def interrupted(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(os, 'replace', interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    write_animation(tmp_path / 'a.gif', FRAMES)
+  assert os.listdir(tmp_path) == []
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+  (tmp_path / 'a.webp').mkdir()
+  with pytest.raises(OSError) as error:  # noqa: PT011
+    write_animation(tmp_path / 'a.webp', FRAMES)
+  assert error.value.filename == str(tmp_path / 'a.webp')
+  assert os.listdir(tmp_path) == ['a.webp']

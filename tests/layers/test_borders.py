@@ -1,0 +1,58 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+import skimage.data
+
+from gfn_jax.layers.borders import apply_within
+from gfn_jax.models import as_variables, create_model, init_params
+from tests import small
+
+OPTIONS = {key: value for key, value in small.MODEL.items() if key != 'name'}
+SR_OPTIONS = {key: OPTIONS[key] for key in ('features', 'sr_blocks', 'reconstruction_blocks')}
+
+
+SRRESNET = {'features': 4, 'blocks': 1}
+NETWORKS = [
+  ('gfn', OPTIONS),
+  ('gfn', OPTIONS | {'global_skip': 'deblurred'}),
+  ('sr_branch', SR_OPTIONS),
+  ('sr_branch', SR_OPTIONS | {'global_skip': 'input'}),
+  ('gfn_ablation', OPTIONS | {'variant': 'deblur_first', 'global_skip': 'input'}),
+  ('gfn_ablation', OPTIONS | {'variant': 'sr_first', 'global_skip': 'input'}),
+  ('gfn_ablation', OPTIONS | {'variant': 'dual_branch'}),
+  ('srresnet', SRRESNET | {'preset': 'srresnet_paper'}),
+  ('srresnet', SRRESNET | {'preset': 'msrresnet'}),
+  ('bmdsrnet', small.BMDSRNET | {'variant': 'c', 'global_skip': 'input'}),
+]
+
+
+@pytest.mark.parametrize(('name', 'options'), NETWORKS)
+def test_a_network_sees_an_image_that_ends_before_its_array_does(name, options):
+  model = create_model(name, **options)
+  params = init_params(model, seed=0)
+  # Biases are zero at first: what lies beyond the image would stay zero without a mask.
+  leaves, tree = jax.tree.flatten(params)
+  rng = np.random.default_rng(0)
+  params = jax.tree.unflatten(tree, [x + rng.normal(0, 0.05, x.shape) for x in leaves])
+  x = skimage.data.astronaut()[None, 60:84, 200:236].astype(np.float32) / 255  # 24x36
+  apply = jax.jit(lambda params, x: model.apply(as_variables(params), x))
+  apply_inside = jax.jit(functools.partial(apply_within, model))
+  whole = apply(params, x)
+
+  for rows, columns in (((0, 8), (0, 28)), ((8, 0), (28, 0)), ((4, 4), (0, 28))):
+    padding = ((0, 0), rows, columns, (0, 0))
+    padded = np.pad(x, padding, constant_values=0.5)
+    inside = np.pad(np.ones((1, 24, 36, 1), bool), padding)
+    within, unaware = apply_inside(params, padded, inside), apply(params, padded)
+    for field, scale in (('hr', 4), ('lr', 1)):
+      expected = getattr(whole, field)
+      if expected is None:
+        continue
+      top, left = scale * rows[0], scale * columns[0]
+      result = getattr(within, field)[:, top : top + 24 * scale, left : left + 36 * scale]
+      np.testing.assert_allclose(result, expected, atol=2e-5)
+      # And it does matter: without the mask, the border is another.
+      naive = getattr(unaware, field)[:, top : top + 24 * scale, left : left + 36 * scale]
+      assert np.abs(naive - expected).max() > 1e-3

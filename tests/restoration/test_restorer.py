@@ -1,0 +1,340 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from gfn_jax import Restorer, UserError, create_model
+from gfn_jax.models import init_params, param_shapes
+from gfn_jax.restoration.restorer import SYMMETRIES, resize_alpha
+from gfn_jax.system import memory
+from tests import small
+from tests.models import networks
+
+
+@pytest.fixture(scope='module')
+def network():
+  model = create_model(**small.MODEL)
+  return model, init_params(model, seed=0)
+
+
+@pytest.fixture(scope='module')
+def restorer(network):
+  return Restorer(*network)
+
+
+@pytest.fixture
+def photo():
+  return skimage.data.astronaut()[40:53, 200:222]  # 13x22: no multiples of 4
+
+
+def apply(network, image):
+  """float32 `hr` of an image in [0, 1]."""
+  model, params = network
+  return np.asarray(networks.apply(model, params, image[None].astype(np.float32)).hr[0])
+
+
+def quantize(image, dtype):
+  return np.floor(np.clip(image, 0, 1) * np.iinfo(dtype).max + 0.5).astype(dtype)
+
+
+def assert_close(restored, wanted, steps=1):
+  """Equal but for the last bit, as jit fuses."""
+  assert restored.dtype == wanted.dtype
+  assert restored.shape == wanted.shape
+  assert np.abs(restored.astype(int) - wanted.astype(int)).max() <= steps
+
+
+def test_the_kinds_of_8_bit_input_give_the_same(network, restorer, photo, tmp_path):
+  path = tmp_path / 'photo.png'
+  Image.fromarray(photo).save(path)
+  wanted = quantize(apply(network, photo / 255), np.uint8)
+  assert wanted.shape == (52, 88, 3)
+  assert 0 < wanted.mean() < 255
+  for image in [photo, Image.fromarray(photo), path, str(path)]:
+    restored = restorer(image)
+    assert_close(restored, wanted)
+    assert (restored != wanted).mean() < 0.01
+
+
+def test_an_array_comes_back_as_its_kind(network, restorer, photo):
+  wanted = apply(network, photo / 255)
+  deep = (photo.astype(np.uint16) * 257) ^ 85
+  assert_close(restorer(deep), quantize(apply(network, deep / 65535), np.uint16), 4)
+  for dtype in (np.float16, np.float32, np.float64):
+    restored = restorer((photo / 255).astype(dtype))
+    assert restored.dtype == np.float32
+    np.testing.assert_allclose(restored, np.clip(wanted, 0, 1), atol=5e-3)
+
+
+def test_grey_stays_grey_and_alpha_is_resized(restorer, photo):
+  grey, alpha = photo[..., 0], photo[..., 1]
+  rgb = restorer(np.stack([grey] * 3, axis=-1)).astype(int)
+  restored = restorer(grey)
+  assert restored.shape == (52, 88)
+  assert np.abs(restored - rgb.mean(axis=-1)).max() <= 0.67
+  np.testing.assert_array_equal(restorer(grey[..., None])[..., 0], restored)
+
+  wanted_alpha = np.asarray(Image.fromarray(alpha).resize((88, 52), Image.Resampling.BICUBIC))
+  both = restorer(np.stack([grey, alpha], axis=-1))
+  np.testing.assert_array_equal(both, np.stack([restored, wanted_alpha], axis=-1))
+  with_alpha = restorer(np.concatenate([photo, alpha[..., None]], axis=-1))
+  np.testing.assert_array_equal(with_alpha[..., :3], restorer(photo))
+  np.testing.assert_array_equal(with_alpha[..., 3], wanted_alpha)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_alpha_keeps_its_extremes(dtype):
+  full = 1 if dtype == np.float32 else np.iinfo(dtype).max
+  alpha = np.full((6, 8), full, dtype)
+  alpha[:, :4] = 0
+  resized = resize_alpha(alpha, 4)
+  assert resized.dtype == dtype
+  assert resized.min() == 0
+  assert resized.max() == full
+  assert abs(resized.mean() / full - 0.5) < 0.01
+  np.testing.assert_array_equal(resize_alpha(alpha, 1), alpha)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (3, 300), (65, 70), (131, 97)])
+def test_any_size_is_restored_as_if_whole(network, size):
+  """Every border is where the image ends, whatever the tiles are; none is visible."""
+  image = skimage.data.coffee()[100 : 100 + size[0], 200 : 200 + size[1]]
+  whole = Restorer(*network, tile=None)(image)
+  assert_close(whole, quantize(apply(network, image / 255), np.uint8))
+  for batch_size in (1, 4):
+    tiled = Restorer(*network, tile=64, overlap=32, batch_size=batch_size)(image)
+    assert_close(tiled, whole)
+
+
+def test_the_released_weights_leave_no_seams():
+  image = skimage.data.coffee()[100:200, 150:374]  # two tiles, which share just the default
+  whole = Restorer.from_pretrained('gfn', tile=None)(image)
+  tiled = Restorer.from_pretrained('gfn', tile=160)(image)
+  assert_close(tiled, whole)
+  narrow = Restorer.from_pretrained('gfn', tile=160, overlap=0)(image)
+  assert np.abs(narrow.astype(int) - whole).max() > 5  # seams, where tiles share nothing
+
+
+def test_sizes_share_programs(network, capsys):
+  restorer = Restorer(*network, tile=96, overlap=16)
+  for size in ((70, 90), (71, 89), (96, 96), (65, 66), (90, 300), (200, 91)):
+    assert restorer(np.zeros((*size, 3), np.uint8)).shape == (4 * size[0], 4 * size[1], 3)
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) <= 3
+  assert set(lines) == {'compiling GFN for 96x96'}
+
+
+def test_progress_counts_tiles(network):
+  calls = []
+  restorer = Restorer(*network, tile=32, overlap=0, batch_size=4)
+  restorer(np.zeros((64, 96, 3), np.uint8), progress=lambda *call: calls.append(call))
+  assert calls == [(4, 6), (6, 6)]
+
+
+def test_the_ensemble_is_the_mean_over_the_symmetries(network, photo):
+  square = photo[:12, :16] / 255
+  total = 0
+  for turns, flip in SYMMETRIES:
+    image = np.rot90(square, turns)
+    restored = apply(network, np.flip(image, axis=1) if flip else image)
+    total += np.rot90(np.flip(restored, axis=1) if flip else restored, -turns)
+  assert len({str(np.rot90(photo[:4, :4], turns)) for turns, _ in SYMMETRIES}) == 4
+  for tile in (None, 'auto'):
+    restored = Restorer(*network, ensemble=True, tile=tile)(square)
+    np.testing.assert_allclose(restored, np.clip(total / 8, 0, 1), atol=1e-5)
+
+
+def test_the_deblurred_image_at_its_own_size(network, photo):
+  model, params = network
+  lr = np.asarray(model.apply({'params': params}, photo[None].astype(np.float32) / 255).lr[0])
+  restorer = Restorer(*network, output='lr')
+  assert restorer.scale == 1
+  assert_close(restorer(photo), quantize(lr, np.uint8))
+  rgba = np.concatenate([photo, photo[..., :1]], axis=-1)
+  np.testing.assert_array_equal(restorer(rgba)[..., 3], photo[..., 0])
+
+
+@functools.cache
+def film_network(variant):
+  """A BMDSRNet, its parameters, and what its frames of an image in [0, 1] are."""
+  model = create_model('bmdsrnet', **small.BMDSRNET, variant=variant, global_skip='input')
+  rng = np.random.default_rng(0)
+
+  def draw(leaf):
+    scale = np.prod(leaf.shape[:-1]) ** -0.5 if leaf.ndim > 1 else 0.05
+    return rng.normal(0, scale, leaf.shape).astype(np.float32)
+
+  params = jax.tree.map(draw, param_shapes(model))
+  frames_of = jax.jit(lambda image: model.apply({'params': params}, image[None]).frames[0])
+  return model, params, lambda image: np.asarray(frames_of(image.astype(np.float32)))
+
+
+def test_frames(photo):
+  *network, frames_of = film_network('c')
+  wanted = frames_of(photo / 255)
+  assert wanted.shape == (7, 13, 22, 3)
+  assert np.abs(np.diff(np.clip(wanted, 0, 1), axis=0)).mean(axis=(1, 2, 3)).min() > 0.02
+  restorer = Restorer(*network, output='frames')
+  assert restorer.scale == 1
+  assert_close(restorer(photo), quantize(wanted, np.uint8))
+  np.testing.assert_allclose(restorer(photo / 255), np.clip(wanted, 0, 1), atol=1e-5)
+  assert_close(restorer(photo.astype(np.uint16) * 257), quantize(wanted, np.uint16), 4)
+
+
+@pytest.mark.parametrize('variant', ['c', 'f+c+b'])
+def test_frames_come_in_tiles_as_of_the_whole_image(variant, capsys):
+  """ForNet, which sees the whole image, has no part in them."""
+  *network, frames_of = film_network(variant)
+  image = skimage.data.coffee()[100:165, 200:340]  # 65x140
+  tiled = Restorer(*network, output='frames', tile=64, overlap=32, batch_size=2)(image)
+  wanted = quantize(frames_of(image / 255), np.uint8)
+  assert_close(tiled, wanted)
+  center = Restorer(*network, output='lr', tile=64, overlap=32)(image)
+  assert_close(center, wanted[3])
+  assert 'looks at all of an image' not in capsys.readouterr().err
+
+
+def test_frames_of_grey_and_with_alpha(photo):
+  *network, _ = film_network('c')
+  restorer = Restorer(*network, output='frames')
+  grey = photo[..., 0]
+  colours = restorer(np.stack([grey] * 3, axis=-1)).astype(int)
+  frames = restorer(grey)
+  assert frames.shape == (7, 13, 22)
+  assert np.abs(frames - colours.mean(axis=-1)).max() <= 0.67
+  np.testing.assert_array_equal(restorer(grey[..., None])[..., 0], frames)
+  rgba = restorer(np.concatenate([photo, photo[..., 1:2]], axis=-1))
+  np.testing.assert_array_equal(rgba[..., :3], restorer(photo))
+  np.testing.assert_array_equal(rgba[..., 3], np.stack([photo[..., 1]] * 7))
+
+
+def test_frames_have_no_ensemble():
+  *network, _ = film_network('c')
+  with pytest.raises(UserError, match='frames have no ensemble: their order in time may differ'):
+    Restorer(*network, output='frames', ensemble=True)
+
+
+def test_dtype_is_the_computations(network, photo):
+  exact = Restorer(*network)(photo / 255)
+  rounded = Restorer(*network, dtype='bfloat16')(photo / 255)
+  error = np.abs(rounded - exact).max()
+  assert 1e-4 < error < 0.1
+
+
+class OutOfMemory:
+  """Fails as a device does, for arrays above a size."""
+
+  def __init__(self, restorer, largest):
+    self.predict, self.largest, self.sides = restorer._predict, largest, []
+
+  def __call__(self, x, inside):
+    self.sides.append(x.shape[2])
+    if x.shape[2] > self.largest:
+      raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.')
+    return self.predict(x, inside)
+
+
+def test_automatic_tiles_are_halved_when_memory_runs_out(network, monkeypatch, capsys):
+  image = skimage.data.coffee()[:40, :300]
+  restorer = Restorer(*network, overlap=64)
+  monkeypatch.setattr(memory, 'available_bytes', lambda device: 2**40)
+  restorer._predict = fake = OutOfMemory(restorer, largest=128)
+  assert_close(restorer(image), Restorer(*network, tile=128, overlap=64)(image))
+  assert restorer.tile == 128
+  assert fake.sides[:3] == [320, 192, 128]
+  assert 'out of memory with tiles of 512, trying 256' in capsys.readouterr().err
+  restorer(image)
+  assert max(fake.sides[3:]) == 128  # remembered
+
+  restorer._predict = OutOfMemory(restorer, largest=0)
+  with pytest.raises(UserError, match='tile 128: out of memory on .*; pass a smaller tile'):
+    restorer(image)
+
+
+@pytest.mark.parametrize(('tile', 'advice'), [(256, 'a smaller tile'), (None, "tile='auto'")])
+def test_chosen_tiles_are_not_changed(network, photo, tile, advice):
+  restorer = Restorer(*network, tile=tile)
+  restorer._predict = OutOfMemory(restorer, largest=0)
+  with pytest.raises(UserError, match=f'out of memory on .*; pass {advice}'):
+    restorer(photo)
+
+
+def test_other_errors_of_the_device_are_not_hidden(restorer, network, photo):
+  restorer = Restorer(*network)
+
+  def fail(*_):
+    raise jax.errors.JaxRuntimeError('INTERNAL: something else')
+
+  restorer._predict = fail
+  with pytest.raises(jax.errors.JaxRuntimeError, match='something else'):
+    restorer(photo)
+
+
+def test_automatic_tiles_fit_into_memory(network, photo, monkeypatch):
+  sides = []
+  for gigabytes in (1e-3, 0.05, 0.2, 1, 100):
+    monkeypatch.setattr(memory, 'available_bytes', lambda device, n=gigabytes: n * 2**30)
+    restorer = Restorer(*network)
+    restorer(photo)
+    sides.append(restorer.tile)
+  assert sides == sorted(sides)
+  assert sides[0] == 128  # the least above the overlap
+  assert sides[-1] == 512
+  assert len(set(sides)) >= 3
+  monkeypatch.setattr(memory, 'available_bytes', lambda device: 2**30)
+  wide = create_model(**small.MODEL | {'features': 32})  # four times the channels: half the side
+  assert Restorer(wide, init_params(wide, seed=0))._largest_tile() <= sides[3] * 0.6
+
+
+@pytest.mark.parametrize(
+  ('image', 'error', 'message'),
+  [
+    (np.zeros((4, 4, 5), np.uint8), ValueError, r'not \(4, 4, 5\)'),
+    (np.zeros(4, np.uint8), ValueError, r'\[h, w\] or \[h, w, C\] with C from 1 to 4, not \(4,\)'),
+    (np.zeros((0, 4, 3), np.uint8), ValueError, r'not \(0, 4, 3\)'),
+    (np.zeros((4, 4, 3), np.int32), TypeError, 'not int32'),
+    ([[0, 1], [2, 3]], TypeError, 'not int64'),
+    (np.full((4, 4, 3), np.nan), ValueError, 'not from nan to nan'),
+    (np.full((4, 4, 3), 255.0), ValueError, 'not from 255.0 to 255.0'),
+    (Image.new('F', (4, 4)), UserError, 'the image cannot be read: it holds floating'),
+    ('nowhere.png', UserError, 'nowhere.png'),
+  ],
+)
+def test_bad_input(restorer, image, error, message):
+  with pytest.raises(error, match=message):
+    restorer(image)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'tile': 100}, 'tile 100: pass a multiple of 32'),
+    ({'tile': 64}, 'tile 64 is not larger than overlap 96'),
+    ({'tile': 'big'}, "tile 'big': pass a number, None or 'auto'"),
+    ({'overlap': 5}, 'overlap 5: pass a multiple of 16'),
+    ({'batch_size': 0}, 'batch_size 0: pass 1 or more'),
+    ({'output': 'sr'}, "output 'sr': pass one of hr, lr, frames"),
+    ({'output': 'frames'}, 'GFN makes no frames; BMDSRNet does'),
+    ({'dtype': 'int8'}, "dtype 'int8': pass one of float32, bfloat16, float16"),
+  ],
+)
+def test_bad_options(network, options, message):
+  with pytest.raises(UserError, match=message):
+    Restorer(*network, **options)
+
+
+def test_a_network_without_a_deblurred_image():
+  options = {key: small.MODEL[key] for key in ('features', 'sr_blocks', 'reconstruction_blocks')}
+  model = create_model('sr_branch', **options)
+  with pytest.raises(UserError, match='SRBranch has no deblurred image at the size of its input'):
+    Restorer(model, init_params(model, seed=0), output='lr')
+
+
+def test_a_turned_photo_is_restored_upright(restorer, photo, tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 6  # to be turned clockwise
+  Image.fromarray(photo).save(tmp_path / 'turned.png', exif=exif)
+  np.testing.assert_array_equal(restorer(tmp_path / 'turned.png'), restorer(np.rot90(photo, -1)))

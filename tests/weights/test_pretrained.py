@@ -1,0 +1,504 @@
+import hashlib
+import json
+import pathlib
+import struct
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+import gfn_jax
+from gfn_jax.errors import UserError
+from gfn_jax.models import GFN, create_model
+from gfn_jax.system import files
+from gfn_jax.weights import pretrained
+from tests import small
+
+CARD = {
+  'step': 7,
+  'config': {'seed': 1},
+  'data': {'blur_folder': 'blur_gamma'},
+  'scores': {'test/psnr': 26.5, 'protocol': 'gfn'},
+}
+DTYPES = ('float32', 'bfloat16', 'float16')
+
+
+def assert_tree_equal(a, b):
+  jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y, strict=True), a, b)
+
+
+def random_params(model_config, seed=0):
+  shapes = pretrained.param_shapes(create_model(**model_config))
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), shapes)
+
+
+@pytest.fixture(scope='module')
+def params():
+  return random_params(small.MODEL)
+
+
+@pytest.fixture
+def saved(params, tmp_path):
+  path = tmp_path / 'weights.safetensors'
+  pretrained.save_weights(path, params, small.MODEL, CARD)
+  return path
+
+
+@pytest.fixture
+def alone(saved):
+  """A file without its card."""
+  saved.with_suffix('.json').unlink()
+  return saved
+
+
+@pytest.fixture
+def released(params, tmp_path, monkeypatch):
+  """A folder of released weights: 'gfn' and 'tiny'."""
+  folder = tmp_path / 'released'
+  folder.mkdir()
+  monkeypatch.setattr(pretrained, 'RELEASED_DIR', str(folder))
+  for name in ('tiny', 'gfn'):
+    pretrained.save_weights(folder / f'{name}.safetensors', params, small.MODEL, CARD, 'bfloat16')
+  return folder
+
+
+def resave(path, metadata=None, **changes):
+  """Writes `path` anew with some tensors (None: without them) and the header's metadata changed."""
+  with safetensors.safe_open(path, 'numpy') as file:
+    old = file.metadata()
+  tensors = safetensors.numpy.load_file(path) | changes
+  tensors = {key: value for key, value in tensors.items() if value is not None}
+  safetensors.numpy.save_file(tensors, path, old if metadata is None else metadata)
+
+
+def change_card(path, **changes):
+  card_path = path.with_suffix('.json')
+  card_path.write_text(json.dumps(json.loads(card_path.read_text()) | changes))
+
+
+def message_of(function, *args):
+  with pytest.raises(UserError) as error:
+    function(*args)
+  assert '\n' not in str(error.value)
+  return str(error.value)
+
+
+def test_param_shapes_are_those_of_the_network_without_computing_it():
+  shapes = pretrained.param_shapes(GFN())
+  assert pretrained.param_count(shapes) == 12_210_438
+  assert isinstance(shapes['gate']['conv2']['kernel'], jax.ShapeDtypeStruct)
+  assert shapes['gate']['conv2']['kernel'].shape == (1, 1, 64, 64)
+
+
+# Writing and reading.
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_round_trip(params, tmp_path, dtype):
+  path = tmp_path / 'weights.safetensors'
+  pretrained.save_weights(path, params, small.MODEL, CARD, dtype)
+  model, loaded = gfn_jax.load_pretrained(path)
+  assert model == create_model(**small.MODEL)
+  assert_tree_equal(loaded, jax.tree.map(lambda x: np.float32(x.astype(jnp.dtype(dtype))), params))
+  size = sum(leaf.size for leaf in jax.tree.leaves(params)) * jnp.dtype(dtype).itemsize
+  assert size < path.stat().st_size < size + 20_000
+
+
+@pytest.mark.parametrize('turn', [jnp.asarray, np.asfortranarray])
+def test_jax_and_transposed_arrays_are_saved_by_value(params, tmp_path, turn):
+  path = tmp_path / 'weights.safetensors'
+  pretrained.save_weights(path, jax.tree.map(turn, params), small.MODEL, {})
+  assert_tree_equal(pretrained.load_pretrained(path)[1], params)
+
+
+def test_card_and_header(saved, params, tmp_path):
+  names = sorted(path.name for path in tmp_path.iterdir())
+  assert names == ['weights.json', 'weights.safetensors']
+  card = json.loads((tmp_path / 'weights.json').read_text())
+  facts = {
+    'model': small.MODEL,
+    'dtype': 'float32',
+    'parameters': sum(leaf.size for leaf in jax.tree.leaves(params)),
+    'sha256': hashlib.sha256(saved.read_bytes()).hexdigest(),
+  }
+  assert card == facts | CARD
+  assert list(card)[:4] == list(facts)
+  with safetensors.safe_open(saved, 'numpy') as file:
+    header = {key: json.loads(value) for key, value in file.metadata().items()}
+    assert header == {'model': small.MODEL}
+    assert 'deblur.resblock1_0.conv1.kernel' in file.keys()  # noqa: SIM118 (no mapping)
+
+
+def test_equal_weights_have_equal_files(saved, params, tmp_path):
+  pretrained.save_weights(
+    tmp_path / 'b.safetensors', params, dict(reversed(small.MODEL.items())), {}
+  )
+  assert (tmp_path / 'b.safetensors').read_bytes() == saved.read_bytes()
+
+
+@pytest.mark.parametrize(
+  ('value', 'dtype'), [(7e4, 'float16'), (3.4e38, 'bfloat16'), (np.nan, 'float32')]
+)
+def test_values_that_the_type_does_not_hold_are_refused_by_name(params, tmp_path, value, dtype):
+  bad = jax.tree.map(np.copy, params)
+  bad['gate']['conv2']['bias'][3] = value
+  path = tmp_path / 'weights.safetensors'
+  message = message_of(pretrained.save_weights, path, bad, small.MODEL, {}, dtype)
+  assert message == (
+    f'gate.conv2.bias has values that are not finite as {dtype}; no weights are written'
+  )
+  assert not list(tmp_path.iterdir())
+
+
+def test_unknown_type(params, tmp_path):
+  message = message_of(
+    pretrained.save_weights, tmp_path / 'a.safetensors', params, small.MODEL, {}, 'int8'
+  )
+  assert message == 'weights are stored as one of float32, bfloat16, float16, not int8'
+
+
+def test_nothing_is_written_into_a_folder_that_does_not_exist(params, tmp_path):
+  with pytest.raises(FileNotFoundError, match='No such file'):
+    pretrained.save_weights(tmp_path / 'none' / 'weights.safetensors', params, small.MODEL, {})
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(('card', 'error'), [({'scores': object()}, TypeError), ({}, OSError)])
+def test_a_save_that_fails_leaves_the_old_files(saved, params, monkeypatch, card, error):
+  def full_disk(*_):
+    raise OSError
+
+  before = {path: path.read_bytes() for path in saved.parent.iterdir()}
+  other = jax.tree.map(lambda x: x + 1, params)
+  monkeypatch.setattr(pretrained, 'write_aside', full_disk)
+  with pytest.raises(error):
+    pretrained.save_weights(saved, other, small.MODEL, card)
+  assert {path: path.read_bytes() for path in saved.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize('killed_in', ['remove', 'replace', 'write_json'])
+def test_a_save_that_is_killed_leaves_weights_that_load(saved, params, monkeypatch, killed_in):
+  module = pretrained if killed_in == 'write_json' else files.os
+  original = getattr(module, killed_in)
+
+  def kill(source, *_):
+    if killed_in != 'replace' or str(source).endswith('.tmp.safetensors'):
+      raise KeyboardInterrupt
+    original(source, *_)
+
+  other = jax.tree.map(lambda x: x + 1, params)
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(module, killed_in, kill)
+    pretrained.save_weights(saved, other, small.MODEL, CARD)
+  expected = other if killed_in == 'write_json' else params
+  assert_tree_equal(pretrained.load_pretrained(saved)[1], expected)
+
+
+# Paths and names.
+
+
+def test_a_file_alone_is_taken(alone, params):
+  assert_tree_equal(pretrained.load_pretrained(str(alone))[1], params)
+
+
+def test_released_weights_are_found_by_name(released, params):
+  model, loaded = pretrained.load_pretrained('gfn')
+  assert model == create_model(**small.MODEL)
+  assert_tree_equal(loaded, jax.tree.map(lambda x: np.float32(x.astype(jnp.bfloat16)), params))
+  restorer = gfn_jax.Restorer.from_pretrained('gfn')
+  assert_tree_equal(jax.device_get(restorer.params), loaded)
+  assert pretrained.weights_path('gfn') == str(released / 'gfn.safetensors')
+
+
+def test_a_name_that_is_a_file_is_a_path(released, saved, monkeypatch):
+  monkeypatch.chdir(saved.parent)
+  saved.rename('gfn')
+  assert pretrained.weights_path('gfn') == 'gfn'
+
+
+def test_released_weights_need_their_card(released):
+  (released / 'tiny.json').unlink()
+  message = message_of(pretrained.load_pretrained, 'tiny')
+  assert message == f'{released}/tiny.json is missing: install gfn_jax anew'
+
+
+def test_unknown_name(released, monkeypatch):
+  assert message_of(pretrained.load_pretrained, 'gnf') == (
+    "no released weights are named 'gnf'; there are gfn, tiny. The name of a file ends in "
+    '.safetensors'
+  )
+  monkeypatch.setattr(pretrained, 'RELEASED_DIR', str(released / 'none'))
+  assert 'there are none. The name' in message_of(pretrained.load_pretrained, 'gfn')
+
+
+@pytest.mark.parametrize('name', ['none.safetensors', 'folder/gfn', '../gfn', ''])
+def test_missing_file(tmp_path, name):
+  path = tmp_path / name  # '': a folder
+  assert message_of(pretrained.load_pretrained, path) == (
+    f'no weights at {path}: train a network with run_train.py, which writes '
+    'WORKDIR/weights.safetensors, and pass that file'
+  )
+
+
+def test_a_name_does_not_leave_the_folder(released):
+  (released / 'inner').mkdir()
+  assert 'no weights at ../released/gfn:' in message_of(pretrained.weights_path, '../released/gfn')
+  assert 'no released weights are named' in message_of(pretrained.weights_path, '*')
+
+
+def test_the_released_weights_load():
+  paths = list(pathlib.Path(pretrained.RELEASED_DIR).glob('*.safetensors'))
+  assert 'gfn' in {path.stem for path in paths}
+  for path in paths:
+    model, params = gfn_jax.load_pretrained(path.stem)
+    card = json.loads(path.with_suffix('.json').read_text())
+    assert {'step', 'config', 'data', 'scores'} <= card.keys()
+    assert card['dtype'] in ('bfloat16', 'float16')
+    assert card['data']['licence']
+    output = pretrained.reference_output(model, params)
+    np.testing.assert_allclose(output, card['reference'], atol=2e-4)
+  assert sum(path.stat().st_size for path in paths) <= 30e6
+
+
+@pytest.mark.parametrize('name', ['gfn', 'light'])
+def test_weights_of_version_0_1_and_their_cards_open(name):
+  # Random weights of narrow networks, with paths, names and shapes that must not change.
+  path = pathlib.Path(__file__).parents[1] / 'fixtures' / 'weights' / f'{name}.safetensors'
+  model, params = pretrained.load_pretrained(path)
+  output = pretrained.reference_output(model.clone(dtype='float32'), params)
+  reference = pretrained.load_card(path)['reference']
+  tolerance = 2e-4 if name == 'gfn' else 0.02  # the light network computes in bfloat16
+  np.testing.assert_allclose(output, reference, atol=tolerance)
+  assert np.std(reference) > 0.1
+
+
+# Damage.
+
+
+@pytest.mark.parametrize('place', [0, 100, -1])
+def test_a_flipped_bit(saved, place):
+  content = bytearray(saved.read_bytes())
+  content[place] ^= 1
+  saved.write_bytes(content)
+  assert message_of(pretrained.load_pretrained, saved) == (
+    f'{saved} is damaged: its SHA-256 is not the one in {saved.with_suffix(".json")}; get both anew'
+  )
+
+
+@pytest.mark.parametrize('kept', [0, 4, 100, -1])
+def test_truncated_file(saved, kept):
+  saved.write_bytes(saved.read_bytes()[:kept])
+  assert 'weights.safetensors is damaged' in message_of(pretrained.load_pretrained, saved)
+  saved.with_suffix('.json').unlink()
+  message = message_of(pretrained.load_pretrained, saved)
+  assert message.startswith(f'{saved} is no readable safetensors file: ')
+
+
+def test_another_kind_of_file(alone):
+  alone.write_bytes(b'\x80\x02}q\x00.' * 100)  # a pickle
+  assert 'is no readable safetensors file' in message_of(pretrained.load_pretrained, alone)
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    (b'{"model": ', 'is no readable card: Expecting value'),
+    (b'\xff', 'is no readable card: '),
+    (b'[' * 100_000, 'is no readable card: '),
+    (b'["model", "sha256"]', 'is no card of weights: it lacks model or sha256'),
+    (b'{"model": {}}', 'is no card of weights: it lacks model or sha256'),
+    (b'{"model": {}, "sha256": 3}', 'is damaged: its SHA-256'),
+  ],
+)
+def test_an_unreadable_card(saved, text, message):
+  saved.with_suffix('.json').write_bytes(text)
+  assert message in message_of(pretrained.load_pretrained, saved)
+
+
+def test_a_card_of_another_network(saved):
+  change_card(saved, model=small.MODEL | {'gate_recursions': 3})
+  assert message_of(pretrained.load_pretrained, saved) == (
+    f'{saved} names another network than {saved.with_suffix(".json")}; get both anew'
+  )
+
+
+@pytest.mark.parametrize('value', [np.inf, np.nan])
+def test_values_that_are_not_finite(alone, value):
+  resave(alone, **{'gate.conv2.bias': np.float32([0, value, *[0] * 6])})
+  message = message_of(pretrained.load_pretrained, alone)
+  assert message == f'{alone}: gate.conv2.bias has values that are not finite'
+
+
+def test_tensors_of_another_type(alone):
+  resave(alone, **{'gate.conv2.bias': np.zeros(8, np.float16)})
+  assert message_of(pretrained.load_pretrained, alone) == (
+    f'{alone} has tensors of type F16, F32; weights are all of one of F32, BF16, F16'
+  )
+  header = b'{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+  alone.write_bytes(struct.pack('<Q', len(header)) + header + b'\0\0')
+  assert 'has tensors of type F8_E4M3; weights' in message_of(pretrained.load_pretrained, alone)
+
+
+# Headers.
+
+
+@pytest.mark.parametrize(
+  'metadata',
+  [
+    {},
+    {'format': 'pt'},
+    {'model': 'gfn'},
+    {'model': '3'},
+    {'model': '["gfn"]'},
+    {'model': '{"features": 4}'},
+    {'model': '{"name": ["gfn"]}'},
+    {'model': '{"name": "gfn", "dtype": "none"}'},
+    {'model': '{"name": "gfn", "precision": "none"}'},
+    {'model': '[' * 100_000},
+    {'model': '{"name": "gfn", "features": ' + '9' * 10_000 + '}'},
+  ],
+)
+def test_header_without_a_network(alone, metadata):
+  resave(alone, metadata)
+  message = message_of(pretrained.load_pretrained, alone)
+  assert message == f'{alone} does not name a network of gfn_jax in its header'
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'name': 'edsr'}, "unknown model 'edsr'; there are bmdsrnet, cascade, "),
+    ({'depth': 3}, "model 'gfn' has no option 'depth'; it has deblur_blocks, "),
+    ({'features': 0}, "model 'gfn': features must be at least 1, not 0"),
+    ({'features': '64'}, "model 'gfn': "),
+    ({'size_mode': 'crop'}, "model 'gfn': size_mode must be one of "),
+  ],
+)
+def test_unknown_network(alone, change, message):
+  resave(alone, {'model': json.dumps(small.MODEL | change)})
+  assert f'{alone}: {message}' in message_of(pretrained.load_pretrained, alone)
+
+
+@pytest.mark.parametrize('option', ['features', 'sr_blocks', 'gate_recursions'])
+def test_a_header_cannot_claim_a_huge_network(alone, option):
+  resave(alone, {'model': json.dumps(small.MODEL | {option: 10**9})})
+  start = time.monotonic()
+  message = message_of(pretrained.load_pretrained, alone)
+  assert time.monotonic() - start < 5
+  assert message == f"{alone}: model options are at most 1024, not the header's 1000000000"
+
+
+def test_tensors_of_another_network(alone):
+  resave(
+    alone,
+    **{
+      'gate.conv2.kernel': None,
+      'gate.conv2.bias': None,
+      'gate.conv3.bias': np.zeros(8, np.float32),
+      'sr_feature.conv1.bias': np.zeros((1, 8), np.float32),
+    },
+  )
+  assert message_of(pretrained.load_pretrained, alone) == (
+    f'{alone} does not fit GFN: 2 missing (gate.conv2.bias, gate.conv2.kernel); '
+    '1 unexpected (gate.conv3.bias); '
+    '1 of another shape (sr_feature.conv1.bias (1, 8) for (8,))'
+  )
+
+
+def test_long_lists_of_tensors_are_cut_short(alone):
+  resave(alone, {'model': json.dumps(small.MODEL | {'deblur_blocks': 2})})
+  assert message_of(pretrained.load_pretrained, alone) == (
+    f'{alone} does not fit GFN: 12 missing (deblur.resblock1_1.conv1.bias, '
+    'deblur.resblock1_1.conv1.kernel, deblur.resblock1_1.conv2.bias, ...)'
+  )
+
+
+def test_a_file_without_tensors(alone):
+  safetensors.numpy.save_file({}, alone, {'model': json.dumps(small.MODEL)})
+  assert 'does not fit GFN: 52 missing' in message_of(pretrained.load_pretrained, alone)
+
+
+# Converting.
+
+
+def test_convert_keeps_the_card_but_for_the_changes(saved, params, tmp_path):
+  path = tmp_path / 'gfn.safetensors'
+  data = CARD['data'] | {'licence': 'CC BY 4.0'}
+  pretrained.convert_weights(saved, path, 'bfloat16', {'data': data})
+  card = json.loads(path.with_suffix('.json').read_text())
+  model, loaded = pretrained.load_pretrained(path)
+  facts = {'dtype': 'bfloat16', 'sha256': files.file_sha256(path), 'data': data}
+  facts['reference'] = pretrained.reference_output(model, loaded)
+  assert card == json.loads(saved.with_suffix('.json').read_text()) | facts
+  assert_tree_equal(loaded, jax.tree.map(lambda x: np.float32(x.astype(jnp.bfloat16)), params))
+
+
+def test_convert_needs_a_card(alone, tmp_path):
+  path = tmp_path / 'gfn.safetensors'
+  message = message_of(pretrained.convert_weights, alone, path, 'bfloat16')
+  assert message == f'{alone} has no card: there is no {alone.with_suffix(".json")}'
+
+
+# Initialising.
+
+
+def init_from(path, params, exceptions=(), **changes):
+  model = create_model(**small.MODEL | changes)
+  return pretrained.init_params_from(path, model, params, exceptions)
+
+
+def test_init_takes_all_tensors_whatever_the_other_options(params, released):
+  start = random_params(small.MODEL, seed=1)
+  taken = init_from('gfn', start, gate_recursions=3, size_mode='resize')
+  expected = jax.tree.map(lambda x: jnp.float32(x.astype(jnp.bfloat16)), params)
+  assert_tree_equal(taken, expected)
+
+
+def test_init_of_a_gated_network_from_an_ungated_one(params, tmp_path):
+  ungated = small.MODEL | {'gated': False}
+  path = tmp_path / 'weights.safetensors'
+  trained = {key: value for key, value in params.items() if key != 'gate'}
+  pretrained.save_weights(path, trained, ungated, {})
+  start = random_params(small.MODEL, seed=1)
+  assert message_of(init_from, path, start) == (
+    f'{path} does not fit GFN: 4 missing (gate.conv1.bias, gate.conv1.kernel, gate.conv2.bias, ...)'
+  )
+  taken = init_from(path, start, ['gate'])
+  assert_tree_equal(taken, jax.tree.map(jnp.asarray, trained | {'gate': start['gate']}))
+
+
+def test_init_leaves_out_exceptions_of_another_shape_and_takes_those_that_fit(params, alone):
+  resave(
+    alone,
+    **{
+      'reconstruction.conv4.bias': np.ones(5, np.float32),
+      'reconstruction.conv4.gain': np.ones(5, np.float32),
+    },
+  )
+  start = random_params(small.MODEL, seed=1)
+  assert message_of(init_from, alone, start, ['gate']) == (
+    f'{alone} does not fit GFN: 1 unexpected (reconstruction.conv4.gain); '
+    '1 of another shape (reconstruction.conv4.bias (5,) for (3,))'
+  )
+  taken = init_from(alone, start, ('gate', 'reconstruction.conv4'))
+  expected = traverse_util.flatten_dict(params, sep='.')
+  expected['reconstruction.conv4.bias'] = start['reconstruction']['conv4']['bias']
+  expected = traverse_util.unflatten_dict(expected, sep='.')
+  assert_tree_equal(taken, jax.tree.map(jnp.asarray, expected))
+
+
+@pytest.mark.parametrize('prefix', ['gat', 'conv4', 'reconstruction.conv', 'gate.', ''])
+def test_exceptions_are_whole_names(params, saved, prefix):
+  message = message_of(init_from, saved, params, ['gate', prefix])
+  assert message == f'nothing in GFN or in {saved} is named {prefix!r}'
+
+
+def test_init_verifies_the_file(params, saved):
+  change_card(saved, sha256='0')
+  assert 'is damaged' in message_of(init_from, saved, params)
