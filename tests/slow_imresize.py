@@ -1,7 +1,8 @@
 """MATLAB's bicubic `imresize` of a uint8 image, pixel by pixel in rational numbers.
 
 Shares nothing with `gfn_jax.ops.imresize` and rounds nothing but the two results that MATLAB
-rounds, so it can judge that. `python tests/slow_imresize.py` writes `tests/fixtures/imresize.npz` anew.
+rounds, so it can judge that. `python tests/slow_imresize.py` writes
+`tests/fixtures/imresize.npz` anew.
 """
 
 import functools

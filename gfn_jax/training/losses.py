@@ -174,8 +174,8 @@ def restoration_loss(
     gradient_weight: of the `gradient` loss of the super-resolved image.
     frames_weight: of the frames.
     pair_difference: as that of `frame_loss`.
-    perceptual: features of images `[B, h, w, 3]`, such as `perceptual.VGG19`, by which the frames in the
-      middle are compared, too; None for not.
+    perceptual: features of images `[B, h, w, 3]`, such as `perceptual.VGG19`, by which the
+      frames in the middle are compared, too; None for not.
 
   Returns:
     The loss, and its terms `loss_hr`, `loss_gradient`, `loss_lr`, `loss_edge`, `loss_frames` and
