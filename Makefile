@@ -1,11 +1,12 @@
-# Two commands set up all they need in a virtual environment of their own:
-#   make demo    restores two photographs with the released weights, and shows what moved in a third
-#   make test    lints and runs the tests
-# and `make demo-train` trains and tries a small network, in about ten minutes on two cores.
-# `make smoke` checks an installation without extras: it restores an image and trains two steps.
-# `make onnx WEIGHTS=FILE ONNX=FILE` exports weights, in another environment: docs/export.md.
+# Each target installs its requirements in a virtual environment:
+#   make demo         restore two photographs with the released weights, and show motion in a third
+#   make demo-train   train and evaluate a small network, in about ten minutes on two cores
+#   make test         lint and run the tests
+#   make test-full    run the tests that are long or at full size
+#   make smoke        check an installation without extras: restore an image and train two steps
+#   make onnx WEIGHTS=FILE ONNX=FILE    export weights (docs/export.md)
 
-# Python 3.12 where there is one, for the newest JAX; else the first that is new enough.
+# Python 3.12 supports the newest JAX; otherwise take the first that is new enough.
 PYTHON ?= $(shell for python in python3.12 python3 python3.11; do \
   if $$python -c "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; \
   then echo $$python; exit; fi; done; echo python3)
@@ -22,7 +23,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo demo-train test lint smoke onnx test-onnx clean
+.PHONY: demo demo-train test test-full lint smoke onnx test-onnx clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py --dir=demo
@@ -32,6 +33,9 @@ demo-train: $(VENV)/installed
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --durations=10 $(PYTEST_ARGS)
+
+test-full: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 -m full --durations=10 $(PYTEST_ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -50,12 +54,12 @@ $(VENV)/installed: setup.cfg pyproject.toml
 
 onnx: $(ONNX_VENV)/installed
 	mkdir -p "$$(dirname "$(ONNX)")"
-	$(ONNX_VENV)/bin/python -m gfn_jax.interop.export "$(WEIGHTS)" "$(ONNX)" --format=onnx --overwrite
+	$(ONNX_VENV)/bin/python -m gfn_jax.cli.export "$(WEIGHTS)" "$(ONNX)" --format=onnx --overwrite
 
 test-onnx: $(ONNX_VENV)/installed
-	$(ONNX_VENV)/bin/python -m pytest tests/interop/test_export.py $(PYTEST_ARGS)
+	$(ONNX_VENV)/bin/python -m pytest -m '' tests/interop/test_export.py $(PYTEST_ARGS)
 
-# jax2onnx needs an older Orbax than training does.
+# A separate environment, because jax2onnx requires an older Orbax than training.
 $(ONNX_VENV)/installed: requirements-onnx.txt setup.cfg
 	$(PYTHON) -m venv $(ONNX_VENV)
 	$(ONNX_VENV)/bin/python -m pip install --quiet --requirement requirements-onnx.txt

@@ -1,6 +1,6 @@
-"""Trains a network: `gfn-train`, without installing it.
+"""Train a network, as `gfn-train` without installation.
 
-python run_train.py --config=configs/gfn.py --workdir=W --config.data_dir=DIR
+python run_train.py --config=configs/gfn.py --workdir=W --config.data.data_dir=DIR
 """
 
 from gfn_jax.cli import train

@@ -1,11 +1,11 @@
-"""The GFN paper's Table 2 at a size for CPUs: every variant on the same data, for the same steps.
+"""Reproduce the GFN paper's Table 2 at a size for CPUs: equal data and steps for all variants.
 
     python -m benchmarks.ablation --photos=PHOTOS --pairs=GOPRO_Large --workdir=W
 
-trains the networks of `configs/gfn_ablation.py:...,small`, one after the other, with each of the
-seeds, on photos with synthetic blur and the real pairs of `PAIRS/train`, and compares them on the
-real pairs of `PAIRS/test` and on photos held out. The same command continues where it was
-interrupted. `--output=F.json` writes the figures, and the table to `F.md`.
+This trains the networks of `configs/tables/gfn_ablation.py:...,small` with each seed, on photos
+with synthetic blur and the real pairs of `PAIRS/train`. It compares them on the real pairs of
+`PAIRS/test` and on held-out photos. The same command continues after an interruption.
+`--output=F.json` writes the figures, and the table to `F.md`.
 """
 
 import sys
@@ -16,15 +16,15 @@ from absl import flags
 from ml_collections import ConfigDict
 from scipy import stats
 
-from benchmarks import rows
-from configs import gfn_ablation
-from gfn_jax.errors import run_command
+from benchmarks import table_rows
+from configs.tables import gfn_ablation
+from gfn_jax.cli.runner import run_command
 
 FEATURES = flags.DEFINE_integer('features', 16, 'Width of the networks.', lower_bound=1)
 
 PROTOCOL = 'gfn'
 TICKS = ('deblur loss', 'deblur module', 'dual branch', 'feature level', 'gate', 'SR first')
-# The paper's Table 2: its rows in its order, their ticks, and PSNR in dB on LR-GOPRO.
+# Rows of the paper's Table 2 in its order: name, ticks, and PSNR in dB on LR-GOPRO.
 TABLE_2 = {
   'srresnet': ('SRResNet', (), 26.20),
   'model_1': ('Model-1', (0, 1), 26.82),
@@ -37,41 +37,46 @@ TABLE_2 = {
 
 
 def main(_):
-  """Trains what is not trained yet, then measures, prints and writes the table."""
+  """Train and score the missing runs, then print and write the table."""
   runs = {name: [] for name in TABLE_2}
-  for seed in map(int, rows.SEEDS.value):
+  for seed in map(int, table_rows.SEEDS.value):
     for number, name in enumerate(TABLE_2, 1):
       print(f'{name}, seed {seed}: row {number} of {len(TABLE_2)}', file=sys.stderr)
-      runs[name].append(rows.run(name, row_config(name, seed), [PROTOCOL]))
-  figures = summarize(runs, rows.time_networks(TABLE_2))
-  rows.report(figures, format_table(figures))
+      runs[name].append(table_rows.run(name, row_config(name, seed), [PROTOCOL]))
+  figures = summarize(runs, table_rows.time_networks(TABLE_2))
+  table_rows.report(figures, format_table(figures))
 
 
 def row_config(name: str, seed: int) -> ConfigDict:
-  """A row's config with this script's settings."""
-  config = rows.set_budget(gfn_ablation.get_config(f'{name},small'), seed)
+  """Return the config of a row with the flags applied."""
+  config = table_rows.set_budget(gfn_ablation.get_config(f'{name},small'), seed)
   config.model.features = FEATURES.value
   return config
 
 
 def summarize(runs: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
-  """All figures: of each row, of bicubic, and how the order of the rows is like the paper's."""
+  """Return the figures of each row and of bicubic, and the agreement with the paper's order."""
   table = {}
   for name, (title, ticks, paper) in TABLE_2.items():
     table[name] = {'model': title, 'ticks': [TICKS[i] for i in ticks]}
     table[name] |= {'parameters': runs[name][0]['parameters'], 'seconds': seconds[name]}
-    table[name] |= rows.of_seeds(runs[name], PROTOCOL)
+    table[name] |= table_rows.of_seeds(runs[name], PROTOCOL)
     table[name]['paper_psnr'] = paper
   first = runs['srresnet'][0]
-  figures = {'protocol': PROTOCOL, **rows.budget(first, PROTOCOL)}
-  bicubic = rows.of_bicubic(first, PROTOCOL)
+  figures = {'protocol': PROTOCOL, **table_rows.budget(first, PROTOCOL)}
+  bicubic = table_rows.of_bicubic(first, PROTOCOL)
   return figures | {'bicubic': bicubic, 'rows': table, 'order': order(table)}
 
 
 def order(table: Mapping[str, Any]) -> dict[str, Any]:
-  """The rows by PSNR, and Kendall's tau against the paper: 1 is the same order, -1 its reverse."""
+  """Rank the rows by PSNR and compare with the paper's order.
+
+  Returns:
+    By test set, the names in ascending order and Kendall's tau: 1 for the paper's order, -1 for its
+    reverse.
+  """
   found = {}
-  for part in rows.PARTS:
+  for part in table_rows.PARTS:
     names = sorted(table, key=lambda name: table[name][f'{part}_psnr'])
     psnr = [row[f'{part}_psnr'] for row in table.values()]
     paper = [row['paper_psnr'] for row in table.values()]
@@ -81,7 +86,7 @@ def order(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def format_table(figures: Mapping[str, Any]) -> str:
-  """Table 2's columns as Markdown, bicubic first, a line on what they depend on below."""
+  """Format the figures as a Markdown table like Table 2, with a line on the settings below."""
   marks = ' | '.join(TICKS)
   lines = [
     f'| model | {marks} | parameters | PSNR | of each seed | SSIM | held out | seconds | paper |',

@@ -9,7 +9,7 @@ made from it under the ranges of a world of configs/gfn_open.py. To tune a world
 there and run again. Use training pairs only.
 
 Synthetic blur includes exposure and noise, as in training: they are part of the ranges. The noise
-in the sharp frame is in both PSNRs; `noise` is that of the blurred frame.
+in the sharp frame affects both PSNRs; `noise` is measured on the blurred frame.
 """
 
 import functools
@@ -27,22 +27,23 @@ from tqdm import tqdm
 
 import gfn_jax
 from configs import gfn_open
+from gfn_jax.cli.runner import run_command
 from gfn_jax.data.motion_blur import MotionBlur, synthesize
-from gfn_jax.errors import UserError, run_command
+from gfn_jax.errors import UserError
 from gfn_jax.images import folders
 from gfn_jax.ops import metrics
 from gfn_jax.system.files import write_file, write_json
 
 WORLD = flags.DEFINE_enum('world', 'gopro', gfn_open.WORLDS, 'World of configs/gfn_open.py.')
 PAIRS = flags.DEFINE_string(
-  'pairs', None, 'Folder with, at any depth, sharp/ and BLUR_NAME/ side by side.', required=True
+  'pairs', None, 'Folder with sibling folders sharp/ and BLUR_NAME/ at any depth.', required=True
 )
 BLUR_NAME = flags.DEFINE_string('blur_name', 'blur_gamma', 'Name of the folders of blurred frames.')
 REDUCE = flags.DEFINE_integer(
   'reduce',
   4,
-  'How many times larger than LR images the files are: 4 for GOPRO_Large, 2 and 1 for frames '
-  'reduced to 1/2 and 1/4.',
+  'Size of the files relative to LR images: 4 for GOPRO_Large, 2 and 1 for frames reduced to 1/2 '
+  'and 1/4.',
   lower_bound=1,
 )
 OUTPUT = flags.DEFINE_string(
@@ -51,10 +52,10 @@ OUTPUT = flags.DEFINE_string(
 SEED = flags.DEFINE_integer('seed', 0, 'Seed of the synthetic blur.')
 REPEATS = flags.DEFINE_integer('repeats', 4, 'Synthetic blurs of each patch.', lower_bound=1)
 
-FULL = 4  # how many times larger than LR images the files are that the ranges are for
+FULL = 4  # the ranges are in pixels of files that are 4 times larger than LR images
 IN_PIXELS = ('translation', 'region_translation', 'region_edge', 'focal_length')
-FLAT = 1.0  # 8-bit levels: patches of a smaller standard deviation show no blur
-MAX_PSNR = 58.9  # dB, of rounding to 8 bits alone: keeps the PSNR of equal patches finite
+FLAT = 1.0  # standard deviation in 8-bit levels, below which a patch shows no blur
+MAX_PSNR = 58.9  # dB, from rounding to 8 bits; keeps the PSNR of equal patches finite
 PERCENTILES = (5, 25, 50, 75, 95)
 GOALS = {25: 1.5, 50: 1.0, 75: 1.5}  # dB between the percentiles of PSNR
 UNITS = {
@@ -73,7 +74,7 @@ FREQUENCIES = (np.arange(BANDS) + 0.5) / (2 * BANDS)
 
 def main(_):
   """Measure, write both files, and print the figures."""
-  figure_type = _figure_type()  # first: nothing is measured in vain
+  figure_type = _figure_type()  # fail before measuring
   side, margin = patch_size(REDUCE.value)
   options = file_options(WORLD.value, REDUCE.value)
 
@@ -91,7 +92,7 @@ def main(_):
         key = jax.random.fold_in(jax.random.key(SEED.value), len(synthetic))
         synthetic.append(statistics(*jax.device_get(make(key, window))))
   if not real:
-    raise UserError(f'all frames in {PAIRS.value} are flat')
+    raise UserError(f'all frames in {PAIRS.value} are flat; pass frames with texture')
   real, synthetic = _stack(real), _stack(synthetic)
   report = {
     'world': WORLD.value,
@@ -118,7 +119,7 @@ def main(_):
 
 
 def ranges(world: str) -> dict:
-  """Return the ranges of a world, whose pixels are those of files at 4 times the size of LR."""
+  """Return the ranges of a world, in pixels of files at 4 times the size of LR images."""
   values = getattr(gfn_open, world)().to_dict()
   del values['share']
   return values
@@ -136,7 +137,7 @@ def file_options(world: str, reduce: int) -> MotionBlur:
 
 
 def patch_size(reduce: int) -> tuple[int, int]:
-  """Return the side of a patch and the margin around it, pixels of the files."""
+  """Return the side of a patch and the margin around it, in pixels of the files."""
   return (256, 32) if reduce >= FULL else (128, 16)
 
 
@@ -151,7 +152,7 @@ def _figure_type() -> type:
 def patches(
   sharp_path: str, blur_path: str, side: int, margin: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yield patches of a regular grid over the frame: sharp with the margin, blurred without."""
+  """Yield patches of a regular grid: sharp ones with the margin, blurred ones without."""
   sharp, blur = folders.read_rgb(sharp_path), folders.read_rgb(blur_path)
   least = side + 2 * margin
   if sharp.shape != blur.shape or min(sharp.shape[:2]) < least:
@@ -166,17 +167,17 @@ def patches(
 
 
 def _grid(length: int, side: int, margin: int) -> np.ndarray:
-  """Return where patches start: as few as cover everything within the margins."""
+  """Return the starts of the fewest patches that cover everything within the margins."""
   count = math.ceil((length - 2 * margin) / side)
   return np.linspace(margin, length - margin - side, count).round().astype(int)
 
 
 class Bins(NamedTuple):
-  """Frequencies of a square patch's spectrum, each `[side, side]`.
+  """Frequency bins of the spectrum of a square patch, each `[side, side]`.
 
   Attributes:
-    angle: radians.
-    band: number of the band; `BANDS` and above are the corners.
+    angle: direction in radians.
+    band: index of the band; `BANDS` and above lie in the corners.
     middle: True where the anisotropy is measured.
     corners: True where the power is mostly noise.
     window: weights of the pixels.
@@ -191,7 +192,7 @@ class Bins(NamedTuple):
 
 @functools.cache
 def bins(side: int) -> Bins:
-  """Return the bins of patches of a size."""
+  """Return the bins of patches of `side` x `side` pixels."""
   fy, fx = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing='ij')  # cycles / pixel
   frequency = np.hypot(fx, fy)
   return Bins(
@@ -229,19 +230,19 @@ def statistics(sharp: np.ndarray, blur: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def gradients(image: np.ndarray) -> np.ndarray:
-  """Return differences of neighbours' luminance along rows and columns, levels per pixel."""
+  """Return luminance differences of neighbours along rows and columns, in levels per pixel."""
   values = luminance(image)
   return np.concatenate([np.diff(values, axis=axis).ravel() for axis in (0, 1)])
 
 
 def histogram(steps: np.ndarray) -> np.ndarray:
-  """Return fractions of the gradients by magnitude; the outer bins hold all beyond them, too."""
+  """Return fractions of the gradients by magnitude; the outer bins include all beyond them."""
   magnitudes = np.clip(abs(steps), GRADIENTS[0], GRADIENTS[-1])
   return np.histogram(magnitudes, GRADIENTS)[0] / steps.size
 
 
 def power(image: np.ndarray) -> np.ndarray:
-  """Return the power spectrum of the luminance, levels^2: v everywhere for noise of variance v."""
+  """Return the power spectrum of the luminance in levels^2: v for noise of variance v."""
   window = bins(len(image)).window
   values = luminance(image)
   spectrum = np.fft.fft2((values - values.mean()) * window)
@@ -259,7 +260,7 @@ def _stack(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def compare(real: dict[str, np.ndarray], synthetic: dict[str, np.ndarray]) -> dict:
-  """Return percentiles over the patches, and whether those of PSNR meet `GOALS`."""
+  """Return percentiles over the patches, and a comparison with `GOALS`."""
   report = {}
   for name, unit in UNITS.items():
     a, b = (np.percentile(x[name], PERCENTILES) for x in (real, synthetic))
@@ -292,7 +293,7 @@ def print_figures(report: dict):
 
 
 def plot(figure, real: dict[str, np.ndarray], synthetic: dict[str, np.ndarray]):
-  """Draw both on a matplotlib figure, and return it."""
+  """Draw both kinds of blur on a matplotlib figure, and return it."""
   axes = figure.subplots(2, 3)
   shown = {'real blur': (real, 'tab:blue'), 'synthetic blur': (synthetic, 'tab:orange')}
   for label, (values, color) in shown.items():
@@ -309,15 +310,15 @@ def plot(figure, real: dict[str, np.ndarray], synthetic: dict[str, np.ndarray]):
   axes[0, 2].stairs(sharp, GRADIENTS, label='sharp', color='tab:gray', linestyle='--')
   axes[0, 1].set_xlim(0, 1.5)
   axes[0, 2].set_xscale('log')
-  _describe(axes[0, 0], 'How far blur is from sharp', 'PSNR of a patch, dB')
-  _describe(axes[0, 1], 'How much of the edges is left', 'mean |gradient|, blur / sharp')
+  _describe(axes[0, 0], 'Distance of blurred from sharp', 'PSNR of a patch, dB')
+  _describe(axes[0, 1], 'Remaining edge strength', 'mean |gradient|, blur / sharp')
   _describe(
     axes[0, 2], 'Gradients', '|gradient| of luminance, levels per pixel', 'fraction of pixels'
   )
   _describe(
     axes[1, 0], 'Spectrum: median and quartiles', 'frequency, cycles per pixel', 'blur / sharp, dB'
   )
-  _describe(axes[1, 1], 'How directed the blur is', 'anisotropy of the spectrum ratio, dB')
+  _describe(axes[1, 1], 'Directionality of the blur', 'anisotropy of the spectrum ratio, dB')
   _describe(axes[1, 2], 'Noise of the blurred patch', 'standard deviation, 8-bit levels')
   return figure
 

@@ -1,11 +1,11 @@
-"""BMDSRNet's Table 4 at a size for CPUs: what its frames and its streams are worth.
+"""Reproduce BMDSRNet's Table 4 at a size for CPUs: the contribution of frames and streams.
 
     python -m benchmarks.bmdsrnet --photos=PHOTOS --pairs=GOPRO_Large --workdir=W
 
-trains the networks of `configs/bmdsrnet.py:x4,f+c+b,small` and the like, every variant at every
-scale with each of the seeds, on photos with synthetic blur whose sub-frames are the sharp frames,
-and compares them on the real pairs of `PAIRS/test` and on photos held out. The same command
-continues where it was interrupted. `--output=F.json` writes the figures, and the table to `F.md`.
+This trains the variants of `configs/bmdsrnet.py:x4,f+c+b,small` at every scale with each seed, on
+photos with synthetic blur, whose sub-frames are the sharp frames. It compares them on the real
+pairs of `PAIRS/test` and on held-out photos. The same command continues after an interruption.
+`--output=F.json` writes the figures, and the table to `F.md`.
 """
 
 import sys
@@ -14,19 +14,21 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import rows
+from benchmarks import table_rows
 from configs import bmdsrnet
-from gfn_jax.errors import UserError, run_command
-from gfn_jax.models.bmdsrnet import SCALES, VARIANTS
+from gfn_jax.cli.runner import run_command
+from gfn_jax.errors import UserError
+from gfn_jax.models.bmdsrnet import VARIANTS
+from gfn_jax.ops.sizes import SCALES
 from gfn_jax.training import losses
 
-SCALE = flags.DEFINE_list('scales', list(map(str, SCALES)), 'Of the networks.')
-PROTOCOL = flags.DEFINE_string('protocol', 'gfn', 'Of the scores.')
+SCALE = flags.DEFINE_list('scales', list(map(str, SCALES)), 'Scales of the networks.')
+PROTOCOL = flags.DEFINE_string('protocol', 'gfn', 'Protocol of the scores.')
 PAIR_DIFFERENCE = flags.DEFINE_enum(
   'pair_difference',
   'absolute',
   losses.PAIR_DIFFERENCES,
-  "Of the frames' loss; 'signed' is the paper's eq. 2, 'absolute' that of Jin et al.",
+  "Rule of the frame loss: 'signed' as the paper's eq. 2, 'absolute' as Jin et al.",
 )
 
 TITLES = dict(zip(VARIANTS, ('SRNet', 'C', 'F+C', 'F+C+B'), strict=True))
@@ -40,43 +42,43 @@ TABLE_4 = {
 
 
 def main(_):
-  """Trains what is not trained yet, then measures, prints and writes the table."""
+  """Train and score the missing runs, then print and write the table."""
   if unknown := sorted(set(SCALE.value) - set(map(str, SCALES))):
-    raise UserError(f'--scales: there is no {unknown[0]}, but {SCALES}')
+    raise UserError(f'unknown scale {unknown[0]!r}; choose from {", ".join(map(str, SCALES))}')
   names = [(scale, variant) for scale in map(int, SCALE.value) for variant in VARIANTS]
   runs = {name: [] for name in names}
   for scale, variant in names:
-    for seed in map(int, rows.SEEDS.value):
+    for seed in map(int, table_rows.SEEDS.value):
       print(f'{variant} at x{scale}, seed {seed}', file=sys.stderr)
-      config = rows.set_budget(bmdsrnet.get_config(f'x{scale},{variant},small'), seed)
-      if variant != 'srnet':  # which has no frames
-        config.loss.pair_difference = PAIR_DIFFERENCE.value
-      scores = rows.run(run_name(scale, variant), config, [PROTOCOL.value])
+      config = table_rows.set_budget(bmdsrnet.get_config(f'x{scale},{variant},small'), seed)
+      if variant != 'srnet':  # SRNet outputs no frames
+        config.loss.frames.pair_difference = PAIR_DIFFERENCE.value
+      scores = table_rows.run(run_name(scale, variant), config, [PROTOCOL.value])
       runs[scale, variant].append(scores)
-  seconds = rows.time_networks(run_name(*name) for name in names)
+  seconds = table_rows.time_networks(run_name(*name) for name in names)
   figures = summarize(runs, seconds)
-  rows.report(figures, format_table(figures))
+  table_rows.report(figures, format_table(figures))
 
 
 def run_name(scale: int, variant: str) -> str:
-  """Of the folders of a row's runs."""
+  """Return the name of a row, for the folders of its runs."""
   return f'x{scale}_{variant}'
 
 
 def summarize(runs: Mapping[Any, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
-  """All figures: of bicubic and of each row, by scale."""
+  """Return the figures of bicubic and of each row, by scale."""
   first = next(iter(runs.values()))[0]
   figures = {'protocol': PROTOCOL.value, 'pair_difference': PAIR_DIFFERENCE.value}
-  figures |= rows.budget(first, PROTOCOL.value) | {'scales': {}}
+  figures |= table_rows.budget(first, PROTOCOL.value) | {'scales': {}}
   for (scale, variant), mine in runs.items():
-    bicubic = {'model': 'bicubic', **rows.of_bicubic(mine[0], PROTOCOL.value)}
+    bicubic = {'model': 'bicubic', **table_rows.of_bicubic(mine[0], PROTOCOL.value)}
     table = figures['scales'].setdefault(str(scale), {'bicubic': bicubic})
     psnr, ssim = TABLE_4[variant][SCALES.index(scale)]
     table[variant] = {
       'model': TITLES[variant],
       'parameters': mine[0]['parameters'],
       'seconds': seconds[run_name(scale, variant)],
-      **rows.of_seeds(mine, PROTOCOL.value),
+      **table_rows.of_seeds(mine, PROTOCOL.value),
       'paper_psnr': psnr,
       'paper_ssim': ssim,
     }
@@ -84,7 +86,7 @@ def summarize(runs: Mapping[Any, Any], seconds: Mapping[str, float]) -> dict[str
 
 
 def format_table(figures: Mapping[str, Any]) -> str:
-  """Table 4's rows for each scale as Markdown, a line on what they depend on below."""
+  """Format the figures as a Markdown table like Table 4, with a line on the settings below."""
   columns = 'scale | model | parameters | seconds | PSNR | SSIM | of each seed | held out | paper'
   lines = [f'| {columns} |', '|---' * (columns.count('|') + 1) + '|']
   for scale, table in figures['scales'].items():
@@ -102,9 +104,9 @@ def format_table(figures: Mapping[str, Any]) -> str:
     f'\nPSNR (dB) and SSIM: {images["pairs"]} real pairs ({figures["blur_name"]}), protocol '
     f'{figures["protocol"]}, means over {len(figures["seeds"])} seeds; held out: PSNR on '
     f'{images["held_out"]} photos with synthetic blur; seconds: of an image of '
-    f'{rows.SIZE[1]}x{rows.SIZE[0]} on {figures["device"]}, in turns; paper: PSNR and SSIM of its '
-    f'Table 4, on other data. {figures["steps"]} steps of {figures["batch_size"]} crops of '
-    f'{crop}x{crop} LR pixels.'
+    f'{table_rows.SIZE[1]}x{table_rows.SIZE[0]} on {figures["device"]}, in turns; paper: PSNR and '
+    f'SSIM of its Table 4, on other data. {figures["steps"]} steps of {figures["batch_size"]} '
+    f'crops of {crop}x{crop} LR pixels.'
   )
   return '\n'.join(lines)
 

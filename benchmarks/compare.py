@@ -1,9 +1,10 @@
-"""A table of methods on real pairs of blurred and sharp photos, one part for each scene.
+"""Compare methods on real pairs of blurred and sharp photos, with one table per scene.
 
     python -m benchmarks.compare --pairs=DIR --weights=GFN.safetensors --sr_weights=SR.safetensors
 
-The blurred photos are reduced to 1/4 as in LR-GOPRO. Rows: bicubic, super-resolution alone (weights
-of the model sr_branch, if given), the network's deblurred image enlarged bicubically, the network.
+The blurred photos are reduced to 1/4 as in LR-GOPRO. The rows are bicubic, super-resolution alone
+(`--sr_weights` of the model sr_branch), the network's deblurred image enlarged bicubically, and the
+network.
 """
 
 import statistics
@@ -16,26 +17,29 @@ from tqdm import tqdm
 
 from benchmarks.gopro_pairs import load_pairs
 from gfn_jax import Restorer
-from gfn_jax.errors import run_command
-from gfn_jax.evaluation.evaluate import bicubic
+from gfn_jax.cli.runner import run_command
 from gfn_jax.ops import metrics
+from gfn_jax.ops.protocols import PROTOCOLS
+from gfn_jax.ops.scores import bicubic
 from gfn_jax.system.files import file_sha256, write_json
 from gfn_jax.weights.pretrained import param_count, weights_path
 
 PAIRS = flags.DEFINE_string(
-  'pairs', None, 'Folder with, at any depth, sharp/ and BLUR_NAME/ side by side.', required=True
+  'pairs', None, 'Folder with sibling folders sharp/ and BLUR_NAME/ at any depth.', required=True
 )
-BLUR_NAME = flags.DEFINE_string('blur_name', 'blur_gamma', 'Of the folders of blurred photos.')
-WEIGHTS = flags.DEFINE_string('weights', None, 'A file, or a released name.', required=True)
-SR_WEIGHTS = flags.DEFINE_string('sr_weights', None, 'Of super-resolution alone.')
-PROTOCOL = flags.DEFINE_enum('protocol', 'gfn', sorted(metrics.PROTOCOLS), 'How to compare.')
+BLUR_NAME = flags.DEFINE_string('blur_name', 'blur_gamma', 'Name of the folders of blurred photos.')
+WEIGHTS = flags.DEFINE_string(
+  'weights', None, 'A .safetensors file or a released name.', required=True
+)
+SR_WEIGHTS = flags.DEFINE_string('sr_weights', None, 'Weights of super-resolution alone.')
+PROTOCOL = flags.DEFINE_enum('protocol', 'gfn', sorted(PROTOCOLS), 'Protocol of the scores.')
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 
 Method = Callable[[np.ndarray], np.ndarray]  # `lr_blur` to `hr`, uint8
 
 
 def main(_):
-  """Evaluates, prints a table a scene and one of all, and writes them."""
+  """Evaluate, and print and write one table per scene and one for all."""
   methods, parameters = make_methods()
   rows = []
   count, pairs = load_pairs(PAIRS.value, BLUR_NAME.value)
@@ -53,22 +57,22 @@ def main(_):
 
 
 def make_methods() -> tuple[dict[str, Method], dict[str, int]]:
-  """The rows of the table, and how many parameters each has."""
+  """Return the methods, and the number of parameters of each."""
   methods, parameters = {'bicubic': bicubic}, {'bicubic': 0}
   if SR_WEIGHTS.value:
     methods['sr_branch'] = Restorer.from_pretrained(SR_WEIGHTS.value)
-    parameters['sr_branch'] = param_count(methods['sr_branch'].params)
+    parameters['sr_branch'] = param_count(methods['sr_branch'].variables)
   restorer = Restorer.from_pretrained(WEIGHTS.value)
   name = type(restorer.model).__name__.lower()
-  deblur = Restorer(restorer.model, restorer.params, output='lr')
+  deblur = Restorer(restorer.model, restorer.variables, output='lr')
   methods['deblurred, bicubic'] = lambda lr_blur: bicubic(deblur(lr_blur))
-  parameters['deblurred, bicubic'] = param_count(restorer.params['deblur'])
-  methods[name], parameters[name] = restorer, param_count(restorer.params)
+  parameters['deblurred, bicubic'] = param_count({'params': restorer.variables['params']['deblur']})
+  methods[name], parameters[name] = restorer, param_count(restorer.variables)
   return methods, parameters
 
 
 def table(rows: list[dict], scenes: list[str]) -> dict[str, dict]:
-  """Means of the images of some scenes, by method."""
+  """Return the means over the images of some scenes, by method."""
   means = {}
   for method in dict.fromkeys(row['method'] for row in rows):
     mine = [row for row in rows if row['method'] == method and row['scene'] in scenes]
@@ -80,7 +84,7 @@ def table(rows: list[dict], scenes: list[str]) -> dict[str, dict]:
 
 
 def print_table(scene: str, lines: dict[str, dict], parameters: dict[str, int]) -> None:
-  """Prints one part as Markdown."""
+  """Print the table of one scene as Markdown."""
   images = next(iter(lines.values()))['images']
   print(f'\n{scene} ({images} images, protocol {PROTOCOL.value})\n')
   print('| method | parameters | PSNR | SSIM |\n|---|---|---|---|')
@@ -89,7 +93,7 @@ def print_table(scene: str, lines: dict[str, dict], parameters: dict[str, int]) 
 
 
 def report(tables: dict, rows: list[dict], parameters: dict[str, int]) -> dict:
-  """What is written: tables, single images, and what they depend on."""
+  """Return the content of the output file: settings, tables and the scores of each image."""
   weights = {'weights': WEIGHTS.value, 'sr_weights': SR_WEIGHTS.value}
   hashes = {key: file_sha256(weights_path(path)) for key, path in weights.items() if path}
   return {

@@ -1,11 +1,11 @@
-"""The papers' systems on the same data, for the same steps, at a size for CPUs.
+"""Compare the systems of the papers at a size for CPUs, on the same data for the same steps.
 
     python -m benchmarks.comparison --photos=PHOTOS --pairs=GOPRO_Large --workdir=W
 
-trains networks of `configs/comparison.py`, one after the other, with each of the seeds, on photos
-with synthetic blur and the real pairs of `PAIRS/train`, and compares them on the real pairs of
-`PAIRS/test` and on photos held out. The same command continues where it was interrupted.
-`--output=F.json` writes the figures, and the table to `F.md`.
+This trains the networks of `configs/tables/comparison.py` with each seed, on photos with synthetic
+blur and the real pairs of `PAIRS/train`. It compares them on the real pairs of `PAIRS/test` and on
+held-out photos. The same command continues after an interruption. `--output=F.json` writes the
+figures, and the table to `F.md`.
 """
 
 import sys
@@ -14,12 +14,13 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import rows
-from configs import comparison
-from gfn_jax.errors import UserError, run_command
+from benchmarks import table_rows
+from configs.tables import comparison
+from gfn_jax.cli.runner import run_command
+from gfn_jax.errors import UserError
 
-ROWS = flags.DEFINE_list('rows', list(comparison.MODELS), 'Variants of configs/comparison.py.')
-PROTOCOLS = flags.DEFINE_list('protocols', ['gfn', 'mprnet'], 'Of the scores.')
+ROWS = flags.DEFINE_list('rows', list(comparison.MODELS), 'Variants of the config.')
+PROTOCOLS = flags.DEFINE_list('protocols', ['gfn', 'mprnet'], 'Protocols of the scores.')
 
 TITLES = {
   'gfn': 'GFN',
@@ -32,37 +33,37 @@ TITLES = {
 
 
 def main(_):
-  """Trains what is not trained yet, then measures, prints and writes the table."""
+  """Train and score the missing runs, then print and write the table."""
   if unknown := sorted(set(ROWS.value) - set(comparison.MODELS)):
-    raise UserError(f'no row {unknown[0]!r}; there are {", ".join(comparison.MODELS)}')
+    raise UserError(f'unknown row {unknown[0]!r}; choose from {", ".join(comparison.MODELS)}')
   runs = {name: [] for name in ROWS.value}
-  for seed in map(int, rows.SEEDS.value):
+  for seed in map(int, table_rows.SEEDS.value):
     for number, name in enumerate(runs, 1):
       print(f'{name}, seed {seed}: row {number} of {len(runs)}', file=sys.stderr)
-      config = rows.set_budget(comparison.get_config(name), seed)
-      runs[name].append(rows.run(name, config, PROTOCOLS.value))
-  figures = summarize(runs, rows.time_networks(runs))
-  rows.report(figures, format_table(figures))
+      config = table_rows.set_budget(comparison.get_config(name), seed)
+      runs[name].append(table_rows.run(name, config, PROTOCOLS.value))
+  figures = summarize(runs, table_rows.time_networks(runs))
+  table_rows.report(figures, format_table(figures))
 
 
 def summarize(runs: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
-  """All figures: of bicubic and of each row, by protocol."""
+  """Return the figures of bicubic and of each row, by protocol."""
   [first, *_] = next(iter(runs.values()))
-  figures = rows.budget(first, PROTOCOLS.value[0]) | {'rows': {}}
-  figures['bicubic'] = {name: rows.of_bicubic(first, name) for name in PROTOCOLS.value}
+  figures = table_rows.budget(first, PROTOCOLS.value[0]) | {'rows': {}}
+  figures['bicubic'] = {name: table_rows.of_bicubic(first, name) for name in PROTOCOLS.value}
   for name, mine in runs.items():
     figures['rows'][name] = {
       'model': TITLES[name],
       'parameters': mine[0]['parameters'],
       'seconds': seconds[name],
-      'mib': rows.memory_mib(name),
-      **{protocol: rows.of_seeds(mine, protocol) for protocol in PROTOCOLS.value},
+      'mib': table_rows.memory_mib(name),
+      **{protocol: table_rows.of_seeds(mine, protocol) for protocol in PROTOCOLS.value},
     }
   return figures
 
 
 def format_table(figures: Mapping[str, Any]) -> str:
-  """The figures as Markdown, bicubic first, a line on what they depend on below."""
+  """Format the figures as a Markdown table, with a line on the settings below."""
   protocols = PROTOCOLS.value
   scores = [f'PSNR {name} | SSIM {name}' for name in protocols]
   columns = ['model', 'parameters', 'seconds', 'MiB', *scores, 'of each seed', 'held out']
@@ -86,8 +87,8 @@ def format_table(figures: Mapping[str, Any]) -> str:
     f'protocol, means over {len(figures["seeds"])} seeds; of each seed and held out, on '
     f'{images["held_out"]} photos with synthetic blur: PSNR, protocol {protocols[0]}; seconds and '
     f'memory (beside the weights, as XLA plans it): of an image of '
-    f'{rows.SIZE[1]}x{rows.SIZE[0]} on {figures["device"]}. {figures["steps"]} steps of '
-    f'{figures["batch_size"]} crops of {crop}x{crop} LR pixels.'
+    f'{table_rows.SIZE[1]}x{table_rows.SIZE[0]} on {figures["device"]}. {figures["steps"]} steps '
+    f'of {figures["batch_size"]} crops of {crop}x{crop} LR pixels.'
   )
   return '\n'.join(lines)
 

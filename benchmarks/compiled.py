@@ -1,14 +1,14 @@
-"""What does XLA make of a training step for a device that is not here?
+"""Compile a training step for another device and report its memory and traffic.
 
     python -m benchmarks.compiled --platform=tpu --topology=v5e:2x2 --batch_size=16,64
     python -m benchmarks.compiled --platform=cuda --topology=h200.txtpb --batch_size=16,64
-    python -m benchmarks.compiled --features=8 --crop_size=16 --batch_size=4    # does it run?
+    python -m benchmarks.compiled --features=8 --crop_size=16 --batch_size=4    # a quick test
 
-For each batch size, that of one device: the memory that XLA plans, and how often the program reads
-and writes how many bytes, by kind of operation. Nothing is run or timed. Needs
+The figures are the memory that XLA plans, and the number of operations and of bytes that they read
+and write, by kind, for each batch size per device. Nothing is run or timed. This requires
 `pip install 'gfn_jax[tpu]'` or `'gfn_jax[cuda12]'`. The description of a GPU comes from XLA's
-sources, `xla/backends/gpu/target_config/specs`; cuDNN's algorithms are chosen on the GPU, so what
-they need beside is missing.
+sources, `xla/backends/gpu/target_config/specs`. cuDNN chooses its algorithms on the GPU, so their
+workspace is not included.
 """
 
 import time
@@ -19,23 +19,30 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from benchmarks import timing, works, xla
+from benchmarks import timing, workloads, xla
 from gfn_jax import create_model
-from gfn_jax.errors import run_command
+from gfn_jax.cli.runner import run_command
 from gfn_jax.system import parallel
-from gfn_jax.training import loop
+from gfn_jax.training.phases import PRECISIONS
+from gfn_jax.training.train_state import create_train_state
 
-PLATFORM = flags.DEFINE_enum('platform', 'cpu', ['cpu', 'cuda', 'tpu'], 'cpu is this machine.')
-TOPOLOGY = flags.DEFINE_string('topology', '', "A TPU's, such as v5e:2x2, or a GPU's file.")
-PRECISION = flags.DEFINE_enum('precision', 'bfloat16', loop.PRECISIONS, 'As in configs.')
-BATCHES = flags.DEFINE_list('batch_size', ['16', '64'], 'Patches for each device.')
+PLATFORM = flags.DEFINE_enum(
+  'platform', 'cpu', ['cpu', 'cuda', 'tpu'], 'Platform to compile for; cpu is this machine.'
+)
+TOPOLOGY = flags.DEFINE_string(
+  'topology', '', 'TPU topology, such as v5e:2x2, or file with the description of a GPU.'
+)
+PRECISION = flags.DEFINE_enum(
+  'precision', 'bfloat16', PRECISIONS, 'Precision of the network, as in configs.'
+)
+BATCHES = flags.DEFINE_list('batch_size', ['16', '64'], 'Patches per device.')
 CROP = flags.DEFINE_integer('crop_size', 64, 'Side of the input.', lower_bound=8)
-FEATURES = flags.DEFINE_integer('features', 64, "The network's.", lower_bound=1)
+FEATURES = flags.DEFINE_integer('features', 64, 'Width of the network.', lower_bound=1)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 
 
 def main(_):
-  """Compiles, prints and writes the figures."""
+  """Compile, and print and write the figures."""
   devices = xla.find_devices(PLATFORM.value, TOPOLOGY.value)
   figures = {
     'device': f'{len(devices)} x {devices[0].device_kind}',
@@ -61,18 +68,18 @@ def main(_):
 
 
 def compile_step(devices: list[Any], batch_size: int) -> Any:
-  """A step of Adam on GFN's loss, without clipping, on so many patches a device."""
-  dtype, precision = loop.PRECISIONS[PRECISION.value]
+  """Compile a step of Adam on GFN's loss, without clipping, on `batch_size` patches a device."""
+  dtype, precision = PRECISIONS[PRECISION.value]
   model = create_model('gfn', features=FEATURES.value, dtype=dtype, precision=precision)
-  optimizer, step = works.optimizer_and_step(model)
-  state = jax.eval_shape(lambda: loop.create_train_state(model, optimizer, seed=0))
+  optimizer, step = workloads.optimizer_and_step(model)
+  state = jax.eval_shape(lambda: create_train_state(model, optimizer, seed=0))
   side = {'lr_blur': CROP.value, 'lr': CROP.value, 'hr': 4 * CROP.value}
   batch = {
     key: jax.ShapeDtypeStruct((len(devices), batch_size, side, side, 3), jnp.uint8)
     for key, side in side.items()
   }
   run = parallel.pmap_step(step, devices)
-  # The network asks for the platform, where CPUs need other convolutions.
+  # The network chooses its convolutions by the default backend.
   with mock.patch.object(jax, 'default_backend', lambda: devices[0].platform):
     return run.lower(state, batch).compile()
 

@@ -1,9 +1,9 @@
-"""What do weights make of other blur than they were trained on? Bicubic and restored, side by side.
+"""Score weights on degradations that they were not trained on, beside bicubic enlargement.
 
     python -m benchmarks.degradations --weights=gfn --output=results.json
 
-Motion of several lengths, defocus, noise, JPEG and clipped highlights, on three photographs of
-scikit-image.
+The degradations are motion of several lengths, defocus, noise, JPEG and clipped highlights, on
+three photographs of scikit-image.
 """
 
 import functools
@@ -19,14 +19,15 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from gfn_jax import Restorer
+from gfn_jax.cli.runner import run_command
 from gfn_jax.data.motion_blur import MotionBlur, degrade, synthesize
-from gfn_jax.errors import run_command
-from gfn_jax.evaluation.evaluate import bicubic
 from gfn_jax.ops import metrics
+from gfn_jax.ops.pixels import to_uint8
+from gfn_jax.ops.scores import bicubic
 from gfn_jax.system.files import file_sha256, write_json
 from gfn_jax.weights.pretrained import weights_path
 
-WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'A file, or a released name.')
+WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'A .safetensors file or a released name.')
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 
 Example = dict[str, np.ndarray]
@@ -38,7 +39,7 @@ PHOTOS = {
 
 
 def main(_):
-  """Degrades, restores, prints and writes the scores."""
+  """Degrade and restore the photos, then print and write the scores."""
   restorer = Restorer.from_pretrained(WEIGHTS.value)
   rows = []
   for kind, make in tqdm(degradations().items()):
@@ -56,7 +57,7 @@ def main(_):
 
 
 def degradations() -> dict[str, Callable[[np.ndarray], Example]]:
-  """From sharp photos, `[H, W, 3]` uint8, to examples."""
+  """Return the degradations by name: functions from `[H, W, 3]` uint8 to an example."""
   noise = dict(shot_noise=(1e-3, 1e-3), read_noise=(0.01, 0.01))
   return {
     'none but the reduction': functools.partial(moved, extent=0.0),
@@ -75,14 +76,14 @@ def degradations() -> dict[str, Callable[[np.ndarray], Example]]:
 
 
 def moved(photo: np.ndarray, extent: float, **options) -> Example:
-  """Blurred by a camera that moves by `extent` pixels."""
+  """Blur a photo by a camera motion of `extent` pixels."""
   still = dict.fromkeys(('rotation', 'tilt', 'zoom'), (0.0, 0.0))
   motion = MotionBlur(translation=(extent, extent), wobble=0.2, regions=0, **still, **options)
   return jax.device_get(synthesize(jax.random.key(int(extent)), photo, motion))
 
 
 def compressed(photo: np.ndarray) -> Example:
-  """As `moved` by 12 pixels, and the small image as a JPEG of quality 50."""
+  """Blur a photo as `moved` by 12 pixels, and store the input as a JPEG of quality 50."""
   example = moved(photo, 12.0)
   buffer = io.BytesIO()
   Image.fromarray(example['lr_blur']).save(buffer, 'JPEG', quality=50)
@@ -90,16 +91,16 @@ def compressed(photo: np.ndarray) -> Example:
 
 
 def defocused(photo: np.ndarray, radius: int) -> Example:
-  """The mean over a disk, in linear light."""
+  """Average a photo over a disk of `radius` pixels, in linear light."""
   y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
   disk = (x**2 + y**2 <= radius**2).astype(float)
   light = (photo / 255) ** 2.2
   blur = ndimage.convolve(light, disk[..., None] / disk.sum(), mode='nearest') ** (1 / 2.2)
-  return jax.device_get(degrade(photo, metrics.to_uint8(blur)))
+  return jax.device_get(degrade(photo, to_uint8(blur)))
 
 
 def print_table(rows: list[dict]) -> None:
-  """Prints PSNR as Markdown: a line a degradation, a column a photo."""
+  """Print PSNR as a Markdown table with a row per degradation and a column per photo."""
   print('| degradation | ' + ' | '.join(PHOTOS) + ' |\n|---' + '|---' * len(PHOTOS) + '|')
   for kind in dict.fromkeys(row['degradation'] for row in rows):
     cells = [

@@ -1,8 +1,8 @@
-"""How fast are exported files? JAX, StableHLO and ONNX Runtime in turns, medians.
+"""Time exported files: medians of JAX, StableHLO and ONNX Runtime, called in turns.
 
     .venv-onnx/bin/python -m benchmarks.exported --output=benchmarks/results/exported_cpu.json
 
-Runs in the environment of `make onnx`. The network goes over a whole image, without tiles.
+Run this in the environment of `make onnx`. The network processes a whole image, without tiles.
 """
 
 import json
@@ -18,19 +18,19 @@ import onnxruntime
 from absl import flags
 from tqdm import tqdm
 
-from gfn_jax.errors import run_command
+from gfn_jax.cli.runner import run_command
 from gfn_jax.interop import export
 from gfn_jax.system.files import write_json
 from gfn_jax.weights.pretrained import load_card, load_pretrained
 
-WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'A .safetensors file or a name.')
+WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'A .safetensors file or a released name.')
 SIZE = flags.DEFINE_list('size', ['320', '180'], 'Width and height of the image.')
-ROUNDS = flags.DEFINE_integer('rounds', 7, 'How often each is timed.', lower_bound=1)
+ROUNDS = flags.DEFINE_integer('rounds', 7, 'Timed calls of each.', lower_bound=1)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 
 
 def main(_):
-  """Measures, prints and writes the figures."""
+  """Measure, print and write the figures."""
   width, height = map(int, SIZE.value)
   lr_blur = np.random.default_rng(0).random((1, height, width, 3), np.float32)
   programs = load_programs()
@@ -39,7 +39,7 @@ def main(_):
     for name, restore in programs.items():
       start = time.perf_counter()
       jax.block_until_ready(restore(lr_blur))
-      if number:  # the first compiles
+      if number:  # the first call compiles
         seconds[name].append(time.perf_counter() - start)
   figures = {
     'weights': WEIGHTS.value,
@@ -57,16 +57,16 @@ def main(_):
 
 
 def load_programs():
-  """The same network three times, as functions of `lr_blur`."""
-  model, params = load_pretrained(WEIGHTS.value)
-  device_params = jax.tree.map(jnp.asarray, params)
-  forward = jax.jit(lambda params, lr_blur: export.restore_images(model, params, lr_blur))
+  """Return the network in each format, as functions of `lr_blur` `[1, h, w, 3]`."""
+  model, variables = load_pretrained(WEIGHTS.value)
+  device_variables = jax.tree.map(jnp.asarray, variables)
+  forward = jax.jit(lambda variables, lr_blur: export.restore_images(model, variables, lr_blur))
   with tempfile.TemporaryDirectory() as folder:
     stablehlo, onnx = (os.path.join(folder, name) for name in ('a.stablehlo', 'a.onnx'))
-    export.write_stablehlo(model, params, stablehlo)
-    export.write_onnx(model, params, onnx, {})
+    export.write_stablehlo(model, variables, stablehlo)
+    export.write_onnx(model, variables, onnx, {})
     return {
-      'jax': lambda lr_blur: forward(device_params, lr_blur),
+      'jax': lambda lr_blur: forward(device_variables, lr_blur),
       'stablehlo': export.load_stablehlo(stablehlo),
       'onnx': export.load_onnx(onnx),
     }

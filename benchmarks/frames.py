@@ -1,10 +1,10 @@
-"""How well does a network tell what moved? Its seven frames, and the true ones of synthetic blur.
+"""Score the seven frames that a network restores against the true ones of synthetic blur.
 
     python -m benchmarks.frames --weights=bmdsrnet --photos=PHOTOS --output=results.json
 
-On photos that were held out in training, with the blur of the training of the first of the
-weights; in the order of time that fits better, as a blur does not tell it. Beside the frames, for
-each moment: the blurred image itself, and the frame in the middle, which is the deblurred image.
+The photos are the held-out ones of configs/bmdsrnet.py, with its blur. Frames are compared in the
+order of time that fits better, because blur does not determine it. Baselines are the blurred image
+and the middle frame, which is the deblurred image, in place of every frame.
 """
 
 import os
@@ -17,28 +17,26 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from configs import bmdsrnet
 from gfn_jax import Restorer
-from gfn_jax.errors import run_command
-from gfn_jax.evaluation import evaluate
+from gfn_jax.cli.runner import run_command
+from gfn_jax.data import datasets
 from gfn_jax.ops import metrics
 from gfn_jax.system.files import write_json
-from gfn_jax.weights.pretrained import load_card
 
-WEIGHTS = flags.DEFINE_list('weights', ['bmdsrnet'], 'Files, or names of released weights.')
+WEIGHTS = flags.DEFINE_list('weights', ['bmdsrnet'], 'Files or names of released weights.')
 PHOTOS = flags.DEFINE_string('photos', None, 'Folder of photographs.', required=True)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 
 Values = list[float]
-"""PSNR in dB: of the middle frame, then means of the two frames 1, 2 and 3 steps from it."""
+"""PSNR in dB of the middle frame, then means of the two frames 1, 2 and 3 steps from it."""
 
 
 def main(_):
-  """Compares, prints and writes the means."""
-  config = load_card(WEIGHTS.value[0])['config']
-  changes = {'photos': PHOTOS.value, 'photo_list': '', 'frames': True, 'real_pairs': {}}
-  if 'frames' in config['motion_blur']:  # the card of a version that had one world
-    changes['motion_blur'] = {'camera': config['motion_blur']}
-  dataset = evaluate.open_dataset(config | changes)
+  """Compare the frames, and print and write the means."""
+  data = bmdsrnet.get_config('small').data.to_dict()
+  data |= {'photos': PHOTOS.value, 'real_pairs': {}}
+  dataset = datasets.open_dataset(data)
   images = list(dataset.images('test'))
   figures = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
   figures |= {'images': len(images), 'psnr': {}}
@@ -55,7 +53,7 @@ def main(_):
 
 
 def compare(restorer: Restorer, image: dict[str, Any]) -> dict[str, Values]:
-  """PSNR of the blurred image, of the middle frame, and of the frames."""
+  """Return the PSNR of the blurred image, of the middle frame, and of the frames."""
   frames, targets = restorer(image['lr_blur']), image['frames']
   middle = frames[len(frames) // 2]
   both = [_psnr(frames, order) for order in (targets, targets[::-1])]
@@ -80,7 +78,7 @@ def _means(rows: Iterable[Values]) -> Values:
 
 
 def format_table(figures: dict[str, Any]) -> str:
-  """PSNR as Markdown: a line a method, a column a distance from the middle."""
+  """Format PSNR as a Markdown table with a row per method."""
   lines = ['| | middle | ±1 | ±2 | ±3 |', '|---|---|---|---|---|']
   for method, values in figures['psnr'].items():
     lines.append(f'| {method} | ' + ' | '.join(f'{value:.2f}' for value in values) + ' |')

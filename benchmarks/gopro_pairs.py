@@ -1,4 +1,4 @@
-"""Real pairs of blurred and sharp photos, for the tables of this folder."""
+"""Real pairs of blurred and sharp photos for the benchmarks."""
 
 import functools
 import os
@@ -12,16 +12,16 @@ from gfn_jax.ops.imresize import imresize
 
 
 def load_pairs(path: str, blur_name: str, scale: int = 4) -> tuple[int, Iterator[dict[str, Any]]]:
-  """Pairs as LR-GOPRO's test images are made: the blurred photo reduced, 8-bit.
+  """Load pairs as LR-GOPRO's test images are made: the blurred photo is reduced, in 8 bits.
 
   Args:
-    path: a folder with, at any depth, `sharp` and `blur_name` side by side.
-    blur_name: of the folders of blurred photos.
-    scale: how much smaller the LR image is; photos are cropped to multiples of it.
+    path: a folder with sibling folders `sharp` and `blur_name` at any depth.
+    blur_name: name of the folders of blurred photos.
+    scale: reduction factor of the LR image; photos are cropped to multiples of it.
 
   Returns:
-    Their number, and for each its `scene` (the folder's name), `name`, `lr_blur` `[h, w, 3]` and
-    `hr` `[s * h, s * w, 3]`, uint8.
+    The number of pairs, and an iterator over them. Each has `scene` (name of its folder), `name`,
+    and, as uint8, `lr_blur` `[h, w, 3]` and `hr` `[s * h, s * w, 3]`.
   """
   pairs = folders.sharp_and_blurred(path, blur_name)
   return len(pairs), map(functools.partial(_load, scale), pairs)

@@ -1,12 +1,11 @@
-"""How fast are TFRecords read, and how large are they? Compares ways to store the images.
+"""Compare ways to store images in TFRecords by size and by speed of reading.
 
     python -m benchmarks.input_pipeline --data_dir=tfds \
       --output=benchmarks/results/input_pipeline_cpu.json
 
-Takes some of a dataset's training records, stores them in several ways, and reads them back in
-turns, on one core: shuffled, decoded, in batches, augmented. What is measured is the process's time
-on that core, so that other work on the machine counts little. Skipping to a late step of a pass is
-timed on many copies of the records.
+Some training records of a dataset are stored in several ways and read back in turns, on one core:
+shuffled, decoded, in batches, augmented. The figures are processor time, which depends little on
+other load on the machine. Skipping to a late step of a pass is timed on many copies of the records.
 """
 
 import contextlib
@@ -25,26 +24,27 @@ from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
-from gfn_jax.errors import UserError, run_command
+from gfn_jax.cli.runner import run_command
+from gfn_jax.errors import UserError
 from gfn_jax.system.files import write_json
 
-# TensorFlow and JAX, which are imported below, make their threads for the cores that they see.
+# TensorFlow and JAX create threads for the visible cores, so import them after the core is set.
 
 DATA_DIR = flags.DEFINE_string('data_dir', None, '8-bit dataset of data_prep.', required=True)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 RECORDS = flags.DEFINE_integer('records', 200, 'Records to store.', lower_bound=64)
 ROUNDS = flags.DEFINE_integer('rounds', 15, 'Timings of each format.', lower_bound=1)
-COPIES = flags.DEFINE_integer('copies', 40, 'Of the records, to skip over.', lower_bound=1)
+COPIES = flags.DEFINE_integer('copies', 40, 'Copies of the records to skip over.', lower_bound=1)
 
 BATCH = 16
-BATCHES = 8  # in a round
+BATCHES = 8  # per round
 CHOSEN = 'hr zlib, lr raw'
 
 Images = dict[str, Any]
 
 
 def main(_):
-  """Measures, prints and writes the figures."""
+  """Measure, print and write the figures."""
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
   import jax
   import tensorflow as tf
@@ -54,7 +54,7 @@ def main(_):
 
   dataset = TFRecordDataset(DATA_DIR.value)
   if dataset.metadata['lr_quantisation'] != 'uint8':
-    raise UserError(f'{dataset.path} has float LR images; give an 8-bit dataset')
+    raise UserError(f'{dataset.path} has float LR images; pass an 8-bit dataset')
   originals = list(tqdm(dataset.images('train', RECORDS.value), total=RECORDS.value, desc='read'))
 
   with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +95,7 @@ def main(_):
 
 
 def formats() -> dict[str, tuple[dict[str, Any], Callable[[Images], Images]]]:
-  """The features of each way to store the images, and what makes a record's content of them."""
+  """Return features, and the function that converts images to a record, by format."""
   import tensorflow_datasets as tfds
 
   def tensor(dtype: type, encoding: str) -> tfds.features.Tensor:
@@ -126,7 +126,7 @@ def formats() -> dict[str, tuple[dict[str, Any], Callable[[Images], Images]]]:
 
 
 def png(image: np.ndarray) -> bytes:
-  """As version 1.0.0 of the builder wrote them."""
+  """Encode an image as PNG, as version 1.0.0 of the builder did."""
   buffer = io.BytesIO()
   Image.fromarray(image).save(buffer, 'PNG', compress_level=3)
   return buffer.getvalue()
@@ -135,7 +135,7 @@ def png(image: np.ndarray) -> bytes:
 def write(
   path: str, features: dict[str, Any], examples: Iterator[Images], metadata: dict[str, Any]
 ) -> None:
-  """Writes a train split, in files of 500 records."""
+  """Write a train split in files of 500 records."""
   import tensorflow_datasets as tfds
 
   os.mkdir(path)
@@ -155,7 +155,7 @@ def write(
 
 
 def measure(readers: dict[str, Any]) -> dict[str, dict[str, int]]:
-  """Triplets per second of one core's time, with and without augmentation; medians."""
+  """Return median triplets per second of one core, with and without augmentation."""
   import jax
 
   prepare = {name: jax.jit(reader.prepare) for name, reader in readers.items()}
@@ -171,8 +171,8 @@ def measure(readers: dict[str, Any]) -> dict[str, dict[str, int]]:
         for batch in itertools.islice(batches[name], BATCHES):
           if kind == 'with':
             jax.block_until_ready(prepare[name](batch))
-        wait_until_idle()  # as many batches are prefetched again as were taken
-        if number:  # the first compiles, and fills the queues
+        wait_until_idle()  # include the prefetching of as many batches as were taken
+        if number:  # the first round compiles and fills the queues
           times.append(time.process_time() - start)
   rates: dict[str, dict[str, int]] = {name: {} for name in readers}
   for (name, kind), times in seconds.items():
@@ -181,7 +181,7 @@ def measure(readers: dict[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def wait_until_idle() -> None:
-  """Waits until this process's threads have nothing more to do."""
+  """Wait until the threads of this process are idle."""
   busy = True
   while busy:
     start = time.process_time()
@@ -190,7 +190,7 @@ def wait_until_idle() -> None:
 
 
 def measure_skipping(dataset: Any, path: str) -> dict[str, Any]:
-  """Seconds to the first batch of a run, from the first step and from the last of a pass."""
+  """Measure the seconds to the first batch when starting at the first and last step of a pass."""
   last = dataset.steps_per_pass(BATCH) - 1
 
   def seconds(step: int) -> float:
@@ -208,12 +208,12 @@ def measure_skipping(dataset: Any, path: str) -> dict[str, Any]:
 
 
 def tfrecord_bytes(path: str) -> int:
-  """The size of a dataset's records."""
+  """Return the size of a dataset's records in bytes."""
   return sum(entry.stat().st_size for entry in os.scandir(path) if '.tfrecord' in entry.name)
 
 
 def processor() -> str:
-  """The processor's name."""
+  """Return the name of the processor."""
   with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
     names: Sequence[str] = [line for line in file if line.startswith('model name')]
     if names:

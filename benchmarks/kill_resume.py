@@ -1,11 +1,11 @@
-"""Kills a training run at random moments, continues it, and compares it with one left in peace.
+"""Kill and resume a training run at random moments, and compare it with an uninterrupted run.
 
     python -m benchmarks.kill_resume --workdir=W --output=benchmarks/results/kill_resume.json
 
-The run is a small GFN on scikit-image's photographs, in a process of its own. It gets SIGKILL 30
-times: while it starts, trains, evaluates, and, every third time, while it writes a checkpoint. At
-the end the weights, the optimiser's state and the logs must equal those of the other run, bit for
-bit; otherwise the exit status is 1.
+The run trains a small GFN on scikit-image's photographs in a separate process. It receives SIGKILL
+30 times: while it starts, trains, evaluates, and, every third time, while it writes a checkpoint.
+Its weights, optimiser state and logs must equal those of the uninterrupted run, bit for bit.
+Otherwise the exit status is 1.
 """
 
 import json
@@ -28,27 +28,29 @@ from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
-from gfn_jax.errors import UserError, run_command
+from gfn_jax.cli.runner import run_command
+from gfn_jax.errors import UserError
 from gfn_jax.system.files import write_json
 from gfn_jax.training.step_log import SYSTEM
 
-WORKDIR = flags.DEFINE_string('workdir', None, 'For the runs; must be empty.', required=True)
-KILLS = flags.DEFINE_integer('kills', 30, 'How often.', lower_bound=1)
-STEPS = flags.DEFINE_integer('steps', 600, 'Of the run.', lower_bound=10)
-SEED = flags.DEFINE_integer('seed', 0, 'Of the moments.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for the runs; must be empty.', required=True)
+KILLS = flags.DEFINE_integer('kills', 30, 'Number of kills.', lower_bound=1)
+STEPS = flags.DEFINE_integer('steps', 600, 'Steps of the run.', lower_bound=10)
+SEED = flags.DEFINE_integer('seed', 0, 'Seed of the moments.')
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 
 
 def main(_):
-  """Runs both, compares, and writes the figures."""
+  """Run both, compare them, and print and write the figures."""
   root = Path(WORKDIR.value)
   if root.exists() and any(root.iterdir()):
-    raise UserError(f'{root} is not empty')
+    raise UserError(f'{root} is not empty; pass a new folder')
   make_photos(root / 'photos')
-  if (status := start_run(root, 'peace').wait()) != 0:
-    raise UserError(f'the run fails by itself, with status {status}: see {root / "peace.log"}')
+  if (status := start_run(root, 'uninterrupted').wait()) != 0:
+    log = root / 'uninterrupted.log'
+    raise UserError(f'the uninterrupted run failed with status {status}; see {log}')
   moments = kill_often(root)
-  differences = compare(root / 'peace', root / 'killed')
+  differences = compare(root / 'uninterrupted', root / 'killed')
   figures = {
     'kills': KILLS.value,
     'seed': SEED.value,
@@ -67,31 +69,31 @@ def main(_):
 
 
 def make_photos(folder: Path) -> None:
-  """Four photographs."""
+  """Write four photographs."""
   folder.mkdir(parents=True)
   for name in ('astronaut', 'chelsea', 'coffee', 'rocket'):
     Image.fromarray(getattr(skimage.data, name)()).save(folder / f'{name}.png')
 
 
 def start_run(root: Path, name: str) -> subprocess.Popen:
-  """Starts a run, or continues it."""
+  """Start a run, or continue it."""
   command = [sys.executable, 'run_train.py', '--config=configs/gfn_photos.py:small']
-  command += [f'--workdir={root / name}', f'--config.photos={root / "photos"}']
+  command += [f'--workdir={root / name}', f'--config.data.photos={root / "photos"}']
   settings = {
     'model.features': 8,
     'model.deblur_blocks': 1,
     'model.sr_blocks': 1,
     'model.reconstruction_blocks': 1,
-    'steps_per_epoch': STEPS.value // 5,
+    'training.steps_per_epoch': STEPS.value // 5,
     'phases.phase_1.epochs': 2,
     'phases.phase_2.epochs': 3,
-    'phases.phase_1.warmup_steps': 5,
-    'phases.phase_2.warmup_steps': 5,
-    'crop_size': 16,
-    'held_out': 1,
-    'log_every': 7,
-    'checkpoint_every': 10,
-    'eval_every': STEPS.value // 4,
+    'phases.phase_1.schedule.warmup_steps': 5,
+    'phases.phase_2.schedule.warmup_steps': 5,
+    'training.crop_size': 16,
+    'data.held_out': 1,
+    'run.log_every': 7,
+    'run.checkpoint_every': 10,
+    'evaluation.every': STEPS.value // 4,
   }
   command += [f'--config.{key}={value}' for key, value in settings.items()]
   with open(root / f'{name}.log', 'ab') as log:
@@ -99,7 +101,11 @@ def start_run(root: Path, name: str) -> subprocess.Popen:
 
 
 def kill_often(root: Path) -> list[dict]:
-  """Kills and continues; then lets the run end. Of each kill its step and if a write was cut."""
+  """Kill and continue the run, then let it finish.
+
+  Returns:
+    For each kill, `step` of the newest checkpoint, and `writing`: True if its write was cut off.
+  """
   draw = random.Random(SEED.value)
   folder = root / 'killed' / 'checkpoints'
   moments = []
@@ -116,48 +122,48 @@ def kill_often(root: Path) -> list[dict]:
         wait_for(process, lambda: False, draw.uniform(0, 0.5))
     process.kill()
     if process.wait() != -signal.SIGKILL:
-      raise UserError(f'the run ended by itself: see {root / "killed.log"}')
+      raise UserError(f'the run ended before it was killed; see {root / "killed.log"}')
     moments.append({'step': newest(folder), 'writing': bool(unfinished(folder))})
   if (status := start_run(root, 'killed').wait()) != 0:
-    raise UserError(f'the continued run ends with status {status}: see {root / "killed.log"}')
+    raise UserError(f'the continued run failed with status {status}; see {root / "killed.log"}')
   return moments
 
 
 def wait_for(
   process: subprocess.Popen, condition: Callable[[], Any], seconds: float = math.inf
 ) -> None:
-  """Waits until a condition holds, the time is over or the process has ended."""
+  """Wait until a condition holds, the time is over or the process has ended."""
   end = time.monotonic() + seconds
   while process.poll() is None and time.monotonic() < end and not condition():
     time.sleep(0.0005)
 
 
 def newest(folder: Path) -> int:
-  """The step of the newest checkpoint, finished or not; 0 if there is none."""
+  """Return the step of the newest checkpoint, complete or not; 0 without checkpoints."""
   return max((int(path.name) for path in checkpoints(folder)), default=0)
 
 
 def unfinished(folder: Path) -> list[Path]:
-  """The checkpoints without a manifest."""
+  """Return the checkpoints without a manifest."""
   return [path for path in checkpoints(folder) if not (path / 'manifest.json').exists()]
 
 
 def checkpoints(folder: Path) -> list[Path]:
-  """Of a run, in any state."""
+  """Return the checkpoints in a folder, complete or not."""
   return list(folder.iterdir()) if folder.exists() else []
 
 
-def compare(peace: Path, killed: Path) -> list[str]:
-  """What differs: in the newest weights, their card, the optimiser's state and the logs."""
+def compare(uninterrupted: Path, killed: Path) -> list[str]:
+  """List the differences in the newest weights, their card, the optimiser state and the logs."""
   differences = []
   for name in ('weights.safetensors', 'weights.json'):
-    if (peace / name).read_bytes() != (killed / name).read_bytes():
+    if (uninterrupted / name).read_bytes() != (killed / name).read_bytes():
       differences.append(name)
-  states = [read_state(run) for run in (peace, killed)]
+  states = [read_state(run) for run in (uninterrupted, killed)]
   for (path, a), (_, b) in zip(*map(leaves, states), strict=True):
     if not np.array_equal(a, b):
       differences.append(f'checkpoint: {path}')
-  logs = [read_log(run / 'metrics.jsonl') for run in (peace, killed)]
+  logs = [read_log(run / 'metrics.jsonl') for run in (uninterrupted, killed)]
   if len(logs[0]) != len(logs[1]):
     differences.append(f'metrics.jsonl: {len(logs[0])} and {len(logs[1])} rows')
   differences += [f'metrics.jsonl: {a} and {b}' for a, b in zip(*logs, strict=False) if a != b]
@@ -165,20 +171,20 @@ def compare(peace: Path, killed: Path) -> list[str]:
 
 
 def read_state(workdir: Path) -> Any:
-  """The state of the last step, as Orbax reads it."""
+  """Read the train state of the last step with Orbax."""
   folder = workdir.resolve() / 'checkpoints' / str(STEPS.value) / 'state'
   return ocp.StandardCheckpointer().restore(folder)
 
 
 def leaves(tree: Any) -> list[tuple[str, Any]]:
-  """Paths and arrays."""
+  """Return the paths and arrays of a tree."""
   return [
     (jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   ]
 
 
 def read_log(path: Path) -> list[dict]:
-  """Rows without what depends on the clock."""
+  """Read the rows of a log without the values that depend on the clock."""
   rows = [json.loads(line) for line in path.read_text().splitlines()]
   return [
     {k: v for k, v in row.items() if k != 'time' and not k.startswith(SYSTEM)} for row in rows

@@ -2,8 +2,8 @@
 
     python -m benchmarks.light --output=benchmarks/results/light_cpu.json
 
-Both in float32 and in bfloat16, through oneDNN where the processor allows it, in turns. The input
-is on the device and the output stays there: no files, no tiles.
+Both run in float32 and in bfloat16, through oneDNN if the processor supports it, called in turns.
+Input and output stay on the device, without files or tiles.
 """
 
 import statistics
@@ -11,16 +11,16 @@ import statistics
 import jax
 from absl import flags
 
-from benchmarks import timing, works
+from benchmarks import timing, workloads
 from configs import gfn_open, gfn_photos
 from gfn_jax import create_model
-from gfn_jax.errors import run_command
-from gfn_jax.models import as_variables, init_params, param_count
+from gfn_jax.cli.runner import run_command
+from gfn_jax.models import init_variables, param_count
 from gfn_jax.system import cpu_bfloat16
 
 SIZE = flags.DEFINE_string('size', '320x180', 'Width and height of the input.')
-ROUNDS = flags.DEFINE_integer('rounds', 9, 'How often each is timed.', lower_bound=1)
-NOTE = flags.DEFINE_string('note', '', 'For the record: what else the machine does, for example.')
+ROUNDS = flags.DEFINE_integer('rounds', 9, 'Timed calls of each.', lower_bound=1)
+NOTE = flags.DEFINE_string('note', '', 'Note for the record, such as other load on the machine.')
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 
 NETWORKS = {
@@ -32,13 +32,13 @@ NETWORKS = {
 def main(_):
   """Measure, print and write the figures."""
   width, height = timing.parse_size(SIZE.value)
-  x = works.noise(1, height, width, 3)
+  x = workloads.noise(1, height, width, 3)
   calls, figures = {}, {}
   for name, options in NETWORKS.items():
-    params = init_params(create_model(**options), seed=0)
+    variables = init_variables(create_model(**options), seed=0)
     for dtype in ('float32', 'bfloat16'):
-      calls[name, dtype] = forward(options, dtype, params, x)
-      figures[f'{name}, {dtype}'] = {'parameters': param_count(params)}
+      calls[name, dtype] = forward(options, dtype, variables, x)
+      figures[f'{name}, {dtype}'] = {'parameters': param_count(variables)}
   seconds = timing.time_in_turns(calls, ROUNDS.value)
   slow = statistics.median(seconds['gfn_photos:small', 'float32'].wall)
   for (name, dtype), times in seconds.items():
@@ -52,15 +52,15 @@ def main(_):
   timing.report(timing.machine(NOTE.value) | facts | {'networks': figures}, OUTPUT.value)
 
 
-def forward(options: dict, dtype: str, params: dict, x: jax.Array):
+def forward(options: dict, dtype: str, variables: dict, x: jax.Array):
   """Return a call that restores `x` with a network that computes in `dtype`."""
   model = create_model(**options | {'dtype': dtype})
   run = jax.jit(
-    lambda params, x: model.apply(as_variables(params), x).hr,
+    lambda variables, x: model.apply(variables, x).hr,
     compiler_options=cpu_bfloat16.compiler_options(dtype),
   )
   run = cpu_bfloat16.without_cache_warning(run)
-  return lambda: jax.block_until_ready(run(params, x))
+  return lambda: jax.block_until_ready(run(variables, x))
 
 
 if __name__ == '__main__':

@@ -1,10 +1,10 @@
-"""How fast is restoring, and how much memory does it take? In turns, medians.
+"""Measure the time and the memory of restoring images.
 
     python -m benchmarks.restore --output=benchmarks/results/restore_cpu.json
 
-Times one image whole, in tiles of several sizes, in batches of tiles, and with the self-ensemble.
-Then a process of its own restores a large image from a PNG to a PNG, as `gfn-restore` does, and
-says its peak memory.
+Times are medians of calls in turns: one image whole, in tiles of several sizes, in batches of
+tiles, and with the self-ensemble. Then a separate process restores a large PNG to a PNG, as
+`gfn-restore` does, and reports its peak memory.
 """
 
 import json
@@ -22,26 +22,26 @@ from absl import flags
 from tqdm import tqdm
 
 from gfn_jax import Restorer
-from gfn_jax.errors import run_command
+from gfn_jax.cli.runner import run_command
 from gfn_jax.images import folders
 from gfn_jax.restoration.files import plan_jobs, restore_files
 from gfn_jax.system.files import write_json
 from gfn_jax.weights.pretrained import load_card
 
-WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'A .safetensors file or a name.')
-SIZE = flags.DEFINE_list('size', ['1280', '720'], 'Width and height of the image that is timed.')
+WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'A .safetensors file or a released name.')
+SIZE = flags.DEFINE_list('size', ['1280', '720'], 'Width and height of the timed image.')
 TILES = flags.DEFINE_list('tiles', ['512', '256'], 'Sides of tiles.')
-DTYPE = flags.DEFINE_string('dtype', None, "Of the computation; default: the network's.")
-ROUNDS = flags.DEFINE_integer('rounds', 3, 'How often each is timed.', lower_bound=1)
+DTYPE = flags.DEFINE_string('dtype', None, "Type of the computation; default: the network's.")
+ROUNDS = flags.DEFINE_integer('rounds', 3, 'Timed calls of each.', lower_bound=1)
 LARGE = flags.DEFINE_list(
-  'large', ['4000', '3000'], 'Width and height of the image whose memory is measured; 0,0: none.'
+  'large', ['4000', '3000'], 'Width and height of the image to measure memory with; 0,0: none.'
 )
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
-CHILD = flags.DEFINE_string('child', None, 'For its own use: the folder of the large image.')
+CHILD = flags.DEFINE_string('child', None, 'Internal: folder of the large image.')
 
 
 def main(_):
-  """Measures, prints and writes the figures."""
+  """Measure, print and write the figures."""
   if CHILD.value:
     restore_large(CHILD.value)
     return
@@ -55,7 +55,7 @@ def main(_):
     for name, restore in restorers.items():
       start = time.perf_counter()
       restore(image)
-      if number:  # the first compiles
+      if number:  # the first call compiles
         seconds[name].append(time.perf_counter() - start)
   medians = {name: statistics.median(times) for name, times in seconds.items()}
   figures = {
@@ -82,17 +82,17 @@ def main(_):
 
 
 def restorer(**options) -> Restorer:
-  """A restorer with the flags' weights and type."""
+  """Return a restorer with the weights and the type of the flags."""
   return Restorer.from_pretrained(WEIGHTS.value, dtype=DTYPE.value, **options)
 
 
 def noise(width: int, height: int) -> np.ndarray:
-  """An image; the time does not depend on what is seen."""
+  """Return a random image; the time does not depend on the content."""
   return np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
 
 
 def time_ensemble(image: np.ndarray) -> float:
-  """How much longer the self-ensemble takes, on a quarter of the image."""
+  """Return the time with the self-ensemble over that without, on a quarter of the image."""
   quarter = image[: image.shape[0] // 2, : image.shape[1] // 2]
   seconds = []
   for ensemble in (False, True):
@@ -105,7 +105,7 @@ def time_ensemble(image: np.ndarray) -> float:
 
 
 def measure_large() -> dict[str, Any]:
-  """Restores a large PNG in a process of its own."""
+  """Restore a large PNG in a separate process."""
   with tempfile.TemporaryDirectory() as folder:
     folders.write_png(os.path.join(folder, 'large.png'), noise(*map(int, LARGE.value)))
     command = [sys.executable, '-m', 'benchmarks.restore', f'--child={folder}']
@@ -116,7 +116,7 @@ def measure_large() -> dict[str, Any]:
 
 
 def restore_large(folder: str) -> None:
-  """In the process of its own: restores, and leaves the figures in the folder."""
+  """Restore the large image and write the figures, in the separate process."""
   start = time.perf_counter()
   restore = restorer()
   jobs = plan_jobs(os.path.join(folder, 'large.png'), os.path.join(folder, 'restored.png'))
@@ -131,7 +131,7 @@ def restore_large(folder: str) -> None:
 
 
 def peak_kilobytes() -> int:
-  """The most memory that this process had, on Linux; `ru_maxrss` counts its parent too."""
+  """Return the peak memory of this process, on Linux; `ru_maxrss` includes its parent."""
   with open('/proc/self/status') as file:
     [line] = [line for line in file if line.startswith('VmHWM:')]
   return int(line.split()[1])

@@ -1,10 +1,9 @@
-"""What do tiles cost a network that looks at the whole image? PSNR whole and in tiles.
+"""Compare the PSNR of whole images and of tiles, for networks with a global receptive field.
 
     python -m benchmarks.tiles --pairs=GOPRO_Large --weights=W/cnlrn_0/weights.safetensors
 
-Channel attention, instance normalisation and attention over patches take in the whole image that
-they get. They were trained on crops, so that a tile, though it shows less, can be nearer to what
-they know than a whole photograph.
+Channel attention, instance normalisation and attention over patches depend on the whole input. They
+were trained on crops, so a tile can be closer to their training data than a whole photograph.
 """
 
 import json
@@ -17,21 +16,21 @@ from absl import flags
 
 from benchmarks.gopro_pairs import load_pairs
 from gfn_jax import Restorer
-from gfn_jax.errors import run_command
+from gfn_jax.cli.runner import run_command
 from gfn_jax.evaluation import evaluate
 from gfn_jax.system.files import write_json
 
 PAIRS = flags.DEFINE_string('pairs', None, 'Folder in the layout of GOPRO_Large.', required=True)
-BLUR_NAME = flags.DEFINE_string('blur_name', 'blur_gamma', 'Of the folders of blurred photos.')
-WEIGHTS = flags.DEFINE_list('weights', None, 'Files, or names of released weights.', required=True)
+BLUR_NAME = flags.DEFINE_string('blur_name', 'blur_gamma', 'Name of the folders of blurred photos.')
+WEIGHTS = flags.DEFINE_list('weights', None, 'Files or names of released weights.', required=True)
 TILES = flags.DEFINE_list('tile', ['256', '128', '64'], 'Largest sides of tiles.')
-OVERLAP = flags.DEFINE_integer('overlap', 32, 'Of neighbouring tiles.')
-PROTOCOL = flags.DEFINE_string('protocol', 'gfn', 'Of the scores.')
+OVERLAP = flags.DEFINE_integer('overlap', 32, 'Overlap of neighbouring tiles in pixels.')
+PROTOCOL = flags.DEFINE_string('protocol', 'gfn', 'Protocol of the scores.')
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 
 
 def main(_):
-  """Scores each network whole and in tiles, prints and writes."""
+  """Score each network on whole images and in tiles, and print and write the scores."""
   figures = {}
   for weights in WEIGHTS.value:
     tiles = [None, *map(int, TILES.value)]
@@ -45,7 +44,7 @@ def main(_):
 
 
 def score(weights: str, tile: int | None) -> dict[str, Any]:
-  """Means over the real pairs of `PAIRS/test`."""
+  """Return the mean scores over the real pairs of `PAIRS/test`."""
   restorer = Restorer.from_pretrained(weights, tile=tile, overlap=OVERLAP.value)
   count, pairs = load_pairs(os.path.join(PAIRS.value, 'test'), BLUR_NAME.value)
   rows = evaluate.evaluate(restorer, pairs, PROTOCOL.value, total=count)

@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: work in turns, ratios, and a record of where it ran."""
+"""Timing in turns, ratios and a record of the machine, for the speed benchmarks."""
 
 import dataclasses
 import importlib.metadata
@@ -18,13 +18,13 @@ from gfn_jax.system.files import write_json
 
 @dataclasses.dataclass
 class Seconds:
-  """How long one kind of work took.
+  """Durations of a workload in seconds.
 
   Attributes:
-    first: the first call, which compiles.
-    first_result: what it gave.
-    wall: each further call.
-    cpu: the same in the time of this process's processors, all its threads together.
+    first: wall time of the first call, which compiles.
+    first_result: result of the first call.
+    wall: wall time of each further call.
+    cpu: processor time of each further call, summed over all threads of this process.
   """
 
   first: float = 0.0
@@ -33,18 +33,18 @@ class Seconds:
   cpu: list[float] = dataclasses.field(default_factory=list)
 
 
-def time_in_turns(works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Seconds]:
-  """Calls each work once, then all in turns, so that what else the machine does meets all alike.
+def time_in_turns(workloads: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Seconds]:
+  """Call each workload once, then all in turns, so that other load affects all alike.
 
   Args:
-    works: each returns when it is done.
-    rounds: timed calls of each.
+    workloads: functions that return when the device has finished.
+    rounds: number of timed calls of each.
   """
-  seconds = {name: Seconds() for name in works}
+  seconds = {name: Seconds() for name in workloads}
   for number in tqdm(range(1 + rounds)):
-    for name, work in works.items():
+    for name, workload in workloads.items():
       wall, cpu = time.perf_counter(), time.process_time()
-      result = work()
+      result = workload()
       wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
       if number:
         seconds[name].wall.append(wall)
@@ -57,26 +57,27 @@ def time_in_turns(works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[s
 def summarize(
   seconds: Mapping[str, Seconds], platform: str, flops: float, matmul_side: int
 ) -> dict[str, dict[str, Any]]:
-  """Medians for each work, and how ours compare with the peers and with plain matrix products.
+  """Return medians, and ratios of JAX to PyTorch and to plain matrix products.
 
   Args:
-    seconds: of works named 'jax...', 'torch...' and, for each of ours, 'matmul jax...'.
-    platform: as JAX names it; processor time is told for CPUs only.
-    flops: floating-point operations of a work.
-    matmul_side: of the matrices.
+    seconds: durations of workloads named 'jax...', 'torch...' and, for each of JAX, 'matmul
+      jax...'.
+    platform: JAX's name of the platform; processor time is reported on CPUs only.
+    flops: floating-point operations of a workload.
+    matmul_side: side of the matrices.
 
   Returns:
-    By work: `seconds`, `first_call`, on CPUs `cpu_seconds`, `tflops`; of ours `times`, by peer,
-    which is below 1 where ours takes less time, `cpu_times`, and `share_of_matmul`, the speed as a
-    part of a matrix product's.
+    For each workload `seconds`, `first_call`, `tflops`, and on CPUs `cpu_seconds`. Workloads of JAX
+    also have `times`, the ratio to each of PyTorch, below 1 if JAX is faster; on CPUs the same as
+    `cpu_times`; and `share_of_matmul`, the speed relative to a matrix product.
   """
   summary = {}
   peers = [name for name in seconds if name.startswith('torch')]
   for name, ours in seconds.items():
     is_matmul = name.startswith('matmul')
-    work_flops = 2 * matmul_side**3 if is_matmul else flops
+    workload_flops = 2 * matmul_side**3 if is_matmul else flops
     row = {'seconds': statistics.median(ours.wall), 'first_call': ours.first}
-    row['tflops'] = work_flops / row['seconds'] / 1e12
+    row['tflops'] = workload_flops / row['seconds'] / 1e12
     if platform == 'cpu':
       row['cpu_seconds'] = statistics.median(ours.cpu)
     summary[name] = {key: digits(value) for key, value in row.items()}
@@ -91,33 +92,33 @@ def summarize(
 
 
 def ratio(numerators: list[float], denominators: list[float]) -> float:
-  """The median over the rounds of the ratio within a round."""
+  """Return the median over the rounds of the ratio within a round."""
   return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
 def digits(value: float) -> float:
-  """A figure with three significant digits."""
+  """Round a figure to three significant digits."""
   return float(f'{value:.3g}')
 
 
 def matmul_side(platform: str) -> int:
-  """Of matrices that keep the device busy for long enough."""
+  """Return the side of matrices that are large enough to time."""
   return 2048 if platform == 'cpu' else 8192
 
 
 def parse_size(text: str) -> tuple[int, int]:
-  """'320x180' to 320 and 180."""
+  """Parse a width and height such as '320x180'."""
   try:
     width, height = map(int, text.split('x'))
   except ValueError:
     raise UserError(f'size {text!r}: pass WIDTHxHEIGHT, such as 320x180') from None
   if min(width, height) < 4 or width % 4 or height % 4:
-    raise UserError(f'size {text!r}: the peer takes multiples of 4')
+    raise UserError(f'size {text!r}: PyTorch requires multiples of 4')
   return width, height
 
 
 def machine(note: str) -> dict[str, Any]:
-  """Where it ran, with which versions, and what else was going on."""
+  """Return the device, the load of the machine and the versions, for the record."""
   versions = {'jax': jax.__version__}
   for package in ('jaxlib', 'flax', 'torch'):
     try:
@@ -135,7 +136,7 @@ def machine(note: str) -> dict[str, Any]:
 
 
 def report(figures: dict[str, Any], output: str | None) -> None:
-  """Prints the figures, and writes them if a file is named."""
+  """Print the figures, and write them if `output` is set."""
   print(json.dumps(figures, indent=2))
   if output:
     write_json(output, figures)

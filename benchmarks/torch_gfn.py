@@ -1,4 +1,4 @@
-"""GFN in PyTorch, the peer of the speed benchmarks. Its tensors have the names of the authors'."""
+"""GFN in PyTorch, for the speed benchmarks. Its tensors have the authors' names."""
 
 import copy
 import dataclasses
@@ -12,20 +12,19 @@ from torch import nn
 from torch.nn import functional
 
 from gfn_jax.errors import UserError
-from gfn_jax.interop.convert import to_torch
-from gfn_jax.models import as_variables
+from gfn_jax.interop.conversion import to_torch
 from gfn_jax.models.gfn import GFN as OurGFN
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-  """How PyTorch is told to run.
+  """Settings of PyTorch.
 
   Attributes:
-    channels_last: the memory format of images and weights.
-    bfloat16: with autocast.
-    tf32: in matrix products and convolutions; GPU only.
-    compiled: with `torch.compile`.
+    channels_last: True to store images and weights with channels last.
+    bfloat16: True to use autocast to bfloat16.
+    tf32: True to use TF32 in matrix products and convolutions; GPU only.
+    compiled: True to use `torch.compile`.
   """
 
   channels_last: bool = False
@@ -47,13 +46,13 @@ VARIANTS = {
     'torch channels_last bfloat16 compiled': Variant(True, True, True, True),
   },
 }
-"""What is timed, by device."""
+"""Settings to time, by device."""
 
 
 class GFN(nn.Module):
   """The gated network of `gfn_jax.models.gfn.GFN`, for sides that are multiples of 4.
 
-  Takes `[B, 3, h, w]` and gives `hr` `[B, 3, 4h, 4w]` and `lr` `[B, 3, h, w]`.
+  Maps `[B, 3, h, w]` to `hr` `[B, 3, 4h, 4w]` and `lr` `[B, 3, h, w]`.
   """
 
   def __init__(
@@ -64,14 +63,14 @@ class GFN(nn.Module):
     reconstruction_blocks: int = 8,
   ):
     super().__init__()
-    # The authors wrote these names so, each a list of one.
+    # The names, also their spelling and the lists of one, are the authors'.
     self.deblurMoudle = nn.ModuleList([_Deblur(features, deblur_blocks)])
     self.srMoudle = nn.ModuleList([_SRFeature(features, sr_blocks)])
     self.geteMoudle = nn.ModuleList([_Gate(features)])
     self.reconstructMoudle = nn.ModuleList([_Reconstruction(features, reconstruction_blocks)])
 
   def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Deblurs and enlarges 4x."""
+    """Deblur images and enlarge them 4x."""
     f_deblur, lr = self.deblurMoudle[0](x)
     f_sr = self.srMoudle[0](x)
     g = self.geteMoudle[0](torch.cat([f_deblur, x, f_sr], dim=1))
@@ -161,82 +160,82 @@ def _blocks(features: int, number: int, slope: float) -> nn.Sequential:
   return nn.Sequential(*(_ResBlock(features, slope) for _ in range(number)))
 
 
-def load(model: OurGFN, params: Any) -> GFN:
-  """The same network with the same parameters, on the CPU.
+def load(model: OurGFN, variables: Any) -> GFN:
+  """Return the network in PyTorch with the same parameters, on the CPU.
 
   Args:
-    model: a `gfn_jax.models.gfn.GFN` as the paper has it: gated, without a global skip.
-    params: its parameters.
+    model: the paper's network: gated, without a global skip.
+    variables: its variables.
 
   Raises:
-    ValueError: for a network that the peer has not.
+    ValueError: for other options of the network.
   """
   if not model.gated or model.gate_recursions != 1 or model.global_skip != 'none':
-    raise ValueError('the peer is gated once and has no global skip')
+    raise ValueError('the network in PyTorch is gated once and has no global skip')
   sizes = ('features', 'deblur_blocks', 'sr_blocks', 'reconstruction_blocks')
   options = {size: getattr(model, size) for size in sizes}
-  state = to_torch('gfn', params, **options)
+  state = to_torch('gfn', variables, **options)
   peer = GFN(**options)
   peer.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()}, strict=True)
   return peer
 
 
-def check_same(model: OurGFN, params: Any, peer: GFN) -> None:
-  """Checks that both networks give the same images, to 1e-4 of their largest value.
+def check_same(model: OurGFN, variables: Any, peer: GFN) -> None:
+  """Check that both networks return the same images, within 1e-4 of the largest value.
 
   Raises:
-    UserError: if they do not.
+    UserError: if they differ by more.
   """
   x = np.random.default_rng(0).random((1, 16, 24, 3), np.float32)
-  output = model.clone(precision='highest', dtype='float32').apply(as_variables(params), x)
+  output = model.clone(precision='highest', dtype='float32').apply(variables, x)
   with torch.inference_mode():
     hr, lr = peer.cpu()(torch.from_numpy(x.transpose(0, 3, 1, 2)))
   for ours, theirs in ((output.hr, hr), (output.lr, lr)):
     theirs = theirs.numpy().transpose(0, 2, 3, 1)
     error = np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
     if not error <= 1e-4:
-      raise UserError(f'the networks differ by {error:.1e} of the largest value: not timing them')
+      raise UserError(f'the outputs of JAX and PyTorch differ by {error:.1e} of the largest value')
 
 
 def device() -> str:
-  """The device beside JAX's.
+  """Return PyTorch's name of JAX's device.
 
   Raises:
-    UserError: if PyTorch does not see a GPU that JAX does.
+    UserError: if PyTorch does not support it.
   """
   if jax.default_backend() == 'cpu':
     return 'cpu'
   if jax.default_backend() != 'gpu' or not torch.cuda.is_available():
-    raise UserError(f'PyTorch has no device beside {jax.devices()[0]}: pass --nopeer')
+    raise UserError(f'PyTorch cannot use {jax.devices()[0]}; pass --nopeer')
   return 'cuda'
 
 
-def inference_work(peer: GFN, variant: Variant, x: np.ndarray) -> Callable[[], Any]:
-  """Restores images `[B, h, w, 3]` that are on the device; returns when done."""
+def inference_workload(peer: GFN, variant: Variant, x: np.ndarray) -> Callable[[], Any]:
+  """Return a workload that restores images `[B, h, w, 3]` from and to device memory."""
   net, place = _prepare(peer, variant)
   x = place(x)
   forward = torch.compile(net) if variant.compiled else net
 
   @torch.inference_mode()
-  def work():
+  def workload():
     with _settings(variant, x.device.type):
       forward(x)
     _synchronize(x)
 
-  return work
+  return workload
 
 
-def train_work(
+def train_workload(
   peer: GFN, variant: Variant, batch: Mapping[str, np.ndarray], learning_rate: float
 ) -> Callable[[], Any]:
-  """One step of Adam on GFN's loss with `lr_weight=0.5`; gives the loss when done."""
+  """Return a workload that takes one step of Adam on GFN's loss with `lr_weight=0.5`."""
   net, place = _prepare(peer, variant)
   batch = {key: place(image) for key, image in batch.items()}
   on_gpu = batch['hr'].device.type == 'cuda'
   optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate, fused=on_gpu)
   forward = torch.compile(net) if variant.compiled else net
 
-  def work():
+  def workload():
     with _settings(variant, batch['hr'].device.type):
       hr, lr = forward(batch['lr_blur'])
     mse = functional.mse_loss
@@ -247,11 +246,11 @@ def train_work(
     _synchronize(loss)
     return loss.detach()
 
-  return work
+  return workload
 
 
 def _prepare(peer: GFN, variant: Variant) -> tuple[GFN, Callable[[np.ndarray], torch.Tensor]]:
-  """A copy of the network as a variant has it, and what places images alike."""
+  """Return the network in the format of a variant, and a function that converts images alike."""
   memory_format = torch.channels_last if variant.channels_last else torch.contiguous_format
 
   def place(x: np.ndarray) -> torch.Tensor:

@@ -3,11 +3,11 @@
     python -m benchmarks.trials --photos=PHOTOS --gopro_large=GOPRO_Large --gopro_half=GOPRO_half \
       --reds_quarter=REDS_quarter --workdir=W --output=benchmarks/results/trials.json
 
-Each row trains 6,000 steps of 8 crops of 48x48: before that, networks differ by when learning sets
-in. The rate is constant for 60 % of the steps, then falls to 2 %. Rows that are there already are
-not run again; a row that was interrupted goes on. Expect 25 minutes a row on two idle cores.
+Each row trains 6,000 steps of 8 crops of 48x48; with fewer, networks differ by when learning sets
+in. The rate is constant for 60 % of the steps, then falls to 2 %. Finished rows are not run again,
+and an interrupted row continues. A row takes about 25 minutes on two idle cores.
 
-Seeds differ by up to 0.17 dB: rows that are closer are not decided by one run.
+Seeds differ by up to 0.17 dB, so one run does not decide between closer rows.
 """
 
 import json
@@ -23,27 +23,35 @@ from ml_collections import ConfigDict
 from benchmarks.gopro_pairs import load_pairs
 from configs import gfn_open
 from gfn_jax import Restorer
+from gfn_jax.cli.runner import run_command
 from gfn_jax.data.real_pairs import RealPairs
-from gfn_jax.errors import UserError, run_command
-from gfn_jax.evaluation import evaluate
+from gfn_jax.errors import UserError
+from gfn_jax.evaluation import evaluate, test_sets
 from gfn_jax.evaluation.selection import score_pairs
 from gfn_jax.ops import metrics
 from gfn_jax.system.files import write_file, write_json
 from gfn_jax.training import loop
+from gfn_jax.training.hooks import WEIGHTS_FILE
 from gfn_jax.weights.pretrained import load_pretrained, param_count
 
-PHOTOS = flags.DEFINE_string('photos', None, 'Folder of open_photos.', required=True)
-GOPRO_LARGE = flags.DEFINE_string('gopro_large', None, 'Has train and test.', required=True)
-GOPRO_HALF = flags.DEFINE_string('gopro_half', None, 'Has train and val.', required=True)
-REDS_QUARTER = flags.DEFINE_string('reds_quarter', None, 'Has train and val.', required=True)
-WORKDIR = flags.DEFINE_string('workdir', None, 'For the runs; one is continued.', required=True)
-ROWS = flags.DEFINE_multi_string('row', [], 'Name of a row, may be repeated; all by default.')
-STEPS = flags.DEFINE_integer('steps', 6000, 'Of each row.', lower_bound=10)
+PHOTOS = flags.DEFINE_string(
+  'photos', None, 'Folder that data_prep.open_photos filled.', required=True
+)
+GOPRO_LARGE = flags.DEFINE_string('gopro_large', None, 'Folder with train and test.', required=True)
+GOPRO_HALF = flags.DEFINE_string('gopro_half', None, 'Folder with train and val.', required=True)
+REDS_QUARTER = flags.DEFINE_string(
+  'reds_quarter', None, 'Folder with train and val.', required=True
+)
+WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Folder of the runs; existing runs are continued.', required=True
+)
+ROWS = flags.DEFINE_multi_string('row', [], 'Name of a row; may be repeated; default: all.')
+STEPS = flags.DEFINE_integer('steps', 6000, 'Steps of each row.', lower_bound=10)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures; .md beside it.')
 
 _PAPERS_MODULE = dict(deblur_module='encoder_decoder', deblur_blocks=(2, 4, 6))
 
-# For each row the words of the variant, and what is changed in the config.
+# Words of the variant and changes of the config, by row.
 TRIALS = {
   'unet (1, 2, 3)': ('deblur', {}),
   'unet (1, 2, 4)': ('deblur', {'model.deblur_blocks': (1, 2, 4)}),
@@ -54,20 +62,20 @@ TRIALS = {
   ),
   '24 features': ('deblur', {'model.features': 24}),
   '40 features (1, 1, 2)': ('deblur', {'model.features': 40, 'model.deblur_blocks': (1, 1, 2)}),
-  '16 crops of 32': ('deblur', {'batch_size': 16, 'crop_size': 32}),
-  '16 crops of 48': ('deblur', {'batch_size': 16}),
-  'rate 0.001': ('deblur', {'phases.phase_1.learning_rate': 1e-3}),
-  'rate 0.006': ('deblur', {'phases.phase_1.learning_rate': 6e-3}),
+  '16 crops of 32': ('deblur', {'training.batch_size': 16, 'training.crop_size': 32}),
+  '16 crops of 48': ('deblur', {'training.batch_size': 16}),
+  'rate 0.001': ('deblur', {'phases.phase_1.schedule.learning_rate': 1e-3}),
+  'rate 0.006': ('deblur', {'phases.phase_1.schedule.learning_rate': 6e-3}),
   'Adam, rate 0.0005': (
     'deblur',
-    {'optimizer.name': 'adam', 'phases.phase_1.learning_rate': 5e-4},
+    {'optimizer.name': 'adam', 'phases.phase_1.schedule.learning_rate': 5e-4},
   ),
   'no real pairs': ('deblur', {'share': 0.0}),
   'twice the real pairs': ('deblur', {'share': 2.0}),
   'gopro alone': ('deblur,gopro', {}),
   'reds alone': ('deblur,reds', {}),
   'camera alone': ('deblur,camera', {}),
-  'float32': ('deblur', {'precision': 'float32'}),
+  'float32': ('deblur', {'training.precision': 'float32'}),
   'joint from the start': ('', {}),
   "joint, the paper's module": (
     '',
@@ -80,7 +88,7 @@ def main(_):
   """Train and score the rows, then print and write the table."""
   names = ROWS.value or list(TRIALS)
   if unknown := sorted(set(names) - set(TRIALS)):
-    raise UserError(f'no row {unknown[0]!r}; choose from {", ".join(TRIALS)}')
+    raise UserError(f'unknown row {unknown[0]!r}; choose from {", ".join(TRIALS)}')
   rows = {}
   for name in names:
     rows[name] = run(name)
@@ -91,24 +99,24 @@ def make_config(name: str) -> ConfigDict:
   """Return the config of a row."""
   variant, changes = TRIALS[name]
   config = gfn_open.get_config(variant)
-  config.photos = PHOTOS.value
+  config.data.photos = PHOTOS.value
   folders = {
     'gopro_large': (GOPRO_LARGE.value, 'train'),
     'gopro_half': (GOPRO_HALF.value, 'train'),
     'reds_quarter': (REDS_QUARTER.value, 'train'),
   }
   for source, folder in folders.items():
-    if source in config.real_pairs:
-      config.real_pairs[source].path = os.path.join(*folder)
-      config.real_pairs[source].share *= changes.get('share', 1.0)
-  config.test_pairs.gopro.path = os.path.join(GOPRO_HALF.value, 'val')
-  config.test_pairs.reds.path = os.path.join(REDS_QUARTER.value, 'val')
-  config.batch_size = 8
-  config.steps_per_epoch = STEPS.value
+    if source in config.data.real_pairs:
+      config.data.real_pairs[source].path = os.path.join(*folder)
+      config.data.real_pairs[source].share *= changes.get('share', 1.0)
+  config.evaluation.test_pairs.gopro.path = os.path.join(GOPRO_HALF.value, 'val')
+  config.evaluation.test_pairs.reds.path = os.path.join(REDS_QUARTER.value, 'val')
+  config.training.batch_size = 8
+  config.training.steps_per_epoch = STEPS.value
   phase = config.phases.phase_1
-  phase.epochs, phase.decay_steps = 1, round(0.4 * STEPS.value)
-  phase.warmup_steps = min(100, STEPS.value // 10)
-  config.eval_every = config.steps_per_epoch // 2
+  phase.epochs, phase.schedule.decay_steps = 1, round(0.4 * STEPS.value)
+  phase.schedule.warmup_steps = min(100, STEPS.value // 10)
+  config.evaluation.every = config.training.steps_per_epoch // 2
   for key, value in changes.items():
     if key != 'share':
       config.update_from_flattened_dict({key: value})
@@ -116,7 +124,7 @@ def make_config(name: str) -> ConfigDict:
 
 
 def run(name: str) -> dict[str, Any]:
-  """Train a row and score it, or read what an earlier call has found."""
+  """Train and score a row, or read the scores of an earlier call."""
   variant = ''.join(letter if letter.isalnum() else '_' for letter in name)
   workdir = os.path.join(WORKDIR.value, variant)
   scores_path = os.path.join(workdir, 'row.json')
@@ -127,17 +135,17 @@ def run(name: str) -> dict[str, Any]:
   start = time.perf_counter()
   loop.train_and_evaluate(config, workdir)
   row = {'minutes': round((time.perf_counter() - start) / 60, 1)}
-  weights = os.path.join(workdir, loop.WEIGHTS_FILE)
-  model, params = load_pretrained(weights)
-  row['parameters'] = param_count(params)
-  row |= score(Restorer(model, params, output='lr'))
+  weights = os.path.join(workdir, WEIGHTS_FILE)
+  model, variables = load_pretrained(weights)
+  row['parameters'] = param_count(variables)
+  row |= score(Restorer(model, variables, output='lr'))
   if config.phases.phase_1.hr_weight:
-    restorer = Restorer(model, params)
-    held_out = evaluate.dataset_test_set(json.loads(json.dumps(config.to_dict())))
-    images = evaluate.evaluate(restorer, held_out.images, config.protocol)
+    restorer = Restorer(model, variables)
+    held_out = test_sets.dataset_test_set(json.loads(json.dumps(config.to_dict())))
+    images = evaluate.evaluate(restorer, held_out.images, config.evaluation.protocol)
     row['held out, hr'] = statistics.fmean(r['psnr'] - r['bicubic_psnr'] for r in images)
     _, pairs = load_pairs(os.path.join(GOPRO_LARGE.value, 'test'), 'blur_gamma')
-    images = evaluate.evaluate(restorer, pairs, config.protocol)
+    images = evaluate.evaluate(restorer, pairs, config.evaluation.protocol)
     row['GOPRO test, hr'] = statistics.fmean(r['psnr'] - r['bicubic_psnr'] for r in images)
   write_json(scores_path, row)
   jax.clear_caches()
@@ -147,7 +155,7 @@ def run(name: str) -> dict[str, Any]:
 def score(restorer: Restorer) -> dict[str, float]:
   """Return gains in PSNR at LR size on the selection sets and on GOPRO's public test pairs.
 
-  Of these only GOPR0384_11_00 is of a scene that no training pair shows for sure.
+  Of the test scenes, only GOPR0384_11_00 is certainly absent from the training pairs.
   """
   row = {}
   sets = {'GOPRO_half val': (GOPRO_HALF.value, 2), 'REDS_quarter val': (REDS_QUARTER.value, 1)}
@@ -163,7 +171,7 @@ def score(restorer: Restorer) -> dict[str, float]:
 
 
 def report(rows: dict[str, dict[str, Any]]) -> None:
-  """Print the table so far, and write it if a file is named."""
+  """Print the table of the finished rows, and write it if `--output` is set."""
   keys = list(dict.fromkeys(key for row in rows.values() for key in row))
   lines = [f'| trial | {" | ".join(keys)} |', '|---' * (len(keys) + 1) + '|']
   for name, row in rows.items():

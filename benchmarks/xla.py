@@ -1,4 +1,4 @@
-"""Devices that are not here, and what a program compiled for them does."""
+"""Compilation for absent devices, and the memory traffic of compiled programs."""
 
 import math
 import os
@@ -14,21 +14,25 @@ from gfn_jax.errors import UserError
 from gfn_jax.system.files import read_file
 
 _LINE = re.compile(r'\s+(?:ROOT )?%(\S+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(?:, |$)')
-_FREE = {'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast'}  # these move nothing
+_FREE = {'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast'}  # without memory traffic
 
 
 def find_devices(platform: str, topology: str) -> list[Any]:
-  """Devices to compile for.
+  """Return the devices to compile for.
+
+  Args:
+    platform: 'cpu', 'cuda' or 'tpu'.
+    topology: name of a TPU topology, or file with the description of a GPU.
 
   Raises:
-    UserError: if the description cannot be read or the platform's package does not know it.
+    UserError: if the file cannot be read, or the platform's package rejects the topology.
   """
   if platform == 'cpu':
     return jax.local_devices()[:1]
-  jax.config.update('jax_platforms', 'cpu')  # for all but the compilation
+  jax.config.update('jax_platforms', 'cpu')  # for everything but the compilation
   try:
     if platform == 'tpu':
-      os.environ['TPU_SKIP_MDS_QUERY'] = '1'  # there is no host to ask
+      os.environ['TPU_SKIP_MDS_QUERY'] = '1'  # no TPU host can be queried
       return topologies.get_topology_desc(topology, platform).devices
     config = read_file(topology).decode()
     os.environ['JAX_SKIP_CUDA_CONSTRAINTS_CHECK'] = '1'
@@ -41,13 +45,13 @@ def find_devices(platform: str, topology: str) -> list[Any]:
 
 
 def summarize(program: str) -> dict[str, dict[str, float]]:
-  """What the operations of a compiled program read and write.
+  """Count the operations of a compiled program and the bytes that they read and write.
 
   Args:
-    program: as XLA prints it. Of a loop, one pass is counted.
+    program: text of the program from XLA. A loop is counted as one iteration.
 
   Returns:
-    By kind, that with the most bytes first: how many, and `gb` of their inputs and outputs.
+    `count` and `gb` of inputs and outputs, by kind of operation in descending order of bytes.
   """
   types, counts, moved = {}, Counter(), Counter()
   entry = program[program.index('\nENTRY') :].splitlines()[1:]
@@ -67,7 +71,7 @@ def summarize(program: str) -> dict[str, dict[str, float]]:
 
 
 def type_bytes(text: str) -> int:
-  """Bytes of an array such as `f32[2,3]{1,0}`, or of a tuple of them."""
-  arrays = re.findall(r'[a-z]+(\d*)\w*\[([\d,]*)\]', text)  # bits, none for a truth value
+  """Return the bytes of an array such as `f32[2,3]{1,0}`, or of a tuple of arrays."""
+  arrays = re.findall(r'[a-z]+(\d*)\w*\[([\d,]*)\]', text)  # the bits are absent for pred
   sizes = (math.prod(map(int, filter(None, shape.split(',')))) for _, shape in arrays)
   return sum(int(bits or 8) * size // 8 for (bits, _), size in zip(arrays, sizes, strict=True))

@@ -1,69 +1,67 @@
-"""BMDSRNet on Motion-Blurred LR, or on photos with synthetic blur.
+r"""BMDSRNet on Motion-Blurred LR, or on photos with synthetic blur.
 
-    python run_train.py --config=configs/bmdsrnet.py:x4,f+c+b --workdir=W --config.data_dir=DIR
-    python run_train.py --config=configs/bmdsrnet.py:x4,f+c+b,photos --workdir=W --config.photos=DIR
+    python run_train.py --config=configs/bmdsrnet.py:x4,f+c+b --workdir=W --config.data.data_dir=DIR
+    python run_train.py --config=configs/bmdsrnet.py:x4,f+c+b,photos --workdir=W \
+      --config.data.photos=DIR
 
-What follows the colon, in any order; without it, x4 and f+c+b:
+The words after the colon, separated by commas, in any order (default: x4 and f+c+b):
 
-| word | what it is | Motion-Blurred LR x2, x3, x4, in the paper |
+| word | meaning | Motion-Blurred LR x2, x3, x4, in the paper |
 |---|---|---|
-| x2, x3, x4 | the scale, which the data must have, too | |
+| x2, x3, x4 | scale of the network and of the data | |
 | srnet | CoreNet on the blurred image | 30.88, 29.49, 28.06 dB |
 | c | BMDNet, then CoreNet | 31.28, 29.95, 28.43 |
-| f+c | and ForNet and FuNet | 31.45, 30.21, 28.62 |
-| f+c+b | and BackNet | 31.62, 30.44, 28.78 |
-| table2 | a recurrent module as wide as in the paper's Table 2: 43.6 million parameters | |
-| photos | sub-frames of synthetic blur are the seven sharp frames: no video is needed | |
-| small | on photos, a narrow network for CPUs with the budget of configs/comparison.py | |
+| f+c | also ForNet and FuNet | 31.45, 30.21, 28.62 |
+| f+c+b | also BackNet | 31.62, 30.44, 28.78 |
+| table2 | recurrent module with the width of the paper's Table 2: 43.6 million parameters | |
+| photos | sub-frames of synthetic blur as the seven sharp frames, without video | |
+| small | as photos, with a narrow network for CPUs and the budget of tables/comparison.py | |
 
-Data: Motion-Blurred LR x4 (docs/datasets.md) in patches of 128x128. With data that have no frames,
-such as LR-GOPRO, only the deblurred image in the middle is compared. Nobody has run the paper's
-schedule with this code yet. The paper gives the patch, the batch, the learning rate and 400 epochs,
-but no optimiser; Adam is a guess. `--config.perceptual_weights=vgg19-dcbb9e9d.pth` adds the paper's
-perceptual loss (gfn_jax/training/perceptual.py says where to get it).
+Data: Motion-Blurred LR x4 (docs/datasets.md) in patches of 128x128. For data without frames, such
+as LR-GOPRO, the loss compares only the deblurred middle image. The paper's schedule has not been
+run with this code yet. The paper states the patch, the batch, the learning rate and 400 epochs, but
+no optimiser; Adam is a guess. `--config.run.perceptual_weights=vgg19-dcbb9e9d.pth` adds the paper's
+perceptual loss (gfn_jax/training/perceptual.py names the source of the file).
 
-The paper's eq. 2 has signed differences of pairs of frames; this has those of Jin et al. (CVPR
-2018), whose sign is free (`loss.pair_difference=absolute`). `photos` has a third rule, `either`:
-they differ in place then, not in colour, at the same PSNR (docs/restoring.md). `python -m
-benchmarks.bmdsrnet` trains the small ones and prints the table.
+The paper's eq. 2 has signed differences of pairs of frames. The default here is the rule of Jin et
+al. (CVPR 2018), without the sign: `loss.frames.pair_difference=absolute`. `photos` uses a third
+rule, `either`, with which frames differ in position, not in colour, at the same PSNR
+(docs/restoring.md). `python -m benchmarks.bmdsrnet` trains the small variants and prints the table.
 """
 
 from ml_collections import ConfigDict
 
-from configs import comparison, gfn, gfn_photos
+from configs import defaults
+from configs.defaults import cosine, phase, step_decay
 from gfn_jax.errors import UserError
-from gfn_jax.models.bmdsrnet import SCALES, VARIANTS
+from gfn_jax.models.bmdsrnet import VARIANTS
+from gfn_jax.ops.sizes import SCALES
 
 _SCALES = {f'x{scale}': scale for scale in SCALES}
 _WORDS = (*_SCALES, *VARIANTS, 'table2', 'photos', 'small')
 
 
 def get_config(variant=''):
-  """The config that the words of `variant` make."""
+  """Return the config for the words of `variant`, separated by commas."""
   words = variant.split(',') if variant else []
   scales = [_SCALES[word] for word in words if word in _SCALES]
   variants = [word for word in words if word in VARIANTS]
   if set(words) - set(_WORDS) or len(scales) > 1 or len(variants) > 1:
     raise UserError(
       f'configs/bmdsrnet.py takes one of {", ".join(_SCALES)}, one of {", ".join(VARIANTS)}, and '
-      f'table2, photos and small, with commas, not {variant!r}'
+      f'table2, photos and small, separated by commas, not {variant!r}'
     )
-  if 'small' in words:
-    config = comparison.one_budget()
-    config.motion_blur.camera.gamma = (
-      1.0,
-      1.0,
-    )  # means of the values as stored, as the paper's data
+  scale = scales[0] if scales else 4
+  if {'photos', 'small'} & set(words):
+    config = _photos('small' in words)
+    config.data.update(scale=scale, frames=True)  # seven sharp frames in each example
   else:
-    config = gfn_photos.get_config() if 'photos' in words else _motion_blurred_lr()
-  if 'photos' in config:
-    config.scale = scales[0] if scales else 4
-    config.frames = True  # seven sharp frames in each example
+    config = _motion_blurred_lr()
   config.model = ConfigDict(
     dict(
       name='bmdsrnet',
       variant=variants[0] if variants else 'f+c+b',
-      scale=scales[0] if scales else 4,
+      scale=scale,
       features=64,
       blocks=9,
       fusion_blocks=3,
@@ -79,19 +77,38 @@ def get_config(variant=''):
   if 'small' in words:
     config.model.update(features=16, blocks=3, fusion_blocks=1, recurrent_features=2)
     config.model.global_skip = 'input'
-  config.loss = ConfigDict(dict(hr='mse', lr='l1', frames_weight=1.0, pair_difference='absolute'))
+  config.loss = ConfigDict(
+    dict(
+      hr=dict(on='hr', loss='mse', weight=1.0),
+      lr=dict(on='lr', loss='l1', weight=1.0),
+      frames=dict(on='frames', loss='frames', weight=1.0, pair_difference='absolute'),
+      perceptual=dict(on='frames', loss='perceptual', weight=1.0),
+    )
+  )
   if 'photos' in words:
-    config.loss.pair_difference = 'either'
-  config.perceptual_weights = ''  # torchvision's VGG19; '': no perceptual loss
-  for phase in config.phases.values():
-    phase.model, phase.lr_weight = ConfigDict(), 1.0
+    config.loss.frames.pair_difference = 'either'
+  return config
+
+
+def _photos(small):
+  config = defaults.photos()
+  if not small:
+    schedule = cosine(3e-4, warmup_steps=1000)
+    config.phases.phase_1 = phase(100, schedule, lr_weight=1.0, reset_optimizer=True)
+    return config
+  defaults.small_gfn_photos(config)
+  config.training.update(crop_size=24, steps_per_epoch=2000)
+  schedule = cosine(3e-3, warmup_steps=200)
+  config.phases.phase_1 = phase(1, schedule, lr_weight=1.0, reset_optimizer=True)
+  config.evaluation.every = 0
+  config.run.checkpoint_every = 100
+  config.data.motion_blur.camera.gamma = (1.0, 1.0)  # mean of stored values, as in the paper
   return config
 
 
 def _motion_blurred_lr():
-  config = gfn.get_config()
-  config.batch_size = 4
-  config.phases = ConfigDict()
-  config.phases.phase_1 = gfn.phase(False, 400, 1e-4, 1.0, 400, lr_weight=1.0)
-  config.checkpoint_every = config.eval_every = 2000
+  config = defaults.tfrecords()
+  config.training.batch_size = 4
+  config.phases.phase_1 = phase(400, step_decay(1e-4, 1.0, 400), lr_weight=1.0)
+  config.evaluation.every = config.run.checkpoint_every = 2000
   return config

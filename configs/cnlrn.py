@@ -1,28 +1,30 @@
 """CNLRN on REDS, with the two phases of the authors' code.
 
-    python run_train.py --config=configs/cnlrn.py --workdir=W --config.data_dir=DIR
+    python run_train.py --config=configs/cnlrn.py --workdir=W --config.data.data_dir=DIR
 
 Data: REDS (docs/datasets.md), random crops of whole frames. Expected: 27.77 dB, SSIM 0.7784 on
-Val300 under protocol `cnlrn`. Nobody has run it with this code yet.
+Val300 under protocol `cnlrn`. It has not been run with this code yet.
 
-First the deblurring network is trained alone, with one convolution more that makes an image; then
-both networks together, the first one with a lower learning rate. An epoch is 1,000 steps.
+The deblurring network is trained alone first, with an additional convolution that outputs an image.
+Then both networks are trained together, the first one with a lower learning rate. An epoch is 1,000
+steps.
 
-| variant | what it is | Val300, in the paper |
+| variant | difference | Val300, in the paper |
 |---|---|---|
 | '' | the authors' code | 27.770 dB |
-| paper | Adam's beta2 is 0.999, one cosine for a phase, crops of 64x64 in both | |
-| no_deblurring | without the deblurring network, and the first phase | 27.532 |
+| paper | Adam's beta2 is 0.999, one cosine per phase, crops of 64x64 in both | |
+| no_deblurring | without the deblurring network and the first phase | 27.532 |
 | no_nonlocal | without the non-local blocks | 27.541 |
 | no_progressive | both enlargements follow all groups | 27.588 |
-| no_gradient_loss | | 27.660 |
+| no_gradient_loss | without the gradient loss | 27.660 |
 
-The paper gives no number of steps; they are the code's.
+The number of steps is from the authors' code; the paper does not state it.
 """
 
 from ml_collections import ConfigDict
 
-from configs import gfn
+from configs import defaults
+from configs.defaults import phase
 from gfn_jax.errors import UserError
 
 OPTIONS = {
@@ -33,29 +35,33 @@ OPTIONS = {
 VARIANTS = ('', 'paper', *OPTIONS, 'no_gradient_loss')
 
 
-def phase(model, epochs, learning_rate, restart_factor, lr_weight, hr_weight, crop_size):
-  """One phase of four cosines; the later ones start at `restart_factor` times the rate."""
-  return ConfigDict(
-    dict(
-      model=model,
-      epochs=epochs,
-      learning_rate=learning_rate,
-      periods=4,
-      restart_factor=restart_factor,
-      end_learning_rate=1e-7,
-      lr_weight=lr_weight,
-      hr_weight=hr_weight,
-      crop_size=crop_size,
-      reset_optimizer=True,
-    )
+def _phase(model, epochs, learning_rate, restart_factor, lr_weight, hr_weight, crop_size):
+  """Return a phase of four cosines; later ones start at `restart_factor` times the rate."""
+  schedule = dict(
+    name='cosine_restarts',
+    learning_rate=learning_rate,
+    end_learning_rate=1e-7,
+    periods=4,
+    restart_factor=restart_factor,
   )
+  made = phase(
+    epochs,
+    schedule,
+    model=model,
+    lr_weight=lr_weight,
+    hr_weight=hr_weight,
+    reset_optimizer=True,
+  )
+  made.crop_size = crop_size
+  return made
 
 
 def get_config(variant=''):
-  """configs/gfn.py with another network, loss and schedule, and the variants above."""
+  """Return the config of one of the variants above."""
   if variant not in VARIANTS:
-    raise UserError(f'configs/cnlrn.py has the variants {VARIANTS}, not {variant!r}')
-  config = gfn.get_config()
+    choices = ', '.join(map(repr, VARIANTS))
+    raise UserError(f'unknown variant of configs/cnlrn.py: {variant!r}; choose from {choices}')
+  config = defaults.tfrecords()
   config.model = ConfigDict(
     dict(
       name='cnlrn',
@@ -77,26 +83,32 @@ def get_config(variant=''):
       global_skip='none',
     )
   )
-  config.loss.update(hr='l1', lr='l1', gradient_weight=0.1)
+  config.loss = ConfigDict(
+    dict(
+      hr=dict(on='hr', loss='l1', weight=1.0),
+      lr=dict(on='lr', loss='l1', weight=1.0),
+      gradient=dict(on='hr', loss='gradient', weight=0.1),
+    )
+  )
   config.optimizer.update(b2=0.99, clip_norm=0.0)
-  config.batch_size = 32
-  config.crop_size = 64
-  config.shuffle_buffer = 64  # whole frames
-  config.steps_per_epoch = 1000
-  config.checkpoint_every = config.eval_every = 2000
-  config.protocol = 'cnlrn'
-  config.phases = ConfigDict()
-  config.phases.phase_1 = phase({}, 600, 1e-4, 1.0, 1.0, 0.0, crop_size=128)
-  config.phases.phase_2 = phase({'deblur_head': False}, 1000, 2e-4, 0.5, 0.0, 1.0, crop_size=64)
-  config.phases.phase_2.module_learning_rates = ConfigDict(dict(deblur=1e-5))
+  config.training.update(batch_size=32, crop_size=64, steps_per_epoch=1000)
+  config.phases.phase_1 = _phase({}, 600, 1e-4, 1.0, 1.0, 0.0, crop_size=128)
+  joint = _phase({'deblur_head': False}, 1000, 2e-4, 0.5, 0.0, 1.0, crop_size=64)
+  config.phases.phase_2 = joint
+  joint.module_learning_rates = ConfigDict(dict(deblur=1e-5))
+  config.evaluation.update(every=2000, protocol='cnlrn')
+  config.run.checkpoint_every = 2000
+  config.data.shuffle_buffer = 64  # whole frames
 
   config.model.update(OPTIONS.get(variant, {}))
   if variant == 'paper':
     config.optimizer.b2 = 0.999
     for one in config.phases.values():
-      one.update(periods=1, crop_size=64)
+      one.schedule.periods = 1
+      one.crop_size = 64
   elif variant == 'no_deblurring':
-    del config.phases.phase_1, config.phases.phase_2.module_learning_rates
+    joint.module_learning_rates = ConfigDict()
+    config.phases = ConfigDict(dict(phase_2=joint))
   elif variant == 'no_gradient_loss':
-    config.loss.gradient_weight = 0.0
+    config.loss.gradient.weight = 0.0
   return config

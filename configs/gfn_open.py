@@ -1,30 +1,32 @@
-"""GFN for CPUs, on openly licensed photographs and real pairs: the released weights' config.
+r"""GFN for CPUs on openly licensed photographs and real pairs: config of the released weights.
 
-    python run_train.py --config=configs/gfn_open.py:deblur --workdir=W1 --config.photos=PHOTOS \
-      --config.real_pairs.gopro_large.path=GOPRO_Large/train \
-      --config.real_pairs.gopro_half.path=GOPRO_half/train \
-      --config.real_pairs.reds_quarter.path=REDS_quarter/train
+    python run_train.py --config=configs/gfn_open.py:deblur --workdir=W1 \
+      --config.data.photos=PHOTOS \
+      --config.data.real_pairs.gopro_large.path=GOPRO_Large/train \
+      --config.data.real_pairs.gopro_half.path=GOPRO_half/train \
+      --config.data.real_pairs.reds_quarter.path=REDS_quarter/train
     python run_train.py --config=configs/gfn_open.py --workdir=W2 \
-      --config.init_from=W1/weights.safetensors ...
+      --config.run.init_from=W1/weights.safetensors ...
 
-PHOTOS is what `data_prep.open_photos` fetches, and nothing else: other photographs are refused.
-The rate is constant and the run does not end; `:decay` is the leg that makes its weights good,
-taken from any point. docs/weights.md has the figures.
+PHOTOS is the folder from `data_prep.open_photos`; other photographs are rejected. The rate is
+constant and the run does not end by itself. From any point, a `:decay` run starts from its weights
+and improves their scores. docs/weights.md has the figures.
 
-Words of the variant, with commas between them:
+Words of the variant, separated by commas:
 
-    deblur              the deblurring module alone, at half the photos' size, which is cheaper
-    camera, gopro, reds one world alone, with the real pairs of that world
-    decay               a short run whose rate falls to 2 %, from `init_from`
+    deblur              the deblurring module alone, at half the size of the photos, which is faster
+    camera, gopro, reds only one world, with its real pairs
+    decay               a short run from `init_from`, whose rate falls to 2 %
 """
 
 from ml_collections import ConfigDict
 
-from configs import gfn_photos
+from configs import defaults, gfn_photos
+from configs.defaults import phase
 from gfn_jax.errors import UserError
 
 WORLDS = ('camera', 'gopro', 'reds')
-"""Kinds of blur: a camera's, which averages light, and those of two data sets of frames."""
+"""Kinds of blur: of a camera, which averages light, and of two data sets of frames."""
 
 WORDS = ('deblur', 'decay', *WORLDS)
 
@@ -32,10 +34,10 @@ _IN_PIXELS = ('translation', 'region_translation', 'region_edge')
 
 
 def camera():
-  """Blur averaged in light, with noise, saturation, JPEG, and sharp photos among the blurred."""
-  world = gfn_photos.camera()
+  """Return options of blur averaged in light, with noise, saturation, JPEG and sharp photos."""
+  world = defaults.camera()
   world.frames = 11  # GOPRO has 7 to 13
-  world.gamma = (1.8, 2.6)  # response curves of cameras, around sRGB's
+  world.gamma = (1.8, 2.6)  # response curves of cameras, around sRGB
   world.exposure = (1.0, 1.5)  # highlights saturate
   world.shot_noise = (0.0, 2e-4)
   world.read_noise = (0.0, 2e-3)
@@ -46,34 +48,34 @@ def camera():
 
 
 def gopro():
-  """Blur of GOPRO (Nah et al., CVPR 2017): means of 7 to 13 frames as they are stored."""
-  world = gfn_photos.camera()
+  """Return options of the blur of GOPRO (Nah et al., CVPR 2017): means of 7 to 13 stored frames."""
+  world = defaults.camera()
   world.frames = 11
-  world.gamma = (1.0, 1.0)  # the mean of stored values is kept to 0.03 of 255 in 75 pairs
+  world.gamma = (1.0, 1.0)  # in 75 pairs, blur keeps the mean of stored values to 0.03 of 255
   world.skew = 1.0  # exponent; fits the PSNR of 136 patches of 34 GOPRO pairs at half size
   world.wobble = 0.1  # 1/30 s is nearly straight
   world.exposure = (1.0, 1.0)
-  world.shot_noise = world.read_noise = (0.0, 0.0)  # averaged away
+  world.shot_noise = world.read_noise = (0.0, 0.0)  # removed by the averaging
   world.sharp_share = 0.05
   return world
 
 
 def reds():
-  """Blur of REDS (Nah et al., CVPRW 2019): frames averaged through a camera's response curve."""
+  """Return options of the blur of REDS (Nah et al., CVPRW 2019): means through a response curve."""
   world = gopro()
-  # Exponent; brightens by 5.7 of 255, as 40 pairs do. Frames at 1/4, blurred, show 90 % of that.
+  # Exponent; brightens by 5.7 of 255, as in 40 pairs. Blurred frames at 1/4 show 90 % of that.
   world.gamma = (4.0, 5.0)
   # The next four fit the PSNR of 240 patches of 40 REDS pairs at 1/4.
   world.skew = 2.0  # exponent
   world.translation = (0.0, 32.0)  # pixels
   world.region_rotation = (0.0, 1.0)  # degrees
   world.region_zoom = (0.0, 1.0)  # percent
-  world.sharp_share = 0.0  # of the photos; of these patches, 5 % are above 33 dB, none above 37
+  world.sharp_share = 0.0  # 5 % of those patches are above 33 dB, none above 37
   return world
 
 
 def real_pairs():
-  """Folders of real pairs: their share of the examples, and how much larger than LR they are."""
+  """Return options of the real pairs: folder, share of the examples, and size relative to LR."""
   return ConfigDict(
     dict(
       gopro_large=dict(path='', blur='blur_gamma', reduce=4, share=0.08),
@@ -84,44 +86,36 @@ def real_pairs():
 
 
 def get_config(variant=''):
-  """The config that the words of `variant` make."""
+  """Return the config for the words of `variant`, separated by commas."""
   words = variant.split(',') if variant else []
   worlds = [word for word in words if word in WORLDS]
   if set(words) - set(WORDS) or len(set(words)) < len(words) or len(worlds) > 1:
     raise UserError(
-      f'configs/gfn_open.py takes the words {", ".join(WORDS)}, with commas, one world at most, '
-      f'not {variant!r}'
+      f'configs/gfn_open.py takes the words {", ".join(WORDS)}, separated by commas, with at most '
+      f'one world, not {variant!r}'
     )
-  config = gfn_photos.get_config()
-  config.photo_list = 'data_prep/photos_open.csv'
-  config.motion_blur = ConfigDict({'camera': camera(), 'gopro': gopro(), 'reds': reds()})
-  config.real_pairs = real_pairs()
-  config.test_pairs = ConfigDict(
-    dict(gopro=dict(path='', blur='blur', reduce=2), reds=dict(path='', blur='blur', reduce=1))
-  )
+  config = defaults.photos(camera=camera(), gopro=gopro(), reds=reds())
+  config.data.photo_list = 'data_prep/photos_open.csv'
+  config.data.real_pairs = real_pairs()
   config.model = gfn_photos.light_model()
   config.optimizer.name = 'muon'
-  config.ema_decay = 0.998
-  config.batch_size = 16
-  config.crop_size = 48
-  config.steps_per_epoch = 1000
-  config.checkpoint_every = 1000
-  config.eval_every = 3000
-  phase = dict(epochs=10_000, warmup_steps=100, decay_steps=0)  # until it is stopped
+  config.training.update(batch_size=16, crop_size=48, steps_per_epoch=1000, ema_decay=0.998)
+  epochs, warmup_steps, decay_steps = 10_000, 100, 0  # runs until it is stopped
   if 'decay' in words:
-    phase = dict(epochs=2, warmup_steps=100, decay_steps=1900)
-  config.phases = ConfigDict(
-    dict(
-      phase_1=dict(
-        model=dict(gated=True),
-        learning_rate=3e-3,
-        end_learning_rate=6e-5,
-        lr_weight=1.0,
-        hr_weight=1.0,
-        reset_optimizer=True,
-        **phase,
-      )
-    )
+    epochs, decay_steps = 2, 1900
+  schedule = dict(
+    name='constant',
+    learning_rate=3e-3,
+    end_learning_rate=6e-5,
+    warmup_steps=warmup_steps,
+    decay_steps=decay_steps,
+  )
+  config.phases.phase_1 = phase(
+    epochs, schedule, model=dict(gated=True), lr_weight=1.0, reset_optimizer=True
+  )
+  config.evaluation.every = 3000
+  config.evaluation.test_pairs = ConfigDict(
+    dict(gopro=dict(path='', blur='blur', reduce=2), reds=dict(path='', blur='blur', reduce=1))
   )
   if 'deblur' in words:
     _halve(config)
@@ -131,22 +125,25 @@ def get_config(variant=''):
 
 
 def _halve(config):
-  """Take photos at half their size for the deblurred image alone, which is the same size as LR."""
+  """Change a config in place to train the deblurring module alone, at half the size of photos."""
   config.phases.phase_1.hr_weight = 0.0
-  config.scale = 2
-  config.photo_scales = tuple(0.5 * scale for scale in config.photo_scales)
-  config.margin //= 2
-  for world in config.motion_blur.values():
+  config.data.scale = 2
+  config.data.photo_scales = tuple(0.5 * scale for scale in config.data.photo_scales)
+  config.data.margin //= 2
+  for world in config.data.motion_blur.values():
     world.focal_length *= 0.5
     for name in _IN_PIXELS:
       world[name] = tuple(0.5 * value for value in world[name])
 
 
 def _keep_world(config, world):
-  """Train on one world: more of its real pairs, as far as it has any, and none of the others'."""
-  config.motion_blur = ConfigDict({world: config.motion_blur[world]})
-  for name, source in list(config.real_pairs.items()):
-    if not name.startswith(world):
-      del config.real_pairs[name]
-    else:
-      source.share *= 2 if world == 'gopro' else 5
+  """Change a config in place to one world, with a larger share of its real pairs, if any."""
+  config.data.motion_blur = ConfigDict({world: config.data.motion_blur[world]})
+  factor = 2 if world == 'gopro' else 5
+  config.data.real_pairs = ConfigDict(
+    {
+      name: source.to_dict() | {'share': factor * source.share}
+      for name, source in config.data.real_pairs.items()
+      if name.startswith(world)
+    }
+  )

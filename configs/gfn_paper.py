@@ -1,20 +1,30 @@
 """GFN on LR-GOPRO with the paper's two phases (section 3.3).
 
-    python run_train.py --config=configs/gfn_paper.py --workdir=W --config.data_dir=DIR
+    python run_train.py --config=configs/gfn_paper.py --workdir=W --config.data.data_dir=DIR
 
 Data: as configs/gfn.py. Expected: the paper's 27.74 dB, SSIM 0.896 on the 1111 test images under
-protocol `gfn`. Nobody has run it with this code yet.
+protocol `gfn`. It has not been run with this code yet.
 """
 
 from ml_collections import ConfigDict
 
 from configs import gfn
+from configs.defaults import phase, step_decay
 
 
 def get_config():
-  """configs/gfn.py with other phases."""
+  """Return the config of configs/gfn.py with the paper's phases."""
   config = gfn.get_config()
-  config.phases = ConfigDict()
-  config.phases.phase_1 = gfn.phase(False, 60, 1e-4, 0.1, 30, lr_weight=0.5)
-  config.phases.phase_2 = gfn.phase(True, 50, 5e-5, 0.1, 25, lr_weight=0.5, reset_optimizer=True)
+  config.phases = ConfigDict(
+    dict(
+      phase_1=phase(60, step_decay(1e-4, 0.1, 30), model=dict(gated=False), lr_weight=0.5),
+      phase_2=phase(
+        50,
+        step_decay(5e-5, 0.1, 25),
+        model=dict(gated=True),
+        lr_weight=0.5,
+        reset_optimizer=True,
+      ),
+    )
+  )
   return config

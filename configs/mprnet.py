@@ -1,26 +1,26 @@
 """MPRNet (Zamir et al., CVPR 2021) as a deblurrer of the inputs of LR-GOPRO.
 
-    python run_train.py --config=configs/mprnet.py --workdir=W --config.data_dir=DIR
+    python run_train.py --config=configs/mprnet.py --workdir=W --config.data.data_dir=DIR
 
-The recipe of its authors, who train on crops of 256x256 of GOPRO's full-size frames. There are
-2,103 of them: here an epoch is as many steps as theirs. What is scored is `lr`, beside the input.
-Nobody has run it with this code yet.
+The schedule is the authors', who train on 256x256 crops of GOPRO's 2,103 full-size frames; an epoch
+here has as many steps as theirs. The evaluation scores `lr`, beside the input. It has not been
+run with this code yet.
 """
 
 from ml_collections import ConfigDict
 
-from configs import gfn
-from configs.motion_deblur_sr import phase
+from configs import motion_deblur_sr
+from configs.defaults import phase
 
 
 def get_config():
-  """configs/gfn.py with another network, loss and schedule."""
-  config = gfn.get_config()
+  """Return the config of configs/motion_deblur_sr.py with MPRNet and its schedule."""
+  config = motion_deblur_sr.get_config()
   config.model = ConfigDict(
     dict(name='mprnet', features=96, unet_step=48, orsnet_step=32, unet_blocks=2, orsnet_blocks=8)
   )
-  config.loss.update(hr='mse', lr='charbonnier', edge_weight=0.05)
-  config.steps_per_epoch = 131  # of 16 examples
-  config.phases = ConfigDict()
-  config.phases.phase_1 = phase(3000, 2e-4, 1e-6, 3000, 3, lr_weight=1.0)
+  config.training.update(batch_size=16, steps_per_epoch=131)
+  schedule = motion_deblur_sr.cosine_by_epoch(2e-4, 1e-6, 3000, 3)
+  config.phases.phase_1 = phase(3000, schedule, lr_weight=1.0)
+  config.run.init_except = ()
   return config

@@ -1,1 +1,1 @@
-"""From downloaded archives to TFRecords: TFDS builders and the degradation that they apply."""
+"""TFDS builders that convert downloaded archives to TFRecords, and the degradations they apply."""

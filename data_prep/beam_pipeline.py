@@ -1,6 +1,6 @@
-"""The builders on Apache Beam: the same examples, made on many machines.
+"""Apache Beam version of the builders, which makes the same examples on many machines.
 
-Importing this needs the package apache_beam. Workers import it too, under this name.
+Importing this module requires apache_beam. Beam workers import it by this name.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ from data_prep import degradation
 from gfn_jax.errors import UserError
 
 _DIRECT = 'DirectRunner'
-_LOCAL = 'FnApiRunner'  # DirectRunner prefers Prism, which it downloads, and is deaf to --direct_*
+_LOCAL = 'FnApiRunner'  # DirectRunner would download Prism, which ignores --direct_*
 _COUNTS, _ERROR = 'counts', '.error.txt'
 
 
 def download_config(runner: str, flags: Sequence[str]) -> dict[str, Any]:
-  """What tells TFDS to use Beam so: arguments of `tfds.download.DownloadConfig`.
+  """Return arguments of `tfds.download.DownloadConfig` for a build with Beam.
 
   Args:
-    runner: the name of one of Beam's runners.
-    flags: Beam's own options, such as '--direct_num_workers=2'.
+    runner: name of a Beam runner.
+    flags: Beam options, such as '--direct_num_workers=2'.
 
   Raises:
-    UserError: if Beam does not know the runner, or takes exception to the options.
+    UserError: if the runner is unknown or Beam rejects the options.
   """
   complaint = io.StringIO()  # argparse prints and exits
   try:
@@ -38,7 +38,7 @@ def download_config(runner: str, flags: Sequence[str]) -> dict[str, Any]:
       options = PipelineOptions(list(flags))
       given = options.get_all_options(drop_default=True, retain_unknown_options=True)
       if runner == _DIRECT:
-        _refuse_unknown(given)
+        _check_options(given)
         runner = _LOCAL
       beam.Pipeline(runner=runner, options=options)
   except SystemExit as error:
@@ -48,12 +48,12 @@ def download_config(runner: str, flags: Sequence[str]) -> dict[str, Any]:
     if isinstance(error, UserError):
       raise
     reason = ' '.join(str(error).split())
-    raise UserError(f'beam_runner {runner} cannot be used: {reason}') from error
+    raise UserError(f'cannot use beam_runner {runner}: {reason}') from error
   return {'beam_runner': runner, 'beam_options': options}
 
 
-def _refuse_unknown(given: Mapping[str, Any]) -> None:
-  """Beam's other runners have options that only they themselves know."""
+def _check_options(given: Mapping[str, Any]) -> None:
+  """Raise `UserError` for an option that DirectRunner does not have."""
   if unknown := sorted(given.keys() - PipelineOptions([]).get_all_options().keys()):
     raise UserError(f'beam_options: {_DIRECT} has no option --{unknown[0]}')
 
@@ -64,13 +64,14 @@ def examples(
   degrade: Callable[[Any], degradation.Degraded],
   scratch: epath.Path,
 ) -> beam.PTransform:
-  """The examples of a split.
+  """Return the transform that makes the examples of a split.
 
   Args:
-    split: the split's name.
-    jobs: what to read; anything that pickles.
-    degrade: makes examples of a job; a module-level function or a `functools.partial` of one.
-    scratch: an existing folder; workers leave there what `raise_errors` and `read_counts` read.
+    split: name of the split.
+    jobs: picklable inputs.
+    degrade: function from a job to its examples, at module level or a `functools.partial` of one.
+    scratch: existing folder in which workers store errors and counts, for `raise_errors` and
+      `read_counts`.
 
   Returns:
     A transform to a collection of (name, example).
@@ -81,7 +82,7 @@ def examples(
     results = (
       pipeline
       | beam.Create(jobs)
-      | beam.Reshuffle()  # otherwise a worker may get all of them
+      | beam.Reshuffle()  # distributes the jobs over the workers
       | beam.FlatMap(_examples, degrade, scratch).with_outputs(_COUNTS, main='examples')
     )
     path = _counts_file(split, scratch)
@@ -97,7 +98,7 @@ def _examples(
   try:
     result = degrade(job)
   except UserError as error:
-    # Runners try again, and return a traceback's text at best: a file is surer.
+    # Runners retry and return at best the text of a traceback, so store the message in a file.
     message = str(error)
     name = hashlib.sha256(message.encode()).hexdigest()
     (scratch / f'{name}{_ERROR}').write_text(message)
@@ -121,13 +122,13 @@ def _write_counts(counts: tuple[int, int], path: epath.Path) -> None:
 
 
 def read_counts(split: str, scratch: epath.Path) -> tuple[int, int]:
-  """How many windows the workers have seen and kept."""
+  """Return the numbers of windows that the workers have seen and kept."""
   seen, kept = json.loads(_counts_file(split, scratch).read_text())
   return seen, kept
 
 
 def raise_errors(scratch: epath.Path) -> None:
-  """Raises what a worker found wrong, if any did, as a `UserError` of one line."""
+  """Raise the errors of the workers, if any, as a `UserError` of one line."""
   messages = sorted(path.read_text() for path in scratch.glob(f'*{_ERROR}'))
   if messages:
     others = f' (and {len(messages) - 1} more)' if messages[1:] else ''

@@ -1,8 +1,8 @@
-"""LR-GOPRO's degradation: from a pair of frames to (lr_blur, lr, hr) examples.
+"""Degradation of LR-GOPRO: from a pair of frames to (lr_blur, lr, hr) examples.
 
 Follows section 4 of the GFN paper (Zhang et al., BMVC 2018) and the authors' MATLAB generator,
-whose fixed scales give the paper's number of training windows. TensorFlow is not imported here,
-so that worker processes start fast.
+whose fixed scales give the paper's number of training windows. TensorFlow is not imported, so that
+worker processes start fast.
 """
 
 import dataclasses
@@ -13,14 +13,14 @@ import numpy as np
 from data_prep import gopro_tree
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
-from gfn_jax.ops.metrics import to_uint8
+from gfn_jax.ops.pixels import to_uint8
 
 SCALE = 4
 FRAME_SCALES = (1.0, 0.7, 0.5)  # the paper says "three random scales"; the generator has these
 PATCH_SIZE = 256
 STRIDE = 128
 MIN_GRADIENT = 0.005
-TEST_MULTIPLE = 16  # test frames are cropped so that the network's LR input divides by 4
+TEST_MULTIPLE = 16  # crop of test frames: the sides of the LR input are then multiples of 4
 BORDER = 'symmetric'
 
 Example = dict[str, Any]
@@ -28,13 +28,13 @@ Example = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Degraded:
-  """What one input gives.
+  """Examples made from one input.
 
   Attributes:
-    examples: dicts with 'name' (str), 'hr' (uint8 `[4h, 4w, 3]`), 'lr_blur' and 'lr' (`[h, w, 3]`,
-      uint8, or float32 where the LR images are kept unquantised); or PNG files as bytes. Of another
-      scale, and with 'frames' (seven PNG files), in Motion-Blurred LR.
-    windows_seen: windows looked at, the flat ones that were dropped included; 0 for whole frames.
+    examples: dicts with 'name' (str), 'hr' (`[4h, 4w, 3]` uint8), and 'lr_blur' and 'lr'
+      (`[h, w, 3]`, uint8, or float32 if unquantised). Images may be PNG files as bytes.
+      Motion-Blurred LR has other scales, and adds 'frames' (seven PNG files).
+    windows_seen: number of windows examined, including dropped flat ones; 0 for whole frames.
   """
 
   examples: list[Example]
@@ -42,45 +42,45 @@ class Degraded:
 
 
 def crop_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:
-  """Crops `[H, W, 3]` at the bottom and the right so that both sides divide by `multiple`."""
+  """Crop `[H, W, 3]` at the bottom and right so that both sides are multiples of `multiple`."""
   height, width = (size - size % multiple for size in image.shape[:2])
   return image[:height, :width]
 
 
 def window_corners(height: int, width: int) -> list[tuple[int, int]]:
-  """The (y, x) corners of the training windows that fit in an image, row by row."""
+  """Return the (y, x) corners of the training windows that fit in an image, row by row."""
   rows = range(0, height - PATCH_SIZE + 1, STRIDE)
   columns = range(0, width - PATCH_SIZE + 1, STRIDE)
   return [(y, x) for y in rows for x in columns]
 
 
 def mean_gradient(patch: np.ndarray) -> float:
-  """The mean of sqrt(dx^2 + dy^2) over pixels and channels, by which flat windows are dropped.
+  """Return the mean of sqrt(dx^2 + dy^2) over pixels and channels, which detects flat windows.
 
   Args:
     patch: float `[H, W, C]` in [0, 1], at least 2x2.
 
   Returns:
-    The mean magnitude; differences are central, one-sided at the borders (MATLAB's `gradient`).
+    The mean gradient magnitude. Differences are central, and one-sided at the borders, as in
+    MATLAB's `gradient`.
   """
   dy, dx = np.gradient(patch, axis=(0, 1))
   return float(np.mean(np.sqrt(dx**2 + dy**2)))
 
 
 def degrade_train_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
-  """Cuts a frame pair into training windows, at three scales.
+  """Cut a frame pair into training windows at three scales.
 
-  The LR images are shrunk from the 256x256 window, whose own borders are mirrored: unlike at test
-  time, where the whole frame is shrunk.
+  Each 256x256 window is reduced separately, with mirrored borders. Test frames are reduced whole.
 
   Args:
-    pair: the frames, uint8 RGB.
-    float_lr: keep the LR images as the authors did, float32 and unquantised, with bicubic's
-      overshoot outside [0, 1]; otherwise round them to 8 bit as at test time.
+    pair: paths of the frames, uint8 RGB.
+    float_lr: keep the LR images unquantised as float32, with bicubic overshoot outside [0, 1], as
+      the authors do. Otherwise round them to 8 bits, as in the test split.
 
   Returns:
-    The windows that are not flat, named `<sequence>/<frame>_s<scale>_y<row>_x<column>`: `hr`
-    256x256, `lr_blur` and `lr` 64x64.
+    The windows that are not flat, named `<sequence>/<frame>_s<scale>_y<row>_x<column>`. `hr` is
+    256x256, `lr_blur` and `lr` are 64x64.
 
   Raises:
     UserError: if a frame cannot be decoded.
@@ -108,15 +108,15 @@ def _rescale(frame: np.ndarray, scale: float) -> np.ndarray:
 
 
 def degrade_test_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
-  """Shrinks a whole frame pair, as for the paper's Table 1: the LR images are 8-bit files there.
+  """Reduce a whole frame pair, with 8-bit LR images as in the paper's Table 1.
 
   Args:
-    pair: the frames, uint8 RGB.
-    float_lr: give the 8-bit LR values divided by 255 as float32.
+    pair: paths of the frames, uint8 RGB.
+    float_lr: return the 8-bit LR values divided by 255, as float32.
 
   Returns:
-    One example: `hr` is the sharp frame, cropped so that its sides divide by 16; `lr_blur` and
-    `lr` are a quarter of its size.
+    One example. `hr` is the sharp frame, cropped to multiples of 16. `lr_blur` and `lr` are a
+    quarter of its size.
 
   Raises:
     UserError: if a frame cannot be decoded or is smaller than 16x16.
@@ -131,17 +131,17 @@ def degrade_test_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
 def make_example(
   name: str, lr_blur: np.ndarray, lr: np.ndarray, hr: np.ndarray, float_lr: bool
 ) -> Example:
-  """Makes a record's content.
+  """Return the content of a record.
 
   Args:
-    name: unique within the split.
-    lr_blur: float `[h, w, 3]`.
-    lr: float `[h, w, 3]`.
-    hr: uint8 `[4h, 4w, 3]`.
-    float_lr: keep the LR images as float32, else round them to 8 bit.
+    name: name, unique within the split.
+    lr_blur: blurry LR image, float `[h, w, 3]`.
+    lr: sharp LR image, float `[h, w, 3]`.
+    hr: sharp HR image, uint8 `[4h, 4w, 3]`.
+    float_lr: keep the LR images as float32; otherwise round them to 8 bits.
 
   Returns:
-    The example, for `LrGopro`'s features.
+    An example with the features of `LrGopro`.
   """
   stored = (x.astype(np.float32) if float_lr else to_uint8(x) for x in (lr_blur, lr))
   return dict(zip(('lr_blur', 'lr'), stored, strict=True), hr=hr, name=name)

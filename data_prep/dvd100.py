@@ -1,4 +1,4 @@
-"""DVD100, a test set of CNLRN: a hundred frames of the DVD data set (Su et al., CVPR 2017)."""
+"""DVD100, a test set of CNLRN: 100 frames of the DVD data set (Su et al., CVPR 2017)."""
 
 from etils import epath
 
@@ -7,7 +7,7 @@ from data_prep.gopro_tree import FramePair
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
 
-# The test clips of DVD. The other clips of `quantitative_datasets` are for training.
+# Test clips of DVD. The other clips of `quantitative_datasets` are training clips.
 CLIPS = (
   '720p_240fps_2', 'IMG_0003', 'IMG_0021', 'IMG_0030', 'IMG_0031',
   'IMG_0032', 'IMG_0033', 'IMG_0037', 'IMG_0039', 'IMG_0049',
@@ -19,23 +19,23 @@ _ENDINGS = ('.jpg', '.png')
 
 
 def find_frames(root: epath.Path) -> list[FramePair]:
-  """Lists the frames of DVD100.
+  """List the frames of DVD100.
 
   Args:
-    root: the folder `quantitative_datasets`, or the one above; it holds `<clip>/input/00009.jpg`,
-      `<clip>/GT/00009.jpg` and so on, JPEG or PNG.
+    root: the folder `quantitative_datasets` or its parent. It holds `<clip>/input/00009.jpg`,
+      `<clip>/GT/00009.jpg` and so on, as JPEG or PNG files.
 
   Returns:
-    The hundred pairs, named `<clip>_<frame>`, by clip and number.
+    The 100 pairs, named `<clip>_<frame>`, in the order of clips and frames.
 
   Raises:
-    UserError: naming the first file that is missing.
+    UserError: if a file is missing. The message names the first.
   """
   inner = root / 'quantitative_datasets'
   folder = inner if inner.is_dir() else root
   if not any((folder / clip).is_dir() for clip in CLIPS):
     raise UserError(
-      f'{folder} has none of the test clips of DVD, such as {CLIPS[0]}; give the folder '
+      f'{folder} has none of the test clips of DVD, such as {CLIPS[0]}; pass the folder '
       f'quantitative_datasets of {_ARCHIVE}'
     )
   return [
@@ -54,18 +54,18 @@ def _find(folder: epath.Path, number: int) -> epath.Path:
   for path in paths:
     if path.exists():
       return path
-  raise UserError(f'{paths[0]} does not exist, nor does a .png; unpack {_ARCHIVE} again')
+  raise UserError(f'neither {paths[0]} nor {paths[1].name} exists; unpack {_ARCHIVE} again')
 
 
 def degrade_pair(pair: FramePair) -> degradation.Degraded:
-  """Shrinks a pair of frames to a quarter, as MATLAB does 8-bit images.
+  """Reduce a pair of frames to a quarter, as MATLAB reduces 8-bit images.
 
   Returns:
-    One example: `hr` is the sharp frame, cropped at the bottom and the right so that its sides
-    divide by 4; `lr_blur` and `lr` are a quarter of its size. All are uint8 `[H, W, 3]`.
+    One example of uint8 `[H, W, 3]` images. `hr` is the sharp frame, cropped at the bottom and
+    right to multiples of 4. `lr_blur` and `lr` are a quarter of its size.
 
   Raises:
-    UserError: if a frame cannot be decoded, or they do not have one size, of 4x4 at least.
+    UserError: if a frame cannot be decoded, the sizes differ, or they are below 4x4.
   """
   sharp, blur = (_read(path) for path in (pair.sharp, pair.blur))
   if sharp.shape != blur.shape:
@@ -82,5 +82,5 @@ def degrade_pair(pair: FramePair) -> degradation.Degraded:
 
 def _read(path: epath.Path):
   if path.suffix == '.png':
-    frame_files.png_size(path, _ARCHIVE)  # Pillow would make 8 bits of 16
+    frame_files.png_size(path, _ARCHIVE)  # Pillow would reduce 16 bits to 8
   return frame_files.read_rgb(path, _ARCHIVE)

@@ -1,8 +1,7 @@
-"""Motion-Blurred LR's degradation: from seven neighbouring frames to examples.
+"""Degradation of Motion-Blurred LR: from seven consecutive frames to examples.
 
-Follows section 4.1 of the BMDSRNet paper (Niu et al., TIP 2021), which leaves much open;
-docs/datasets.md tells what was chosen. TensorFlow is not imported here, so that worker processes
-start fast.
+Follows section 4.1 of the BMDSRNet paper (Niu et al., TIP 2021), which leaves several choices open;
+docs/datasets.md lists ours. TensorFlow is not imported, so that worker processes start fast.
 """
 
 import math
@@ -12,43 +11,41 @@ import numpy as np
 
 from data_prep import degradation, frame_files, frame_tree
 from gfn_jax.errors import UserError
-from gfn_jax.models.bmdsrnet import SCALES, SHARP_FRAMES
 from gfn_jax.ops.imresize import imresize
-from gfn_jax.ops.metrics import to_uint8
+from gfn_jax.ops.pixels import to_uint8
+from gfn_jax.ops.sizes import SCALES, SHARP_FRAMES
 
-MULTIPLE = math.lcm(*SCALES)  # so that the data of all scales show the same
+MULTIPLE = math.lcm(*SCALES)  # so that all scales show the same crop
 
 _MIDDLE = SHARP_FRAMES // 2
 
 
 def average(frames: Sequence[np.ndarray], gamma: float | None = None) -> np.ndarray:
-  """The blurred image that one exposure over all frames gives.
+  """Return the blurred image of one exposure over all frames.
 
   Args:
-    frames: uint8 `[H, W, 3]` each.
-    gamma: of the frames, which are averaged in linear light; None averages the values themselves.
+    frames: sharp frames, uint8 `[H, W, 3]` each.
+    gamma: gamma of the frames, which are averaged in linear light; None averages the stored values.
 
   Returns:
     float64 `[H, W, 3]` in [0, 1], not rounded.
   """
   exponent = gamma or 1.0
-  light = (np.arange(256) / 255) ** exponent  # of each value of 8 bits
+  light = (np.arange(256) / 255) ** exponent  # linear light of each 8-bit value
   return (sum(light[frame] for frame in frames) / len(frames)) ** (1 / exponent)
 
 
 def shrink(image: np.ndarray, scale: int) -> np.ndarray:
-  """MATLAB's bicubic reduction of an image `[H, W, 3]` in [0, 1], rounded to uint8 at the end."""
+  """Reduce `[H, W, 3]` in [0, 1] with MATLAB's bicubic filter, and round to uint8."""
   return to_uint8(imresize(image, 1 / scale, degradation.BORDER))
 
 
 def patch_corners(height: int, width: int, size: int) -> list[tuple[int, int]]:
-  """The (y, x) corners of the fewest patches that cover an image evenly, row by row.
-
-  The first ones lie at the top and the left, the last ones at the bottom and the right.
+  """Return the (y, x) corners of the fewest patches that cover an image evenly, row by row.
 
   Args:
-    height: of the image, at least `size`.
-    width: the same.
+    height: height of the image, at least `size`.
+    width: width of the image, at least `size`.
     size: side of a patch.
   """
   rows, columns = (
@@ -59,11 +56,11 @@ def patch_corners(height: int, width: int, size: int) -> list[tuple[int, int]]:
 
 
 def smallest_side(sequence: frame_tree.Sequence, patch_size: int) -> int:
-  """The smaller side of a sequence's `hr`.
+  """Return the smaller side of a sequence's `hr` images.
 
   Args:
-    sequence: its frames.
-    patch_size: side of the patches that are cut of `hr`; 0 for none.
+    sequence: the sequence.
+    patch_size: side of the patches cut from `hr`, in pixels; 0 for whole frames.
 
   Raises:
     UserError: if the frames are too small.
@@ -75,7 +72,7 @@ def smallest_side(sequence: frame_tree.Sequence, patch_size: int) -> int:
     raise UserError(
       f'{sequence.frames[0]} is {height}x{width} (height x width), cropped to a multiple of '
       f'{MULTIPLE} smaller than {needed}x{needed}'
-      + ('; give a smaller patch_size' if patch_size else '; remove the sequence')
+      + ('; pass a smaller patch_size' if patch_size else '; remove the sequence')
     )
   return side
 
@@ -83,20 +80,18 @@ def smallest_side(sequence: frame_tree.Sequence, patch_size: int) -> int:
 def degrade_window(
   window: frame_tree.Window, scale: int, gamma: float | None, patch_size: int
 ) -> degradation.Degraded:
-  """Averages and shrinks the frames of a window.
+  """Average and reduce the frames of a window.
 
   Args:
     window: the frames, 8-bit RGB of one size.
-    scale: how much smaller the LR images are.
-    gamma: as of `average`.
-    patch_size: side of the patches, LR pixels, that are cut of the shrunk frames; 0 leaves them
-      whole.
+    scale: reduction factor of the LR images.
+    gamma: gamma of the frames, as for `average`.
+    patch_size: side of the patches cut from the reduced frames, in LR pixels; 0 keeps whole frames.
 
   Returns:
-    Examples whose images are PNG files: `hr`, the frame in the middle, cropped at the bottom and
-    the right so that its sides divide by 12; `frames`, all seven shrunk; `lr`, the one in the
-    middle; `lr_blur`, the blurred image shrunk. Patches are named `<window>_y<row>_x<column>`, by
-    their corner in `hr`.
+    Examples whose images are PNG files. `hr` is the middle frame, cropped at the bottom and right
+    to multiples of 12; `frames` are all seven frames reduced, and `lr` the middle one; `lr_blur` is
+    the reduced blurred image. Patches are named `<window>_y<row>_x<column>`, the corner in `hr`.
 
   Raises:
     UserError: if a frame cannot be decoded.

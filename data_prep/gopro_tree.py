@@ -1,4 +1,4 @@
-"""Finds and checks the frame pairs of a GOPRO_Large folder, and reads them."""
+"""Discovery, checks and reading of the frame pairs of a GOPRO_Large folder."""
 
 import dataclasses
 import functools
@@ -23,17 +23,17 @@ CITATION = """\
 """
 
 _ARCHIVE = 'GOPRO_Large'
-_AT_ONCE = 16  # sequences looked at; in the cloud, each look takes a while
+_AT_ONCE = 16  # sequences listed concurrently, because remote listing is slow
 
 
 @dataclasses.dataclass(frozen=True)
 class FramePair:
-  """One moment of one sequence, sharp and blurred.
+  """Sharp and blurred frame of one moment.
 
   Attributes:
-    name: `<sequence>/<frame>`, without the file's ending.
+    name: `<sequence>/<frame>`, without file extension.
     sharp: path of the sharp frame.
-    blur: path of the blurred frame, same name and size.
+    blur: path of the blurred frame, of the same name and size.
   """
 
   name: str
@@ -42,21 +42,21 @@ class FramePair:
 
 
 def find_splits(root: epath.Path, blur_folder: str) -> dict[str, list[FramePair]]:
-  """Lists the frame pairs of the splits that exist; one may be missing, with a logged warning.
+  """List the frame pairs of the existing splits, and log a warning for a missing one.
 
   Args:
     root: the GOPRO_Large folder, with `train` or `test` or both.
     blur_folder: 'blur_gamma' or 'blur'.
 
   Returns:
-    The split's name to its pairs.
+    Name of each split to its pairs.
 
   Raises:
-    UserError: if there is neither split, or one is not as `find_pairs` expects.
+    UserError: if there is neither split, or as `find_pairs`.
   """
   found = [split for split in SPLITS if (root / split).is_dir()]
   if not found:
-    raise UserError(f'{root} has neither train nor test; give the GOPRO_Large folder itself')
+    raise UserError(f'{root} has neither train nor test; pass the GOPRO_Large folder itself')
   for split in SPLITS:
     if split not in found:
       logging.warning('%s does not exist: the %s split is left out', root / split, split)
@@ -64,19 +64,19 @@ def find_splits(root: epath.Path, blur_folder: str) -> dict[str, list[FramePair]
 
 
 def find_pairs(split_dir: epath.Path, blur_folder: str) -> list[FramePair]:
-  """Lists the frame pairs of one split, in order, and checks them without decoding.
+  """List the frame pairs of one split, and check them without decoding.
 
   Args:
-    split_dir: `GOPRO_Large/train` or `GOPRO_Large/test`: one folder per sequence, each with
-      `sharp/*.png` and `<blur_folder>/*.png`. Hidden files are passed over.
+    split_dir: `GOPRO_Large/train` or `GOPRO_Large/test`, with one folder per sequence that holds
+      `sharp/*.png` and `<blur_folder>/*.png`. Hidden files are ignored.
     blur_folder: 'blur_gamma' or 'blur'.
 
   Returns:
     The pairs, sorted by sequence and frame name; at least one.
 
   Raises:
-    UserError: for a missing or empty folder, a frame without its partner, two sizes in a pair, or
-      a file that is not an 8-bit RGB PNG. The message names it.
+    UserError: if a folder is missing or empty, a frame has no counterpart, the sizes of a pair
+      differ, or a file is not an 8-bit RGB PNG. The message names the file.
   """
   sequences = sorted(p for p in split_dir.iterdir() if p.is_dir() and not p.name.startswith('.'))
   if not sequences:
@@ -91,7 +91,7 @@ def _sequence_pairs(sequence: epath.Path, blur_folder: str) -> list[FramePair]:
   for name in sorted(sharp.keys() ^ blur.keys()):
     found = sharp.get(name) or blur[name]
     partner = sequence / (blur_folder if name in sharp else 'sharp') / name
-    raise UserError(f'{found} has no partner {partner}; restore that file or remove this one')
+    raise UserError(f'{found} has no counterpart {partner}; restore that file or remove this one')
   for name in sorted(sharp):
     sizes = [frame_files.png_size(frames[name], _ARCHIVE) for frames in (sharp, blur)]
     if sizes[0] != sizes[1]:
@@ -110,7 +110,7 @@ def _frames(folder: epath.Path) -> dict[str, epath.Path]:
     others = [name for name in BLUR_FOLDERS if (folder.parent / name).is_dir()]
     hint = ''
     if others and folder.name != 'sharp':
-      hint = f'give --blur_folder={others[0]}, which is there, or '
+      hint = f'pass --blur_folder={others[0]}, which exists, or '
     raise UserError(f'{folder} does not exist; {hint}unpack GOPRO_Large again')
   frames = {p.name: p for p in folder.glob('*.png') if not p.name.startswith('.')}
   if not frames:
@@ -119,7 +119,7 @@ def _frames(folder: epath.Path) -> dict[str, epath.Path]:
 
 
 def read_pair(pair: FramePair) -> tuple[np.ndarray, np.ndarray]:
-  """Reads the frames.
+  """Read the sharp and the blurred frame of a pair.
 
   Returns:
     sharp, blur: uint8 `[H, W, 3]` each.

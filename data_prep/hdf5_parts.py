@@ -1,7 +1,7 @@
-"""Reads the training parts that the GFN authors' MATLAB generator writes.
+"""Reading of the HDF5 training parts that the GFN authors' MATLAB generator writes.
 
 Each `*.h5` part has float32 datasets `data` (lr_blur), `label_db` (lr) and `label` (hr). MATLAB is
-column-major, so that h5py sees them as [N, C, W, H].
+column-major, so h5py returns them as [N, C, W, H].
 """
 
 import dataclasses
@@ -11,18 +11,18 @@ from etils import epath
 
 from data_prep import degradation
 from gfn_jax.errors import UserError
-from gfn_jax.ops.metrics import to_uint8
+from gfn_jax.ops.pixels import to_uint8
 
 _HR_SIZE = degradation.PATCH_SIZE
 _LR_SIZE = degradation.PATCH_SIZE // degradation.SCALE
 _SIZES = {'data': _LR_SIZE, 'label_db': _LR_SIZE, 'label': _HR_SIZE}
 _LIMITS = {'data': (-0.5, 1.5), 'label_db': (-0.5, 1.5), 'label': (0.0, 1.0)}  # LR may overshoot
-_SLICE = 32  # examples read at once: about 30 MB
+_SLICE = 32  # examples per read, about 30 MB
 
 
 @dataclasses.dataclass(frozen=True)
 class PartSlice:
-  """Examples `start` to `stop` (excluded) of the part at `path`."""
+  """Examples `start` to `stop` (exclusive) of the part at `path`."""
 
   path: epath.Path
   start: int
@@ -30,16 +30,16 @@ class PartSlice:
 
 
 def find_slices(folder: epath.Path) -> list[PartSlice]:
-  """Lists what to read, in order, and checks the parts' datasets without reading their values.
+  """List the slices to read, in order, and check the datasets without reading their values.
 
   Args:
-    folder: holds the authors' `*.h5` files.
+    folder: folder of the authors' `*.h5` files.
 
   Returns:
     Slices that cover every example of every part.
 
   Raises:
-    UserError: for no file at all, one that is not HDF5, or a dataset that is missing or has another
+    UserError: if there is no file, a file is not HDF5, or a dataset is missing or has the wrong
       shape or type. The message names file and dataset.
   """
   parts = sorted(p for p in folder.glob('*.h5') if not p.name.startswith('.'))
@@ -54,9 +54,9 @@ def find_slices(folder: epath.Path) -> list[PartSlice]:
 
 def _open(path: epath.Path):
   try:
-    import h5py  # only this source needs it
+    import h5py  # optional
   except ImportError as error:
-    raise UserError("--source=hdf5 needs the package h5py: pip install 'gfn_jax[train]'") from error
+    raise UserError("--source=hdf5 requires h5py: pip install 'gfn_jax[train]'") from error
   try:
     return h5py.File(path, 'r')
   except OSError as error:
@@ -86,18 +86,18 @@ def _check_part(path: epath.Path) -> int:
 
 
 def read_slice(piece: PartSlice, float_lr: bool) -> degradation.Degraded:
-  """Reads some examples of a part.
+  """Read the examples of a slice.
 
   Args:
-    piece: which.
-    float_lr: keep the LR images unquantised, else round them to 8 bit.
+    piece: the slice to read.
+    float_lr: keep the LR images unquantised as float32; otherwise round them to 8 bits.
 
   Returns:
-    Examples named `<part>/<number>`. The parts are already filtered: every window is kept.
+    Examples named `<part>/<number>`. All are kept, because the parts are already filtered.
 
   Raises:
-    UserError: if the values cannot be read, are not finite or lie outside the range; the message
-      names file and dataset.
+    UserError: if values cannot be read, are not finite or are out of range. The message names file
+      and dataset.
   """
   with _open(piece.path) as part:
     images = {name: _read_images(part[name], piece, name) for name in _SIZES}
@@ -119,9 +119,9 @@ def _read_images(dataset, piece: PartSlice, name: str) -> np.ndarray:
   try:
     values = dataset[piece.start : piece.stop]
   except OSError as error:
-    raise UserError(f'{where} cannot be read; copy or generate the part again') from error
+    raise UserError(f'cannot read {where}; copy or generate the part again') from error
   low, high = _LIMITS[name]
-  # Written so that NaN fails too.
+  # Negated, so that NaN fails too.
   if not (values.min() >= low - 1e-6 and values.max() <= high + 1e-6):
     raise UserError(f'{where}: values are not finite numbers in [0, 1]; generate the part again')
   return values.transpose(0, 3, 2, 1)  # [N, C, W, H] -> [N, H, W, C]

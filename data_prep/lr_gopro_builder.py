@@ -1,4 +1,4 @@
-"""The TFDS builder of LR-GOPRO, the data set of GFN (Zhang et al., BMVC 2018)."""
+"""TFDS builder of LR-GOPRO, the data set of GFN (Zhang et al., BMVC 2018)."""
 
 import dataclasses
 import functools
@@ -22,13 +22,13 @@ _CITATION = """
 
 @dataclasses.dataclass(kw_only=True)  # TFDS's own base class is not frozen
 class LrGoproConfig(tfds.core.BuilderConfig):
-  """What distinguishes two data sets called LR-GOPRO.
+  """Variant of LR-GOPRO.
 
   Attributes:
     source: 'frames' (a GOPRO_Large folder) or 'hdf5' (the authors' generated parts).
-    blur_folder: 'blur_gamma' (GFN's) or 'blur' (most later deblurring work).
-    float_lr: the training LR images are float32 and unquantised, as the authors' are; otherwise
-      they are rounded to 8 bit, as all LR images are at test time.
+    blur_folder: 'blur_gamma' (as GFN) or 'blur' (as most later deblurring work).
+    float_lr: True for unquantised float32 training LR images, as the authors use. Otherwise they
+      are rounded to 8 bits, as the LR images of the test split.
   """
 
   source: str = 'frames'
@@ -37,7 +37,7 @@ class LrGoproConfig(tfds.core.BuilderConfig):
 
 
 def config_name(source: str, blur_folder: str, float_lr: bool) -> str:
-  """The config's name, which is also its folder: e.g. 'blur_gamma', 'hdf5_blur_gamma_float_lr'."""
+  """Return the name of a config and of its folder, such as 'hdf5_blur_gamma_float_lr'."""
   parts = ('hdf5' if source == 'hdf5' else '', blur_folder, 'float_lr' if float_lr else '')
   return '_'.join(part for part in parts if part)
 
@@ -60,11 +60,11 @@ def _configs() -> list[LrGoproConfig]:
 class LrGopro(pair_builder.PairBuilder):
   """LR-GOPRO x4: blurry LR image, sharp LR image, sharp HR image.
 
-  Features, both splits: `lr_blur` and `lr` `[h, w, 3]`, uint8, or float32 in about [0, 1] with a
-  `float_lr` config; `hr` `[4h, 4w, 3]` uint8; `name`. In `train`, h = w = 64; `test` holds whole
-  frames. The metadata says what the data were made from (see docs/datasets.md).
+  The features of both splits are `lr_blur` and `lr` `[h, w, 3]`, uint8, or float32 in about [0, 1]
+  with a `float_lr` config; `hr` `[4h, 4w, 3]` uint8; and `name`. `train` holds windows with
+  h = w = 64, and `test` whole frames. The metadata describe the source (see docs/datasets.md).
 
-  `data_prep.lr_gopro.build` wraps it for users: it leaves nothing half-built behind.
+  Call `data_prep.lr_gopro.build` to build it without leaving partial results.
   """
 
   VERSION = tfds.core.Version('1.0.1')
@@ -80,8 +80,8 @@ class LrGopro(pair_builder.PairBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     config = self.builder_config
-    # By benchmarks/input_pipeline.py: PNG files take 3/4 of this space, and 1.7 times the time to
-    # read; raw ones 1.6 times the space. LR images are small: compressing them would save little.
+    # PNG would take 3/4 of the space but 1.7 times the reading time, and raw images 1.6 times the
+    # space (benchmarks/input_pipeline.py). Compressing the small LR images would save little.
     lr_image = _image(np.float32 if config.float_lr else np.uint8, tfds.features.Encoding.BYTES)
     return tfds.core.DatasetInfo(
       builder=self,
@@ -129,7 +129,7 @@ class LrGopro(pair_builder.PairBuilder):
 
   @staticmethod
   def none_kept(folder: epath.Path) -> str:
-    """What to tell the user if the frames in `folder` give no example."""
+    """Return the error message for a `folder` whose frames give no example."""
     size = degradation.PATCH_SIZE
     return (
       f'{folder / "train"} gives no training window: all frames are smaller than {size}x{size} or '

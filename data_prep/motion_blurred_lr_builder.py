@@ -1,4 +1,4 @@
-"""The TFDS builder of Motion-Blurred LR, the data set of BMDSRNet (Niu et al., TIP 2021)."""
+"""TFDS builder of Motion-Blurred LR, the data set of BMDSRNet (Niu et al., TIP 2021)."""
 
 import dataclasses
 import functools
@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from data_prep import degradation, frame_tree, frame_windows, gopro_tree, pair_builder
-from gfn_jax.models.bmdsrnet import SHARP_FRAMES
+from gfn_jax.ops.sizes import SHARP_FRAMES
 
 _CITATION = """
 @article{Niu2021BMDSRNet,
@@ -23,15 +23,15 @@ _CITATION = """
 
 @dataclasses.dataclass(kw_only=True)  # TFDS's own base class is not frozen
 class MotionBlurredLrConfig(tfds.core.BuilderConfig):
-  """What distinguishes two data sets called Motion-Blurred LR.
+  """Variant of Motion-Blurred LR.
 
   Attributes:
-    name: the config's, which is also its folder, such as 'x4' or 'x3_gamma2.2_stride1'.
-    scale: how much smaller the LR images are: 2, 3 or 4.
-    stride: frames from the beginning of one window to that of the next.
-    gamma: of the frames, which are averaged in linear light; None averages their values.
-    patch_size: side of the training patches, LR pixels; 0 stores whole frames.
-    test_sequences: names of the sequences for testing, where no folders tell.
+    name: name of the config and of its folder, such as 'x4' or 'x3_gamma2.2_stride1'.
+    scale: reduction factor of the LR images: 2, 3 or 4.
+    stride: number of frames from the start of one window to the start of the next.
+    gamma: gamma of the frames, which are averaged in linear light; None averages the stored values.
+    patch_size: side of the training patches in LR pixels; 0 stores whole frames.
+    test_sequences: names of the test sequences, if there is neither `train` nor `test`.
   """
 
   name: str = dataclasses.field(init=False)
@@ -46,7 +46,7 @@ class MotionBlurredLrConfig(tfds.core.BuilderConfig):
     self.name = '_'.join([f'x{self.scale}', *self._changes()])
 
   def _changes(self) -> list[str]:
-    """What is not as it is by default."""
+    """Return the parts of the name for options that differ from their defaults."""
     changes = []
     if self.gamma is not None:
       changes.append(f'gamma{float(self.gamma)}')
@@ -54,18 +54,18 @@ class MotionBlurredLrConfig(tfds.core.BuilderConfig):
       changes.append(f'stride{self.stride}')
     if self.patch_size != 128:
       changes.append(f'patch{self.patch_size}')
-    if self.test_sequences:  # too many to name all
+    if self.test_sequences:  # a digest, because the names may be long
       digest = hashlib.sha256('/'.join(self.test_sequences).encode()).hexdigest()
       changes.append(f'test-{digest[:8]}')
     return changes
 
 
 class MotionBlurredLr(pair_builder.PairBuilder):
-  """Motion-Blurred LR: blurry LR image, the seven sharp LR frames of it, sharp HR image.
+  """Motion-Blurred LR: blurry LR image, its seven sharp LR frames, sharp HR image.
 
-  Features of both splits, as PNG files of 8 bits: `lr_blur` and `lr` `[h, w, 3]`, `frames`
-  `[7, h, w, 3]`, `hr` `[scale * h, scale * w, 3]`; `name`. `lr` and `hr` show the 4th frame.
-  `test` holds whole frames. The metadata says how the data were made (see docs/datasets.md).
+  The features of both splits are 8-bit PNG images `lr_blur` and `lr` `[h, w, 3]`, `frames`
+  `[7, h, w, 3]`, and `hr` `[scale * h, scale * w, 3]`; and `name`. `lr` and `hr` show frame 4 of 7.
+  `test` holds whole frames. The metadata describe how the data were made (see docs/datasets.md).
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -76,7 +76,7 @@ class MotionBlurredLr(pair_builder.PairBuilder):
   )
 
   def _create_builder_config(self, builder_config, version=None):
-    """TFDS's own warns of a config that is not in a list; this one has too many to list."""
+    """Return the config. TFDS's version warns of configs that are not listed in advance."""
     del version
     return builder_config or MotionBlurredLrConfig()
 
@@ -85,7 +85,7 @@ class MotionBlurredLr(pair_builder.PairBuilder):
     image = tfds.features.Image(shape=(None, None, 3), encoding_format='png')
     return tfds.core.DatasetInfo(
       builder=self,
-      description='Motion-Blurred LR: blur and the sharp frames of it, small; one of them large.',
+      description='Motion-Blurred LR: blurry LR image, its sharp LR frames, sharp HR image.',
       homepage='https://seungjunnah.github.io/Datasets/gopro',
       citation=_CITATION + gopro_tree.CITATION,
       features=tfds.features.FeaturesDict(

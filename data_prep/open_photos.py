@@ -1,16 +1,16 @@
-"""Fetch the openly licensed photographs that the released weights are trained on.
+"""Fetch the openly licensed photographs of the training set of the released weights.
 
   python -m data_prep.open_photos --output_dir=photos_open
 
-`data_prep/photos_open.csv` lists the photographs, with the licence of each and whom to credit. Each
-is fetched from the repository and commit that published it, reduced to a long side of at most 1,024
-pixels, and written as a JPEG. Photographs that are there already are kept, so run the command again
-after an interruption or a failure.
+`data_prep/photos_open.csv` lists the photographs with their licences and credits. Each is fetched
+from the repository and commit that published it, reduced to a long side of at most 1,024 pixels,
+and written as a JPEG. Existing photographs are kept, so run the command again after an interruption
+or a failure.
 
-The listed files are JPEGs of Pillow's quality 92, without chroma subsampling, and this command
-encodes in the same way. It reduces with a Lanczos filter. The list does not record which filter was
-used for the 42 photographs with a long side of 1,024 pixels, so these may differ slightly from the
-listed files. The summary counts the files that are identical, by SHA-256.
+The files are JPEGs of Pillow's quality 92 without chroma subsampling, as the listed ones. Larger
+photographs are reduced with a Lanczos filter. The list does not record the filter of the 42
+photographs with a long side of 1,024 pixels, so these may differ slightly from the listed files.
+The summary counts the identical files, by SHA-256.
 
 Fetching from the real addresses has not been tried. The command is tested against a local server.
 """
@@ -35,8 +35,9 @@ from absl import app, flags
 from PIL import Image
 from tqdm import tqdm
 
+from gfn_jax.cli.runner import run_command
 from gfn_jax.data.photo_list import ListedPhoto, read_photo_list, read_rows
-from gfn_jax.errors import UserError, run_command
+from gfn_jax.errors import UserError
 from gfn_jax.images.folders import image_size, read_rgb
 from gfn_jax.images.reading import MAX_PIXELS
 from gfn_jax.system.files import (
@@ -67,9 +68,9 @@ class PublishedPhoto:
   """Photograph with its address.
 
   Attributes:
-    listed: its name and size.
+    listed: name and size of the photograph.
     address: repository, commit and path, quoted for a URL.
-    sha256: of the listed file, in hexadecimal.
+    sha256: hexadecimal SHA-256 of the listed file.
   """
 
   listed: ListedPhoto
@@ -83,9 +84,9 @@ class Result:
 
   Attributes:
     fetched: names of the photographs written.
-    kept: names of those that were there already.
-    failed: the reason for each that is missing, by name.
-    identical: how many files have the listed SHA-256.
+    kept: names of existing photographs.
+    failed: reason of each failure, by name.
+    identical: number of files with the listed SHA-256.
   """
 
   fetched: list[str] = dataclasses.field(default_factory=list)
@@ -98,11 +99,11 @@ class _FetchError(Exception):
   """Reason why one photograph cannot be fetched."""
 
 
-class _PassingError(_FetchError):
-  """Failure that may pass: worth another try."""
+class _TemporaryError(_FetchError):
+  """Temporary failure that is worth a retry."""
 
 
-class _UnreachableError(_PassingError):
+class _UnreachableError(_TemporaryError):
   """No answer from the server."""
 
 
@@ -110,8 +111,8 @@ def read_published(path: str | os.PathLike) -> list[PublishedPhoto]:
   """Read a list of photographs with their addresses.
 
   Args:
-    path: of a CSV file with the columns of `photo_list.read_photo_list`, and `repo` (owner/name),
-      `commit` (40 hexadecimal digits), `path` in the repository, and `sha256`.
+    path: a CSV file with the columns of `photo_list.read_photo_list`, and `repo` (owner/name),
+      `commit` (40 hexadecimal digits), `path` (in the repository) and `sha256`.
 
   Returns:
     The photographs, in the order of the file.
@@ -141,22 +142,22 @@ def fetch(
   max_bytes: int = MAX_BYTES,
   waits: Sequence[float] = _WAITS,
 ) -> Result:
-  """Fetch the photographs of a list that are not in a folder yet.
+  """Fetch the photographs of a list that a folder does not contain yet.
 
   Args:
-    output_dir: folder to write `<name>.jpg` into; made if it is missing.
-    photo_list: as of `read_published`.
-    base_url: the server, by https or http; `/<repo>/<commit>/<path>` is appended.
-    threads: photographs to fetch at a time.
-    max_bytes: limit on the size of a published file.
-    waits: seconds to wait before each further try if the server fails to answer, or answers with
-      status 429 or 5xx.
+    output_dir: folder to write `<name>.jpg` to; created if missing.
+    photo_list: CSV file, as for `read_published`.
+    base_url: http or https URL of the server; `/<repo>/<commit>/<path>` is appended.
+    threads: number of concurrent downloads.
+    max_bytes: maximum size of a published file in bytes.
+    waits: seconds to wait before each retry, if the server does not answer or returns status 429 or
+      5xx.
 
   Returns:
-    What was fetched, kept and failed.
+    Names of the photographs fetched, kept and failed.
 
   Raises:
-    UserError: for a malformed list or URL, or if the server cannot be reached at all.
+    UserError: for a malformed list or URL, or if the server is unreachable.
     OSError: if a file cannot be written.
   """
   photos = read_published(photo_list)
@@ -177,7 +178,7 @@ def fetch(
           fetched, sha256 = job.result()
         except _FetchError as error:
           reached = reached or not isinstance(error, _UnreachableError)
-          if not reached:  # the others would wait for nothing
+          if not reached:  # the remaining downloads would fail too
             raise UserError(
               f'cannot reach {printable(base_url)}: {error}; check the network and base_url'
             ) from error
@@ -204,7 +205,7 @@ def _in_list_order(result: Result, photos: list[PublishedPhoto]) -> Result:
 
 @dataclasses.dataclass(frozen=True)
 class _Fetcher:
-  """Fetches photographs one by one; arguments as of `fetch`. `stop` ends the waits."""
+  """Downloader of single photographs, with the arguments of `fetch`. `stop` ends the waits."""
 
   output_dir: str
   scratch: str
@@ -214,7 +215,7 @@ class _Fetcher:
   stop: threading.Event
 
   def fetch(self, photo: PublishedPhoto) -> tuple[bool, str]:
-    """Return whether the photograph was fetched rather than kept, and the SHA-256 of its file."""
+    """Fetch a photograph unless it exists; return True if fetched, and the SHA-256 of its file."""
     path = os.path.join(self.output_dir, f'{photo.listed.name}.jpg')
     if _is_complete(path, photo.listed):
       return False, file_sha256(path)
@@ -232,7 +233,7 @@ class _Fetcher:
     for wait in self.waits:
       try:
         return self._get(url)
-      except _PassingError:
+      except _TemporaryError:
         if self.stop.wait(wait):
           break
     return self._get(url)
@@ -242,7 +243,7 @@ class _Fetcher:
       response = urllib.request.urlopen(url, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
       error.close()
-      kind = _PassingError if error.code == 429 or error.code >= 500 else _FetchError
+      kind = _TemporaryError if error.code == 429 or error.code >= 500 else _FetchError
       raise kind(f'status {error.code} ({_one_line(error.reason)}) from {url}') from error
     except (OSError, http.client.HTTPException) as error:
       reason = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -253,11 +254,11 @@ class _Fetcher:
       with response:
         content = response.read(self.max_bytes + 1)
     except (OSError, http.client.HTTPException) as error:
-      raise _PassingError(f'incomplete answer from {url}') from error
+      raise _TemporaryError(f'incomplete answer from {url}') from error
     if len(content) > self.max_bytes:
       raise _FetchError(f'more than {self.max_bytes:,} bytes at {url}')
-    if response.length:  # bytes that were announced and did not come
-      raise _PassingError(f'incomplete answer from {url}')
+    if response.length:  # bytes announced but not received
+      raise _TemporaryError(f'incomplete answer from {url}')
     return content
 
   def _reduce(self, content: bytes, listed: ListedPhoto) -> Image.Image:
@@ -270,7 +271,8 @@ class _Fetcher:
         _check_size(published, listed)
         image = Image.fromarray(read_rgb(file.name))
       except UserError as error:
-        raise _FetchError(str(error).removeprefix(f'{printable(file.name)} ')) from error
+        reason = str(error).removeprefix(f'cannot read {printable(file.name)}: ')
+        raise _FetchError(reason) from error
     size = (listed.width, listed.height)
     return image if published == size else image.resize(size, Image.Resampling.LANCZOS)
 
@@ -278,7 +280,7 @@ class _Fetcher:
 def _check_size(published: tuple[int, int], listed: ListedPhoto) -> None:
   scale = min(1, MAX_SIDE / max(published))
   reduced = [side * scale for side in published]
-  # Less than one pixel apart: the list says how the shorter side was rounded.
+  # Allow a difference below one pixel, because the rounding of the shorter side is unknown.
   if max(abs(reduced[0] - listed.width), abs(reduced[1] - listed.height)) >= 1:
     raise _FetchError(
       f'expected {listed.width}x{listed.height} pixels; the published photograph has '
@@ -289,7 +291,7 @@ def _check_size(published: tuple[int, int], listed: ListedPhoto) -> None:
 
 
 def _is_complete(path: str, listed: ListedPhoto) -> bool:
-  """Return whether a file has the listed size and decodes to its end."""
+  """Return True if a file has the listed size and decodes without error."""
   try:
     if not os.path.exists(path) or image_size(path) != (listed.width, listed.height):
       return False
@@ -312,28 +314,28 @@ def _checked_url(base_url: str) -> str:
   except ValueError:
     valid = False
   if not valid:
-    raise UserError(f'base_url must be such as {BASE_URL}, not {base_url!r}')
+    raise UserError(f'base_url must be a URL such as {BASE_URL}, not {base_url!r}')
   return base_url.rstrip('/')
 
 
 def define_flags() -> None:
-  """Define the command's flags; not on import, as this module is also a library."""
-  flags.DEFINE_string('output_dir', None, 'folder to write the photographs into')
-  flags.DEFINE_string('photo_list', str(PHOTO_LIST), 'CSV file that lists them')
+  """Define the command's flags."""
+  flags.DEFINE_string('output_dir', None, 'folder to write the photographs to')
+  flags.DEFINE_string('photo_list', str(PHOTO_LIST), 'CSV file with the list of photographs')
   flags.DEFINE_string('base_url', BASE_URL, 'server with /<repo>/<commit>/<path>, or a mirror')
-  flags.DEFINE_integer('threads', 8, 'photographs fetched at a time', lower_bound=1)
+  flags.DEFINE_integer('threads', 8, 'number of concurrent downloads', lower_bound=1)
   flags.mark_flag_as_required('output_dir')
 
 
 def main(argv: list[str]) -> None:
-  """Fetch what the flags say and print a summary.
+  """Fetch the photographs and print a summary.
 
   Raises:
     UserError: if a photograph failed.
   """
   if argv[1:]:
     raise app.UsageError(f'unexpected argument {argv[1]}')
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the clean-up runs
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # run the clean-up
   values = flags.FLAGS
   result = fetch(
     values.output_dir,

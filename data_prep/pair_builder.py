@@ -1,4 +1,4 @@
-"""What the TFDS builders have in common: jobs are done in order, in processes or with Beam."""
+"""Base class of the TFDS builders, which process jobs in order, in processes or with Beam."""
 
 import abc
 import dataclasses
@@ -16,12 +16,12 @@ from gfn_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-  """What a split is made from.
+  """Inputs of a split.
 
   Attributes:
-    jobs: what to read; anything that pickles.
-    degrade: makes examples of a job; a module-level function or a `functools.partial` of one.
-    facts: for the metadata, under `counts`.
+    jobs: picklable inputs.
+    degrade: function from a job to its examples, at module level or a `functools.partial` of one.
+    facts: entries for the metadata, under `counts`.
   """
 
   jobs: Sequence[Any]
@@ -30,21 +30,21 @@ class Inputs:
 
 
 class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """A builder of `lr_blur`, `lr`, `hr` and `name`; the metadata must have `counts`, a dict.
+  """Builder of `lr_blur`, `lr`, `hr` and `name`. Its metadata must have a dictionary `counts`.
 
-  `data_prep.building.build` wraps it for users: it leaves nothing half-built behind.
+  Call `data_prep.tfds_build.build` to build it without leaving partial results.
   """
 
-  url_infos = {}  # nothing is downloaded; TFDS's own look-up needs a package it does not require
+  url_infos = {}  # no downloads; the look-up of TFDS would need another package
 
   def __init__(self, *, num_workers: int = 1, beam_scratch: epath.Path | None = None, **kwargs):
-    """Makes the builder.
+    """Initialise the builder.
 
     Args:
-      num_workers: processes that read the images; 0 or 1 means this process alone.
-      beam_scratch: an existing folder for Apache Beam's workers; gives a build with Beam, as the
-        `DownloadConfig` says, instead of `num_workers`.
-      **kwargs: for `tfds.core.DatasetBuilder`.
+      num_workers: number of processes that read images; 0 or 1 uses only the current one.
+      beam_scratch: existing folder for the workers of Apache Beam. If given, the build uses Beam as
+        configured by the `DownloadConfig`, and ignores `num_workers`.
+      **kwargs: arguments of `tfds.core.DatasetBuilder`.
     """
     super().__init__(**kwargs)
     self._num_workers = num_workers
@@ -53,15 +53,15 @@ class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   @abc.abstractmethod
   def _find_inputs(self, folder: epath.Path) -> dict[str, Inputs]:
-    """Finds and checks what is in `folder`: the inputs of each split."""
+    """Find and check the inputs of each split in `folder`."""
 
   @staticmethod
   def none_kept(folder: epath.Path) -> str:
-    """What to tell the user if what is in `folder` gives no example."""
+    """Return the error message for a `folder` that gives no example."""
     return f'{folder} gives no example'
 
   def _windows(self, split: str, seen: int, kept: int) -> dict[str, int]:
-    """What to record of the windows that were seen, and the examples that were kept."""
+    """Return metadata entries for the numbers of windows seen and examples kept."""
     del split, seen, kept
     return {}
 
@@ -71,7 +71,7 @@ class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return {split: self._generate_examples(split, folder) for split in self._inputs}
 
   def _generate_examples(self, split: str, folder: epath.Path):
-    """(name, example) of a split: an iterator, or a Beam transform."""
+    """Return the (name, example) pairs of a split, as an iterator or a Beam transform."""
     if not self._beam_scratch:
       return self._iterate_examples(split, folder)
     from data_prep import beam_pipeline
@@ -95,7 +95,7 @@ class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     tqdm.tqdm.write(f'{split}: {kept} examples; shuffling and writing them', file=sys.stderr)
 
   def _process_pipeline_result(self, pipeline_result) -> None:
-    """TFDS calls this when Beam has finished."""
+    """Raise errors and record counts; TFDS calls this when Beam has finished."""
     from data_prep import beam_pipeline
 
     beam_pipeline.raise_errors(self._beam_scratch)

@@ -1,9 +1,9 @@
-"""Builds the data sets of CNLRN as TFRecords: REDS, and the test set DVD100.
+"""Build the data sets of CNLRN as TFRecords: REDS, and the test set DVD100.
 
   python -m data_prep.reds --manual_dir=REDS --data_dir=tfds
   python -m data_prep.reds --dataset=dvd100 --manual_dir=quantitative_datasets --data_dir=tfds
 
-docs/datasets.md tells where to get them, what is built, and how large it is.
+docs/datasets.md describes the downloads, and the content and size of the results.
 """
 
 import os
@@ -13,10 +13,11 @@ from pathlib import Path
 from absl import flags
 from etils import epath
 
-from data_prep import building
-from gfn_jax.errors import UserError, run_command
+from data_prep import tfds_build
+from gfn_jax.cli.runner import run_command
+from gfn_jax.errors import UserError
 
-# TensorFlow is imported only where it is used: worker processes import this module too.
+# TensorFlow is imported only on use, because worker processes import this module too.
 
 DATASETS = ('reds', 'dvd100')
 
@@ -31,31 +32,31 @@ def build(
   beam_options: Sequence[str] = (),
   overwrite: bool = False,
 ) -> Path | epath.Path:
-  """Builds the data set, unless it is there already.
+  """Build a data set, unless it exists already.
 
   Args:
-    manual_dir: the folder in which REDS's archives were unpacked (`train` and `val`; a missing one
-      is left out with a warning), or `quantitative_datasets` of DVD. May be `gs://...`.
-    data_dir: where data sets are kept; this one goes to `<dataset>/<version>` in it. May be
+    manual_dir: folder of the unpacked REDS archives, `train` and `val` (a missing split is logged),
+      or `quantitative_datasets` of DVD. May be `gs://...`.
+    data_dir: parent folder of all data sets. This one is written to `<dataset>/<version>`. May be
       `gs://...`.
-    dataset: 'reds', or 'dvd100' for the frames of DVD that CNLRN is tested on.
-    workers: as of `data_prep.lr_gopro.build`, and so are the other arguments.
-    beam_runner: name of an Apache Beam runner.
-    beam_options: Beam's own flags for that runner.
+    dataset: 'reds', or 'dvd100' for the DVD frames that CNLRN is tested on.
+    workers: number of processes, as for `data_prep.lr_gopro.build`.
+    beam_runner: name of the Apache Beam runner to use instead of `workers`.
+    beam_options: Beam options for that runner.
     overwrite: replace an existing data set when the new one is complete.
 
   Returns:
-    The data set's folder, for `tfds.builder_from_directory`; an `epath.Path` for `gs://...`.
+    Folder of the data set, for `tfds.builder_from_directory`; an `epath.Path` for `gs://...`.
 
   Raises:
-    UserError: for a wrong option, a file that is missing, damaged or not as expected (the message
-      names it), or a data_dir that cannot be written.
+    UserError: for an invalid option, a missing, damaged or unexpected file (the message names it),
+      or a data_dir that cannot be written.
   """
   if dataset not in DATASETS:
     raise UserError(f'dataset must be one of {", ".join(DATASETS)}, not {dataset!r}')
   from data_prep import reds_builder
 
-  return building.build(
+  return tfds_build.build(
     {'reds': reds_builder.Reds, 'dvd100': reds_builder.Dvd100}[dataset],
     manual_dir,
     data_dir,
@@ -67,15 +68,15 @@ def build(
 
 
 def define_flags() -> None:
-  """Defines the command's flags; not on import, as this module is also a library."""
-  building.define_flags('folder of REDS, or quantitative_datasets of DVD')
-  flags.adopt_module_key_flags(building)
+  """Define the command's flags."""
+  tfds_build.define_flags('folder of REDS, or quantitative_datasets of DVD')
+  flags.adopt_module_key_flags(tfds_build)
   flags.DEFINE_enum('dataset', 'reds', DATASETS, 'REDS, or DVD100, a test set')
 
 
 def main(argv: list[str]) -> None:
-  """Builds what the flags say and prints a summary."""
-  building.run(argv, build, 'dataset')
+  """Build the data set that the flags describe, and print a summary."""
+  tfds_build.run(argv, build, 'dataset')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""The TFDS builders of REDS and of DVD100, on which CNLRN (Bai et al., CVPRW 2021) is measured."""
+"""TFDS builders of REDS and DVD100, the data sets of CNLRN (Bai et al., CVPRW 2021)."""
 
 from typing import Any
 
@@ -36,10 +36,11 @@ _DVD = """
 
 
 class Reds(pair_builder.PairBuilder):
-  """REDS x4: blurry LR frame, sharp LR frame, sharp HR frame, as in its files.
+  """REDS x4: blurry LR frame, sharp LR frame, sharp HR frame, copied from its files.
 
-  Features of both splits: `lr_blur` and `lr` `[h, w, 3]`, `hr` `[4h, 4w, 3]`, PNG files of 8 bits;
-  `name`. `test` is Val300. The metadata says what the data were made from (see docs/datasets.md).
+  The features of both splits are 8-bit PNG images `lr_blur` and `lr` `[h, w, 3]`, and `hr`
+  `[4h, 4w, 3]`; and `name`. `test` is Val300. The metadata describe the source (see
+  docs/datasets.md).
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -78,9 +79,9 @@ class Reds(pair_builder.PairBuilder):
 
 
 class Dvd100(pair_builder.PairBuilder):
-  """DVD100 x4: ten frames of each of the ten test clips of DVD, and the same shrunk.
+  """DVD100 x4: ten frames of each of the ten test clips of DVD, with reduced copies.
 
-  The features are those of `Reds`; there is a `test` split only.
+  The features are the same as in `Reds`. The only split is `test`.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -119,7 +120,7 @@ def _features() -> tfds.features.FeaturesDict:
 
 
 def _metadata(**facts: Any) -> tfds.core.MetadataDict:
-  """`patch_size` None says that records hold whole frames; `smallest_side` is of those to train."""
+  """Return the metadata of records with whole frames (`patch_size` None)."""
   return tfds.core.MetadataDict(
     lr_quantisation='uint8',
     scale=degradation.SCALE,

@@ -1,4 +1,4 @@
-"""Finds and checks the frames of REDS, as its archives unpack, and reads them."""
+"""Discovery, checks and reading of the frames of the unpacked REDS archives."""
 
 import dataclasses
 import functools
@@ -13,24 +13,24 @@ from data_prep import degradation, frame_files
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
 
-PARTS = {'train': 'train', 'test': 'val'}  # split: REDS's own word
-_TEST_STEP = 10  # Val300, of CNLRN: frames 9, 19, ..., 99 of each clip
+PARTS = {'train': 'train', 'test': 'val'}  # split to its name in REDS
+_TEST_STEP = 10  # Val300 of CNLRN: frames 9, 19, ..., 99 of each clip
 
 _FOLDERS = {'hr': 'sharp', 'lr_blur': 'blur_bicubic', 'lr': 'sharp_bicubic'}
 _FRAME = re.compile(r'\d{8}\.png')
-_AT_ONCE = 16  # clips looked at; in the cloud, each look takes a while
+_AT_ONCE = 16  # clips listed concurrently, because remote listing is slow
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-  """One frame of a clip.
+  """Frame of a clip.
 
   Attributes:
     name: `<clip>_<frame>`, as in the lists of CNLRN's authors.
     hr: path of the sharp frame.
-    lr_blur: path of the blurred frame of a quarter of the size.
-    lr: the same for the sharp one; None if it is to be made from `hr`.
-    size: height and width of `hr`.
+    lr_blur: path of the blurred frame at a quarter of the size.
+    lr: path of the sharp frame at a quarter of the size; None to compute it from `hr`.
+    size: height and width of `hr` in pixels.
   """
 
   name: str
@@ -41,27 +41,26 @@ class Frame:
 
 
 def find_splits(root: epath.Path) -> dict[str, list[Frame]]:
-  """Lists the frames of the splits that exist; one may be missing, with a logged warning.
+  """List the frames of the existing splits, and log a warning for a missing one.
 
   Args:
-    root: the folder that holds `train_sharp`, `train_blur_bicubic/X4`, `train_sharp_bicubic/X4`,
-      and the same of `val`; each in it, or in `train` or `val` in it. `sharp_bicubic` may be
-      missing.
+    root: the folder with `train_sharp`, `train_blur_bicubic/X4` and `train_sharp_bicubic/X4`, and
+      the same for `val`, directly or in subfolders `train` and `val`. `sharp_bicubic` is optional.
 
   Returns:
-    The split's name to its frames, by clip and number: all of `train`, every tenth of `val`, which
-    is `test` here.
+    Name of each split to its frames, in the order of clips and frames: all of `train`, and every
+    tenth frame of `val` as `test`.
 
   Raises:
-    UserError: if there is neither, or a folder, a clip or a frame is missing, or of another kind or
-      size than it should be; the message names it.
+    UserError: if there is neither split, or a folder, clip or frame is missing or has the wrong
+      type or size. The message names it.
   """
   found = {split: _find_folders(root, part) for split, part in PARTS.items()}
   if not any(found.values()):
-    raise UserError(f'{root} has neither train_sharp nor val_sharp; give the folder of REDS itself')
+    raise UserError(f'{root} has neither train_sharp nor val_sharp; pass the folder of REDS itself')
   for split, folders in found.items():
     if not folders:
-      logging.warning('%s has no %s_sharp: there will be no %s split', root, PARTS[split], split)
+      logging.warning('%s has no %s_sharp: the %s split is left out', root, PARTS[split], split)
   return {
     split: _find_frames(folders, _TEST_STEP if split == 'test' else 1)
     for split, folders in found.items()
@@ -70,7 +69,7 @@ def find_splits(root: epath.Path) -> dict[str, list[Frame]]:
 
 
 def _find_folders(root: epath.Path, part: str) -> dict[str, epath.Path]:
-  """The folders with the clips, by what they hold; none if there is nothing of this part."""
+  """Return the folders of the clips by content ('hr', 'lr_blur', 'lr'); empty without this part."""
   folders = {}
   for key, kind in _FOLDERS.items():
     name = f'{part}_{kind}'
@@ -82,7 +81,7 @@ def _find_folders(root: epath.Path, part: str) -> dict[str, epath.Path]:
   for key in ('hr', 'lr_blur') if folders else ():
     if key not in folders:
       name = f'{part}_{_FOLDERS[key]}'
-      raise UserError(f'{root} has no {name}, nor has {root / part}; unpack {name}.zip there')
+      raise UserError(f'no {name} in {root} or {root / part}; unpack {name}.zip there')
   return folders
 
 
@@ -127,7 +126,7 @@ def _clip_frames(clip: str, folders: Mapping[str, epath.Path], step: int) -> lis
 def _numbered(folder: epath.Path) -> set[str]:
   names = {path.name for path in folder.glob('*.png') if not path.name.startswith('.')}
   if others := sorted(name for name in names if not _FRAME.fullmatch(name)):
-    raise UserError(f'{folder / others[0]} is no frame, as 00000000.png is; remove it')
+    raise UserError(f'{folder / others[0]} is not a frame such as 00000000.png; remove it')
   if not names:
     raise UserError(f'{folder} holds no frame; unpack REDS again, or remove that clip everywhere')
   return names
@@ -139,19 +138,19 @@ def _frame(clip: str, paths: Mapping[str, epath.Path]) -> Frame:
   for key in paths.keys() - {'hr'}:
     if [degradation.SCALE * side for side in sizes[key]] != [height, width]:
       raise UserError(
-        f'{paths[key]} is {sizes[key][0]}x{sizes[key][1]}, no quarter of {paths["hr"]}, which is '
-        f'{height}x{width} (height x width); unpack both again'
+        f'{paths[key]} is {sizes[key][0]}x{sizes[key][1]}, not a quarter of {paths["hr"]}, which '
+        f'is {height}x{width} (height x width); unpack both again'
       )
   name = f'{clip}_{paths["hr"].stem}'
   return Frame(name, paths['hr'], paths['lr_blur'], paths.get('lr'), (height, width))
 
 
 def read_frame(frame: Frame) -> degradation.Degraded:
-  """Reads a frame's files as they are, after decoding them to see that they are whole.
+  """Read the files of a frame unchanged, after decoding them to detect damage.
 
   Returns:
-    One example: `hr`, `lr_blur` and `lr` are the content of the PNG files; `lr` is uint8
-    `[h, w, 3]` where it had to be made.
+    One example. `hr`, `lr_blur` and `lr` are the content of the PNG files. A computed `lr` is uint8
+    `[h, w, 3]`.
 
   Raises:
     UserError: if a file is damaged.

@@ -1,4 +1,4 @@
-"""Builds a folder aside and puts it in place whole: what is there is always complete."""
+"""Atomic creation of folders: build in a temporary folder, then move it into place."""
 
 import contextlib
 import fcntl
@@ -14,17 +14,17 @@ _PREFIX = '.incomplete.'
 
 @contextlib.contextmanager
 def staging_folder(data_dir: epath.Path, target: epath.Path) -> Iterator[epath.Path]:
-  """Gives an empty folder to build in; removes it afterwards, whatever happened.
+  """Create an empty folder to build in, and remove it on exit.
 
-  What earlier builds of the same target left behind when they were killed is removed first. A
-  build that is still running holds a lock on its folder, and is left alone.
+  Remains of killed builds of the same target are removed first. A running build holds a lock on its
+  folder, which is kept.
 
   Args:
-    data_dir: where to make the folder; created if missing.
+    data_dir: parent of the folder; created if missing.
     target: the folder in `data_dir` that is being built.
 
   Yields:
-    The folder's path.
+    Path of the folder.
   """
   data_dir.mkdir(parents=True, exist_ok=True)
   prefix = f'{_PREFIX}{".".join(target.relative_to(data_dir).parts)}.'
@@ -45,12 +45,12 @@ def _remove_leftover(leftover: epath.Path, target: epath.Path) -> None:
   if held:
     shutil.rmtree(leftover, ignore_errors=True)
   else:
-    logging.warning('%s is of a build that may be running; remove it if none is', leftover)
+    logging.warning('%s belongs to a build that may be running; remove it if not', leftover)
 
 
 @contextlib.contextmanager
 def _lock(staging: epath.Path) -> Iterator[bool]:
-  """Locks the folder until the process ends, however it ends; gives whether that succeeded."""
+  """Lock the folder until exit or the end of the process, and yield True if that succeeded."""
   with open(staging / 'lock', 'w') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,12 +61,12 @@ def _lock(staging: epath.Path) -> Iterator[bool]:
 
 
 def put_in_place(built: epath.Path, target: epath.Path, staging: epath.Path) -> None:
-  """Moves a finished folder to its place; the one it replaces survives until then.
+  """Move a finished folder to its target, and replace an existing one only then.
 
   Args:
     built: the finished folder, inside `staging`.
-    target: its place.
-    staging: what `staging_folder` gave.
+    target: path to move it to.
+    staging: the folder from `staging_folder`.
   """
   target.parent.mkdir(parents=True, exist_ok=True)
   if target.exists():

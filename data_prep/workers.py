@@ -1,4 +1,4 @@
-"""An ordered parallel map over processes, in bounded memory."""
+"""Ordered parallel map over processes, in bounded memory."""
 
 import collections
 import contextlib
@@ -20,25 +20,25 @@ Result = TypeVar('Result')
 def map_in_order(
   function: Callable[[Job], Result], jobs: Iterable[Job], workers: int
 ) -> Iterator[Result]:
-  """Yields `function(job)` for each job, in the order of the jobs.
+  """Yield `function(job)` for each job, in the order of the jobs.
 
-  At most two jobs per worker are under way or waiting to be taken, so that results do not pile up.
+  At most two jobs per worker are pending at a time, which bounds the memory of the results.
 
   Args:
     function: a module-level function or a `functools.partial` of one.
-    jobs: anything that pickles.
-    workers: number of processes; up to 1 means no extra process.
+    jobs: picklable inputs.
+    workers: number of processes; up to 1 uses only the current one.
 
   Yields:
     The results.
 
   Raises:
-    UserError: if a worker process is killed from outside; and whatever `function` raises.
+    UserError: if a worker process is killed. Exceptions of `function` are passed on.
   """
   if workers <= 1:
     yield from map(function, jobs)
     return
-  # spawn: a forked child would inherit JAX's and TensorFlow's threads and locks.
+  # A forked child would inherit the threads and locks of JAX and TensorFlow.
   pool = futures.ProcessPoolExecutor(
     workers, multiprocessing.get_context('spawn'), initializer=_start_worker
   )
@@ -53,15 +53,15 @@ def map_in_order(
       pending.extend(pool.submit(function, job) for job in itertools.islice(jobs, 1))
   except futures.process.BrokenProcessPool as error:
     raise UserError(
-      'a worker process was killed, perhaps as the memory ran out; try fewer --workers'
+      'a worker process was killed, possibly for lack of memory; pass fewer --workers'
     ) from error
   finally:
     pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the pool
-  # Without this, workers would wait for jobs for ever once their parent is killed.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends the pool
+  # Otherwise workers would wait forever after their parent is killed.
   threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

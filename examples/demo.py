@@ -1,9 +1,9 @@
-"""Restores two photographs with the released weights, and shows what moved in a third.
+"""Restore two photographs with the released weights, and show the motion in a third.
 
-Run by `make demo`. The first is a sharp photograph, blurred here, so that the gain can be told in
-decibels. The second is really blurred: the clock of scikit-image, taken with a moving camera. Its
-blur is 30 pixels long, so it is reduced to 1/4 first, and shown beside itself as it was taken. The
-third is blurred here, too: the sharp moments of its exposure are known.
+`make demo` runs this script. The first photograph is sharp and gets synthetic blur, so that the
+gain can be measured in decibels. The second has real blur: the clock of scikit-image, taken with a
+moving camera. Its blur is 30 pixels long, so the photograph is reduced to 1/4 first. The third also
+gets synthetic blur, so that its sharp sub-frames are known.
 """
 
 import os
@@ -16,25 +16,25 @@ from absl import flags
 from PIL import Image, ImageDraw
 
 import gfn_jax
+from gfn_jax.cli.runner import run_command
 from gfn_jax.data.motion_blur import MotionBlur, synthesize
-from gfn_jax.errors import run_command
-from gfn_jax.evaluation.evaluate import bicubic
 from gfn_jax.images.animations import write_animation
 from gfn_jax.ops import metrics
 from gfn_jax.ops.imresize import imresize
+from gfn_jax.ops.scores import bicubic
 from gfn_jax.weights.pretrained import load_card, param_count
 
 DIR = flags.DEFINE_string('dir', 'demo', 'Folder for the pictures.')
 
-# A camera that moves by 16 pixels, and nothing else.
+# Camera motion of 16 pixels.
 SHAKE = MotionBlur(translation=(16.0, 16.0), rotation=(0.0, 0.5), regions=0)
-# A camera that moves a little, and a cat that moves, too.
+# Camera motion of 6 pixels, and motion of a region by 10 pixels.
 MOVING_CAT = MotionBlur(translation=(6.0, 6.0), region_translation=(10.0, 10.0))
-TILE = (320, 240)  # width and height of a detail
+DETAIL = (320, 240)  # width and height of the shown part
 
 
 def main(_):
-  """Restores, compares, and writes `before_after.png` and `frames.gif`."""
+  """Restore, compare, and write `before_after.png` and `frames.gif`."""
   restorer = gfn_jax.Restorer.from_pretrained('gfn')
   cards = {name: load_card(name) for name in ('gfn', 'bmdsrnet')}
   os.makedirs(DIR.value, exist_ok=True)
@@ -61,20 +61,26 @@ def main(_):
   write_animation(frames, what_moved(skimage.data.chelsea()[:, :448]))
 
   print(
-    f'\nGFN with {param_count(restorer.params):,} parameters, step {cards["gfn"]["step"]:,}.\n'
-    'The astronaut was blurred here; PSNR / SSIM, protocol gfn:\n  ' + '\n  '.join(scores) + '\n'
-    'The clock was blurred by its camera: there is no sharp photograph to compare with.\n'
+    f'\nGFN with {param_count(restorer.variables):,} parameters, step {cards["gfn"]["step"]:,}.\n'
+    'The astronaut has synthetic blur; PSNR / SSIM, protocol gfn:\n  ' + '\n  '.join(scores) + '\n'
+    'The clock has real blur, so no sharp photograph exists to compare with.\n'
     f'Before and after: {picture}\n'
-    f'What moved while a photograph was taken, as BMDSRNet sees it: {frames}\n\n'
+    f'Motion during an exposure, restored by BMDSRNet: {frames}\n\n'
     + '\n'.join(f'The weights {name}: {card["data"]["licence"]}' for name, card in cards.items())
   )
 
 
 def what_moved(photo: np.ndarray) -> np.ndarray:
-  """A photograph blurred here, its seven frames, and the true ones, side by side as `[7, h, w, 3]`.
+  """Blur a photograph, and return blurred, restored and true frames side by side.
 
-  Nothing in a blurred image says which end of the exposure came first: the true frames are shown in
-  the order that fits.
+  A blurred image does not determine the direction of time, so the true frames are shown in the
+  order that fits better.
+
+  Args:
+    photo: `[H, W, 3]` uint8.
+
+  Returns:
+    `[7, h, w, 3]` uint8.
   """
   example = synthesize(jax.random.key(0), photo, MOVING_CAT, scale=2, frames=True)
   lr_blur, targets = np.asarray(example['lr_blur']), np.asarray(example['frames'])
@@ -82,8 +88,8 @@ def what_moved(photo: np.ndarray) -> np.ndarray:
   targets = max(targets, targets[::-1], key=lambda order: metrics.psnr(frames, order))
   columns = {
     'blurred': np.broadcast_to(lr_blur, frames.shape),
-    'what moved': frames,
-    'and in truth': targets,
+    'restored frames': frames,
+    'true frames': targets,
   }
   labels = Image.new('RGB', (len(columns) * lr_blur.shape[1], 20), 'white')
   for i, label in enumerate(columns):
@@ -93,8 +99,8 @@ def what_moved(photo: np.ndarray) -> np.ndarray:
 
 
 def before_after(rows: Sequence[dict[str, np.ndarray]]) -> Image.Image:
-  """The middles of images, uint8, side by side under their labels, a row for each photograph."""
-  width, height = TILE
+  """Arrange the centres of images under their labels, with a row for each photograph."""
+  width, height = DETAIL
   picture = Image.new('RGB', (3 * width, len(rows) * (height + 20)), 'white')
   draw = ImageDraw.Draw(picture)
   for i, row in enumerate(rows):

@@ -1,8 +1,7 @@
-"""The whole road on a few photographs: degrade, build TFRecords, train, evaluate, restore.
+"""Run the whole pipeline on a few photographs: degrade, build TFRecords, train, evaluate, restore.
 
-A demonstration of the tools, made to end within ten minutes on two CPU cores: the network is small,
-sees four photographs for a few minutes, and its numbers say nothing about GFN. Run by
-`make demo-train`.
+`make demo-train` runs this script, in about ten minutes on two CPU cores. The network is small and
+trains on four photographs for a few minutes, so its scores do not represent GFN.
 """
 
 import itertools
@@ -17,11 +16,9 @@ from absl import app, flags
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-DIR = flags.DEFINE_string(
-  'dir', 'demo_train', 'Folder for everything that the demonstration makes.'
-)
+DIR = flags.DEFINE_string('dir', 'demo_train', 'Folder for all files of the demonstration.')
 
-TEST_PHOTO = 'coffee'  # never seen in training
+TEST_PHOTO = 'coffee'  # not used in training
 TRAIN_PHOTOS = {
   'astronaut': skimage.data.astronaut,
   'chelsea': skimage.data.chelsea,
@@ -33,7 +30,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def camera_shake(sharp: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Averages a photo, `[H, W, 3]` uint8, along a short smooth random path, in linear light."""
+  """Average a photo, `[H, W, 3]` uint8, along a short smooth random path, in linear light."""
   linear = (sharp / 255.0) ** GAMMA
   velocity = rng.uniform(-1, 1, 2)
   path = [np.zeros(2)]
@@ -47,10 +44,10 @@ def camera_shake(sharp: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def write_frames(root: str) -> None:
-  """Writes the photos and their blurred versions in GOPRO_Large's layout.
+  """Write the photos and their blurred versions in GOPRO_Large's layout.
 
-  Each training photo comes six times, blurred differently and with its colour channels in another
-  order: four photographs do not show a network enough colours.
+  Each training photo is written six times, with different blur and another order of the colour
+  channels, because four photographs do not contain enough colours.
   """
   rng = np.random.default_rng(0)
   for name, load in TRAIN_PHOTOS.items():
@@ -61,22 +58,22 @@ def write_frames(root: str) -> None:
 
 
 def write_pair(folder: str, number: int, sharp: np.ndarray, rng: np.random.Generator) -> None:
-  """Writes a sharp frame and its blurred version into a sequence's folder."""
+  """Write a sharp frame and its blurred version into the folder of a sequence."""
   for kind, image in (('sharp', sharp), ('blur_gamma', camera_shake(sharp, rng))):
     os.makedirs(os.path.join(folder, kind), exist_ok=True)
     Image.fromarray(image).save(os.path.join(folder, kind, f'{number:06d}.png'))
 
 
 def run(*command: str) -> None:
-  """Runs one of the project's commands as a user would, and shows it."""
+  """Print and run one of the project's commands, and exit if it fails."""
   print('\n$ python ' + ' '.join(command), flush=True)
   status = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
   if status:
-    sys.exit(f'the demonstration stops: that command ended with status {status}')
+    sys.exit(f'error: the command failed with status {status}')
 
 
 def before_after(lr_blur: Image.Image, restored: Image.Image, hr: Image.Image) -> Image.Image:
-  """The centre of the photo three times: the input enlarged, restored, and as it was."""
+  """Show the centre of a photo side by side: the input enlarged, restored, and the original."""
   w, h = hr.size
   box = (w // 2 - 160, h // 2 - 120, w // 2 + 160, h // 2 + 120)
   columns = {'input, bicubic x4': lr_blur.resize(hr.size, Image.Resampling.BICUBIC)}
@@ -90,7 +87,7 @@ def before_after(lr_blur: Image.Image, restored: Image.Image, hr: Image.Image) -
 
 
 def main(_):
-  """Runs the demonstration."""
+  """Run the demonstration."""
   home = os.path.abspath(DIR.value)
   frames, tfds, workdir = (os.path.join(home, name) for name in ('frames', 'tfds', 'workdir'))
   write_frames(frames)
@@ -99,7 +96,7 @@ def main(_):
     'run_train.py',
     '--config=configs/gfn_small.py',
     f'--workdir={workdir}',
-    f'--config.data_dir={tfds}',
+    f'--config.data.data_dir={tfds}',
   )
   run('run_eval.py', f'--workdir={workdir}')
 
@@ -119,9 +116,9 @@ def main(_):
     bicubic, network = json.load(file)['methods']
   gain = network['psnr'] - bicubic['psnr']
   print(
-    f'\nThis was a demonstration: a network of {network["parameters"]:,} parameters, trained for '
-    f'minutes on {len(TRAIN_PHOTOS)} photographs.\nOn a photograph that it has not seen it reaches '
-    f'{network["psnr"]:.2f} dB, {abs(gain):.2f} dB {"above" if gain > 0 else "BELOW"} bicubic '
+    f'\nThe network has {network["parameters"]:,} parameters and was trained for minutes on '
+    f'{len(TRAIN_PHOTOS)} photographs.\nOn a photograph outside the training set, it reaches '
+    f'{network["psnr"]:.2f} dB, {abs(gain):.2f} dB {"above" if gain > 0 else "below"} bicubic '
     f'enlargement ({bicubic["psnr"]:.2f} dB), protocol gfn.\nBefore and after: {picture}'
   )
 

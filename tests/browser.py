@@ -1,4 +1,4 @@
-"""Headless Chromium for tests of pages, as Debian's `chromium` and `chromium-driver` install it."""
+"""Headless Chromium for tests of pages, from Debian's `chromium` and `chromium-driver`."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from PIL import Image
 
 ARGUMENTS = (
   '--headless=new',
-  '--no-sandbox',  # it runs as root in containers
+  '--no-sandbox',  # required for root in containers
   '--disable-dev-shm-usage',
   '--disable-gpu',
   '--force-color-profile=srgb',
@@ -21,7 +21,7 @@ ARGUMENTS = (
 
 @contextlib.contextmanager
 def open_browser():
-  """Gives a selenium driver; skips the test without Chromium, unless the environment forbids it."""
+  """Yield a selenium driver; without one, skip the test unless the environment forbids it."""
   programs = [shutil.which('chromium'), shutil.which('chromedriver')]
   try:
     from selenium import webdriver
@@ -38,7 +38,7 @@ def open_browser():
   for argument in ARGUMENTS:
     options.add_argument(argument)
   options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
-  # Selenium shall download no driver and send no statistics.
+  # Keep Selenium from downloading drivers and sending statistics.
   environment = os.environ | {'SE_OFFLINE': 'true', 'SE_AVOID_STATS': 'true'}
   driver = webdriver.Chrome(options, Service(programs[1], env=environment))
   try:
@@ -48,7 +48,7 @@ def open_browser():
 
 
 def resize(driver, width, height, scheme='light'):
-  """Sets the size of the page, in CSS pixels, and its colour scheme."""
+  """Set the size of the page in CSS pixels, and its colour scheme."""
   size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
   driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
   features = [{'name': 'prefers-color-scheme', 'value': scheme}]
@@ -56,12 +56,12 @@ def resize(driver, width, height, scheme='light'):
 
 
 def pixels(element):
-  """What an element looks like: `[h, w, 3]` uint8."""
+  """Return a screenshot of an element as `[h, w, 3]` uint8."""
   return np.asarray(Image.open(io.BytesIO(element.screenshot_as_png)).convert('RGB'))
 
 
 def requests(driver):
-  """The addresses that pages asked for since the last call, those of data: and blob: apart."""
+  """Return the URLs that pages requested since the last call, without data: and blob:."""
   messages = [json.loads(entry['message'])['message'] for entry in driver.get_log('performance')]
   urls = [
     message['params']['request']['url']
@@ -72,6 +72,6 @@ def requests(driver):
 
 
 def console(driver):
-  """What pages wrote to the console since the last call, warnings and errors."""
+  """Return the warnings and errors that pages logged since the last call."""
   entries = driver.get_log('browser')
   return [entry['message'] for entry in entries if entry['level'] in ('WARNING', 'SEVERE')]

@@ -1,4 +1,4 @@
-"""Eight CPU devices for every test; sample data."""
+"""Set up eight CPU devices for all tests, and provide sample data."""
 
 import os
 import pathlib
@@ -8,7 +8,7 @@ from tests.xla_flags import COMPILE_FAST
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count=8 {COMPILE_FAST}'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-# As in the Makefile; never that of the user.
+# As in the Makefile, to leave the cache of the user alone.
 _CACHE = pathlib.Path(__file__).parent.parent / '.cache' / 'jax'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
@@ -26,7 +26,7 @@ from scipy import ndimage  # noqa: E402
 
 @pytest.fixture(scope='session')
 def gopro_tree(tmp_path_factory):
-  """Two photographs in GOPRO_Large's layout, blurred by a horizontal motion of 9 pixels."""
+  """Return two photographs in GOPRO_Large's layout, with a horizontal blur of 9 pixels."""
   root = tmp_path_factory.mktemp('gopro')
   photos = {'train': skimage.data.astronaut(), 'test': skimage.data.coffee()[:128, :192]}
   for split, sharp in photos.items():
@@ -40,7 +40,7 @@ def gopro_tree(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def dataset_dir(gopro_tree, tmp_path_factory):
-  """LR-GOPRO of `gopro_tree`: 11 training patches and 1 test image."""
+  """Return LR-GOPRO of `gopro_tree`: 11 training patches and 1 test image."""
   from data_prep import lr_gopro
 
   return lr_gopro.build(gopro_tree, tmp_path_factory.mktemp('tfds'))
@@ -48,7 +48,7 @@ def dataset_dir(gopro_tree, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def photos_dir(tmp_path_factory):
-  """Three sharp photographs."""
+  """Return a folder of three sharp photographs."""
   root = tmp_path_factory.mktemp('photos')
   photos = {'a': skimage.data.astronaut(), 'b': skimage.data.chelsea(), 'c': skimage.data.coffee()}
   for name, image in photos.items():

@@ -1,4 +1,4 @@
-"""Threads in the place of the processes of a run, for what does not need devices of their own."""
+"""Simulation of the processes of a run by threads, which share devices."""
 
 import json
 import threading
@@ -10,15 +10,19 @@ from gfn_jax.system import parallel
 
 
 def run_together(monkeypatch, count, work):
-  """Calls `work(process_index)` in each; gives what they return or raise, in their order."""
+  """Call `work(process_index)` in each of `count` simulated processes.
+
+  Returns:
+    The results or exceptions, in the order of the processes.
+  """
   here = threading.local()
   barrier = threading.Barrier(count, timeout=60)
-  passed = [None] * count
+  sent = [None] * count
 
   def gather(value):
-    passed[here.index] = json.dumps(value)
+    sent[here.index] = json.dumps(value)
     barrier.wait()
-    values = [json.loads(text) for text in passed]
+    values = [json.loads(text) for text in sent]
     barrier.wait()
     return values
 

@@ -1,10 +1,10 @@
-"""Random weights for LPIPS, under PyTorch's names."""
+"""Random weights of LPIPS under PyTorch's names."""
 
 import functools
 
 import numpy as np
 
-CONVS = {  # index among the features of torchvision's AlexNet: kernel's shape, stride, padding
+CONVS = {  # index in the features of torchvision's AlexNet: kernel shape, stride, padding
   0: ((64, 3, 11, 11), 4, 2),
   3: ((192, 64, 5, 5), 1, 2),
   6: ((384, 192, 3, 3), 1, 1),
@@ -15,7 +15,7 @@ CONVS = {  # index among the features of torchvision's AlexNet: kernel's shape, 
 
 @functools.cache
 def alexnet():
-  """As torchvision's checkpoint."""
+  """Return weights as in torchvision's checkpoint."""
   rng = np.random.default_rng(0)
   state = {'classifier.6.bias': np.zeros(1000, np.float32)}
   for index, (shape, *_) in CONVS.items():
@@ -27,7 +27,7 @@ def alexnet():
 
 @functools.cache
 def linear():
-  """As lpips' v0.1/alex.pth."""
+  """Return weights as in v0.1/alex.pth of lpips."""
   rng = np.random.default_rng(1)
   channels = [shape[0] for shape, *_ in CONVS.values()]
   return {
@@ -37,7 +37,7 @@ def linear():
 
 
 def together():
-  """As the state of `lpips.LPIPS()`."""
+  """Return all weights as in the state of `lpips.LPIPS()`."""
   state = {'scaling_layer.shift': np.zeros((1, 3, 1, 1), np.float32)}
   for k, index in enumerate(CONVS):
     for kind in ('weight', 'bias'):

@@ -1,8 +1,8 @@
 """MATLAB's bicubic `imresize` of a uint8 image, pixel by pixel in rational numbers.
 
-Shares nothing with `gfn_jax.ops.imresize` and rounds nothing but the two results that MATLAB
-rounds, so it can judge that. `python tests/slow_imresize.py` writes
-`tests/fixtures/imresize.npz` anew.
+This shares no code with `gfn_jax.ops.imresize`, and rounds only the two results that MATLAB rounds,
+so it can serve as its reference. `python tests/slow_imresize.py` rewrites
+`tests/fixtures/imresize.npz`.
 """
 
 import functools
@@ -34,7 +34,7 @@ def keys_cubic(x):
 
 
 def outside(index, size, border):
-  """The pixel that stands for `index`, which may lie outside the image."""
+  """Return the pixel that replaces `index`, which may lie outside the image."""
   if border == 'replicate':
     return min(max(index, 0), size - 1)
   index %= 2 * size
@@ -43,7 +43,7 @@ def outside(index, size, border):
 
 @functools.cache
 def neighbours(in_size, out_size, scale, border):
-  """For each output pixel: (input pixel, integer weight) of its neighbours, and their sum."""
+  """Return (input pixel, integer weight) of the neighbours of each output pixel, and their sum."""
   stretch = min(scale, Fraction(1))
   result = []
   for place in range(out_size):
@@ -62,12 +62,12 @@ def resize_line(line, out_size, scale, border, highest):
   result = []
   for pairs, total in neighbours(len(line), out_size, scale, border):
     value = sum(weight * line[source] for source, weight in pairs)
-    result.append(min(max((2 * value + total) // (2 * total), 0), highest))  # halves go up
+    result.append(min(max((2 * value + total) // (2 * total), 0), highest))  # round halves up
   return result
 
 
 def slow_imresize(image, scale, border):
-  """`[H, W, C]` of an unsigned type by `scale`, a `Fraction` or an output size `(h, w)`."""
+  """Resize `[H, W, C]` of an unsigned type by a `Fraction`, or to an output size `(h, w)`."""
   highest = int(np.iinfo(image.dtype).max)
   if isinstance(scale, tuple):
     scales = [Fraction(out, size) for out, size in zip(scale, image.shape, strict=False)]

@@ -1,4 +1,4 @@
-"""A network and a configuration small enough for tests."""
+"""Networks and configs that are small enough for tests."""
 
 from configs import gfn_photos, gfn_small
 
@@ -10,7 +10,7 @@ MODEL = {
   'reconstruction_blocks': 1,
 }
 
-# Compiles in a quarter of the time: for runs of which it does not matter what they train.
+# Compiles in a quarter of the time, for runs that may train any network.
 SR_BRANCH = {'name': 'sr_branch', 'features': 8, 'sr_blocks': 1, 'reconstruction_blocks': 1}
 
 MPRNET = {
@@ -38,29 +38,30 @@ CNLRN = {
 BMDSRNET = {'features': 4, 'blocks': 1, 'fusion_blocks': 1, 'recurrent_features': 1}
 
 
-def config(data_dir, **changes):
-  """Two phases of two steps each, as plain values."""
+def config(data_dir, changes=()):
+  """Return the config of two phases of two steps each; `changes` are values by dotted key."""
   settings = _shorten(gfn_small.get_config())
-  settings.data_dir = str(data_dir)
+  settings.data.data_dir = str(data_dir)
   for phase in settings.phases.values():
-    phase.update(epochs=1, decay_every=1)
-  settings.update(changes)
+    phase.epochs = phase.schedule.decay_every = 1
+  settings.update_from_flattened_dict(dict(changes))
   return settings
 
 
-def photos_config(photos, **changes):
-  """One phase of four steps on a folder of photos."""
+def photos_config(photos, changes=()):
+  """Return the config of one phase of four steps on a folder of photos."""
   settings = _shorten(gfn_photos.get_config('small'))
-  settings.update(photos=str(photos), held_out=1, margin=8)
-  settings.motion_blur.camera.update(frames=3, translation=(0.0, 12.0))
+  settings.data.update(photos=str(photos), held_out=1, margin=8)
+  settings.data.motion_blur.camera.update(frames=3, translation=(0.0, 12.0))
   settings.phases = {'phase_1': settings.phases.phase_2}
-  settings.phases.phase_1.update(epochs=2, warmup_steps=1)
-  settings.update(changes)
+  settings.phases.phase_1.epochs = 2
+  settings.phases.phase_1.schedule.warmup_steps = 1
+  settings.update_from_flattened_dict(dict(changes))
   return settings
 
 
 def sr_branch(settings):
-  """The same run of `SR_BRANCH`."""
+  """Change a config in place to train `SR_BRANCH`, and return it."""
   settings.model = dict(SR_BRANCH)
   for phase in settings.phases.values():
     phase.model = {}
@@ -69,6 +70,7 @@ def sr_branch(settings):
 
 def _shorten(settings):
   settings.model.update(MODEL)
-  settings.update(batch_size=8, crop_size=16, steps_per_epoch=2)
-  settings.update(log_every=1, checkpoint_every=1, eval_every=2, eval_images=1)
+  settings.training.update(batch_size=8, crop_size=16, steps_per_epoch=2)
+  settings.run.update(log_every=1, checkpoint_every=1)
+  settings.evaluation.update(every=2, images=1)
   return settings

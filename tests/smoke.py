@@ -1,4 +1,4 @@
-"""Checks an installation without extras: restores an image and trains two steps.
+"""Check an installation without extras: restore an image and train two steps.
 
 make smoke PYTHON=python3.11
 """
@@ -23,15 +23,15 @@ TRAIN = (
   '--config.model.features=4',
   '--config.model.sr_blocks=1',
   '--config.model.reconstruction_blocks=1',
-  '--config.batch_size=2',
-  '--config.crop_size=8',
-  '--config.margin=8',
-  '--config.motion_blur.camera.frames=3',
-  '--config.held_out=1',
-  '--config.steps_per_epoch=2',
+  '--config.training.batch_size=2',
+  '--config.training.crop_size=8',
+  '--config.data.margin=8',
+  '--config.data.motion_blur.camera.frames=3',
+  '--config.data.held_out=1',
+  '--config.training.steps_per_epoch=2',
   '--config.phases.phase_2.epochs=1',
-  '--config.phases.phase_2.warmup_steps=1',
-  '--config.log_every=1',
+  '--config.phases.phase_2.schedule.warmup_steps=1',
+  '--config.run.log_every=1',
 )
 
 
@@ -49,7 +49,7 @@ def main():
     assert gfn_jax.images.reading.size_of(folder / 'sharp.png') == (384, 384)
 
     command = [sys.executable, 'run_train.py', *TRAIN]
-    command += [f'--workdir={run}', f'--config.photos={photos}']
+    command += [f'--workdir={run}', f'--config.data.photos={photos}']
     subprocess.run(command, cwd=ROOT, check=True)
     rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
     steps = {row['step']: row['loss'] for row in rows if 'loss' in row}

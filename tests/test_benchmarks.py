@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import frames, timing, works, xla
+from benchmarks import frames, timing, workloads, xla
 from configs import gfn_open
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
-from gfn_jax.models import create_model, init_params
+from gfn_jax.models import create_model, init_variables
 from gfn_jax.ops import metrics
 from tests import small
 
@@ -20,23 +20,23 @@ def test_the_network_in_pytorch_is_ours():
   from benchmarks import torch_gfn
 
   model = create_model(**small.MODEL)
-  params = jax.tree.map(lambda p: p + 0.01, init_params(model, seed=0))  # biases too
-  network = torch_gfn.load(model, params)
-  torch_gfn.check_same(model, params, network)
+  variables = jax.tree.map(lambda p: p + 0.01, init_variables(model, seed=0))  # biases too
+  network = torch_gfn.load(model, variables)
+  torch_gfn.check_same(model, variables, network)
   with torch.no_grad():
     network.geteMoudle[0].conv2.bias += 0.01
   with pytest.raises(UserError, match='differ'):
-    torch_gfn.check_same(model, params, network)
+    torch_gfn.check_same(model, variables, network)
   with pytest.raises(ValueError, match='gated once'):
-    torch_gfn.load(model.clone(gated=False), params)
+    torch_gfn.load(model.clone(gated=False), variables)
 
 
 def test_ratios_are_medians_within_rounds():
-  # The third round met something else on the machine.
+  # The third round ran under other load.
   assert timing.ratio([1.0, 1.2, 9.0], [2.0, 2.0, 18.0]) == 0.5
 
 
-def test_works_are_called_in_turns_and_the_first_call_is_apart():
+def test_workloads_are_called_in_turns_and_the_first_call_is_separate():
   calls = []
   names = ('a', 'b')
   seconds = timing.time_in_turns({n: lambda n=n: calls.append(n) or len(calls) for n in names}, 2)
@@ -66,8 +66,8 @@ def test_the_summary_compares_ours_with_peers_and_matrix_products():
 
 def test_flops_are_those_of_the_papers_network():
   model = create_model('gfn')
-  params = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 4, 4, 3), 'f4')))
-  flops = works.forward_flops(model, params['params'], (1, 180, 320, 3))
+  variables = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 4, 4, 3), 'f4')))
+  flops = workloads.forward_flops(model, variables, (1, 180, 320, 3))
   assert flops == pytest.approx(2 * 4_338_432 * 180 * 320, rel=0.03)  # without zeros
 
 
@@ -79,11 +79,11 @@ def test_sizes_are_checked(size):
 
 
 def test_losses_must_agree():
-  works.check_losses({'jax': 1.0, 'torch': 1.0005, 'torch channels_last bfloat16': 1.04})
+  workloads.check_losses({'jax': 1.0, 'torch': 1.0005, 'torch channels_last bfloat16': 1.04})
   with pytest.raises(UserError, match='first loss'):
-    works.check_losses({'jax': 1.0, 'torch': 1.01})
+    workloads.check_losses({'jax': 1.0, 'torch': 1.01})
   with pytest.raises(UserError, match='first loss'):
-    works.check_losses({'jax': float('nan'), 'torch': 1.0})
+    workloads.check_losses({'jax': float('nan'), 'torch': 1.0})
 
 
 def test_frames_are_compared_in_the_better_order_of_time():
@@ -99,6 +99,7 @@ def test_frames_are_compared_in_the_better_order_of_time():
   assert scores['blurred'][3] == np.inf  # one of the two ends is this image
 
 
+@pytest.mark.full
 @pytest.mark.end_to_end
 def test_realism_of_blur_is_measured_at_the_size_of_the_files(tmp_path):
   pytest.importorskip('matplotlib')
@@ -106,7 +107,7 @@ def test_realism_of_blur_is_measured_at_the_size_of_the_files(tmp_path):
   for name, image in {'sharp': sharp, 'blur': sharp + np.uint8(5)}.items():
     (tmp_path / 'pairs' / name).mkdir(parents=True)
     folders.write_png(tmp_path / 'pairs' / name / '1.png', image)
-  # In a process of its own: the flags of the benchmarks have the same names.
+  # In separate processes, because the flags of the benchmarks have equal names.
   command = [sys.executable, '-m', 'benchmarks.blur_realism', f'--pairs={tmp_path}/pairs']
   command += ['--world=reds', '--blur_name=blur', '--repeats=1', f'--output={tmp_path}/realism']
 
@@ -131,7 +132,7 @@ def test_realism_of_blur_is_measured_at_the_size_of_the_files(tmp_path):
   assert small['psnr']['real']['50'] == pytest.approx(20 * np.log10(255 / 5), abs=0.005)
   assert small['brightness']['real']['50'] == 5
   assert small['gradient_ratio']['real']['50'] == 1
-  # The same motion is half as long in files of half the size: less is lost.
+  # In files of half the size the same motion is half as long.
   assert small['psnr']['synthetic']['50'] > large['psnr']['synthetic']['50']
 
 

@@ -1,4 +1,4 @@
-"""The orchestration of examples/train_in_background.py, with a trainer that only counts."""
+"""Test the orchestration of examples/train_in_background.py with a trainer that only counts."""
 
 import fcntl
 import json
@@ -12,7 +12,7 @@ import pytest
 
 SCRIPT = pathlib.Path(__file__).parent.parent / 'examples' / 'train_in_background.py'
 
-# Counts steps in the folder of the run until SIGTERM; a leg takes three.
+# The trainer counts steps in the folder of the run until SIGTERM; a leg takes three.
 TRAINER = """
 import json, os, signal, sys, time
 flags = dict(arg.removeprefix('--').split('=', 1) for arg in sys.argv[1:])
@@ -43,7 +43,7 @@ save()
 
 @pytest.fixture
 def background(tmp_path):
-  """Runs the script in a process of its own, with the trainer above."""
+  """Return a function that runs the script in a separate process, with the trainer above."""
   trainer = tmp_path / 'trainer.py'
   trainer.write_text(textwrap.dedent(TRAINER))
   code = f"""
@@ -64,10 +64,11 @@ def background(tmp_path):
   return run
 
 
+@pytest.mark.full
 def test_the_trunk_and_its_legs_take_turns_and_go_on_where_they_were(background, tmp_path):
-  # On a busy machine a process of the lowest priority takes a second to start.
-  options = ['--config=c.py:deblur', f'--leg_every={2.0 / 3600}', '--', '--config.seed=3']
-  options += ['--config.init_from=a', '--config.init_except=b']
+  # On a busy machine, a process of the lowest priority takes a second to start.
+  options = ['--config=c.py:deblur', f'--leg_every={2.0 / 3600}', '--', '--config.training.seed=3']
+  options += ['--config.run.init_from=a', '--config.run.init_except=b']
   result = background(f'--hours={5.0 / 3600}', *options)
   assert result.returncode == 0, result.stderr
   run = tmp_path / 'run'
@@ -85,7 +86,7 @@ def test_the_trunk_and_its_legs_take_turns_and_go_on_where_they_were(background,
     leg = run / 'legs' / str(step)
     start = leg / 'start.safetensors'
     assert call[1:3] == ['--config=c.py:deblur,decay', f'--workdir={leg}']
-    assert call[3:] == ['--config.seed=3', f'--config.init_from={start}']
+    assert call[3:] == ['--config.training.seed=3', f'--config.run.init_from={start}']
     assert start.read_text() == str(step)  # the trunk's weights of that step
   line = result.stdout.splitlines()[-1]
   assert line.startswith(
@@ -100,22 +101,23 @@ def test_the_trunk_and_its_legs_take_turns_and_go_on_where_they_were(background,
   assert len(list((run / 'legs').iterdir())) > len(legs)
 
 
-def test_mistakes_are_told_in_one_line(background, tmp_path):
+def test_mistakes_are_reported_in_one_line(background, tmp_path):
   result = background('--status')
   assert (result.returncode, result.stderr) == (
     1,
-    f'error: {tmp_path}/run: nothing was started there\n',
+    f'error: {tmp_path}/run: no training was started there\n',
   )
   result = background()
-  assert result.stderr == 'error: no config: pass --config=FILE, as for run_train.py\n'
+  assert result.stderr == 'error: --config is missing; pass --config=FILE, as for run_train.py\n'
   (tmp_path / 'run').mkdir()
   with open(tmp_path / 'run' / 'lock', 'w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     result = background('--config=c.py')
   assert result.returncode == 1
-  assert 'a training runs there already' in result.stderr
+  assert 'another training is running there' in result.stderr
 
 
+@pytest.mark.full
 def test_time_in_which_the_trainer_is_stopped_does_not_count(tmp_path):
   code = f"""
     import sys

@@ -1,1 +1,1 @@
-"""The commands: flags to a call, and nothing else. Here, as an installed package needs them."""
+"""Commands of the package: each parses its arguments and calls the library."""

@@ -1,4 +1,4 @@
-"""Serves a page, for this computer alone, on which photos can be restored.
+"""Serve a page, on this computer only, that restores photos.
 
 gfn-demo                        # pip install 'gfn_jax[demo]'
 """
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
-from gfn_jax.images import folders, reading, writing
-from gfn_jax.restoration import report
+from gfn_jax.cli.runner import ArgumentParser, exit_on_user_error
+from gfn_jax.errors import UserError
+from gfn_jax.images import folders, preview, reading, writing
 from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system import compilation_cache
 from gfn_jax.system.files import printable
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
   import gradio
 
 HOST = '127.0.0.1'
-"""No other computer reaches the page."""
+"""Address of the page. No other computer can open it."""
 
 PREVIEW_SIDE = 4096
-"""Larger results are reduced for the slider; the download is always whole."""
+"""Longest side of the slider's images. The download is never reduced."""
 
 KEEP_SECONDS = 3600
-"""Age at which uploads and results are removed; when the command ends, all are."""
+"""Age at which uploads and results are removed. All are removed when the command ends."""
 
 MAX_UPLOAD_BYTES = 100_000_000
-"""Of a file, which may be larger than its pixels; what is too large is refused when it is read."""
+"""Smallest limit of an upload, in bytes. Images with too many pixels are refused when read."""
 
 INTRODUCTION = """
 # Sharper and 4 times larger
@@ -44,11 +44,11 @@ For photos that are blurred by motion, of up to {max_pixels:,} pixels. They stay
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """The command `gfn-demo`: serves the page until Ctrl-C."""
+  """Run the command `gfn-demo`: serve the page until Ctrl-C."""
   parser = ArgumentParser('gfn-demo', __doc__)
   add = parser.add_argument
   add('--weights', default='gfn', help='a .safetensors file or a name; default: %(default)s')
-  add('--port', type=int, default=7860, metavar='N', help='of the page; default: %(default)s')
+  add('--port', type=int, default=7860, metavar='N', help='port of the page; default: %(default)s')
   add(
     '--max_pixels',
     type=int,
@@ -62,17 +62,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ['GRADIO_TEMP_DIR'] = folder
     page = build_page(Restorer.from_pretrained(args.weights), args.max_pixels)
     launch(page, args.port, args.max_pixels)
-    print(f'the page is at {page.local_url} (Ctrl-C ends it)', flush=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up, as Ctrl-C does
+    print(f'the page is at {page.local_url} (Ctrl-C to stop)', flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to clean up
     page.block_thread()
 
 
 def build_page(restorer: Restorer, max_pixels: int) -> 'gradio.Blocks':
-  """The page: a place for a photo, a slider that compares, and a download.
+  """Return the page: an upload, a slider that compares before and after, and a download.
 
   Args:
     restorer: restores the photos, one at a time.
-    max_pixels: of a photo; larger ones are refused.
+    max_pixels: largest number of pixels of a photo.
 
   Raises:
     UserError: if Gradio is missing, or `max_pixels` is not positive.
@@ -96,7 +96,7 @@ def build_page(restorer: Restorer, max_pixels: int) -> 'gradio.Blocks':
       writing.write_photo(target, reading.Photo(restored, photo.exif, photo.icc_profile))
     except UserError as error:
       message = str(error).replace(printable(path), printable(os.path.basename(path)))
-      raise gr.Error(html.escape(message), duration=None, print_exception=False) from None
+      raise gr.Error(_escape(message), duration=None, print_exception=False) from None
     previews = _write_previews(folder, photo.pixels, restored)
     facts = _facts(path, photo.pixels, restored, time.perf_counter() - start)
     return previews, facts, gr.DownloadButton(value=target, interactive=True)
@@ -105,7 +105,7 @@ def build_page(restorer: Restorer, max_pixels: int) -> 'gradio.Blocks':
     title='gfn-demo', analytics_enabled=False, delete_cache=(KEEP_SECONDS, KEEP_SECONDS)
   ) as page:
     gr.Markdown(INTRODUCTION.format(max_pixels=max_pixels))
-    # A File, because an Image would have Gradio decode it before its size is checked.
+    # A File, because Gradio decodes an Image before its size is checked.
     upload = gr.File(label='Photo', file_types=list(writing.EXTENSIONS), height=140)
     slider = gr.ImageSlider(
       label='Left: bicubic, right: restored',
@@ -128,20 +128,20 @@ def build_page(restorer: Restorer, max_pixels: int) -> 'gradio.Blocks':
       trigger_mode='always_last',
       api_visibility='private',
     )
-    # Then there is a place for the next photo. (`then` does not follow on a failure.)
+    # Clears the upload for the next photo. (`then` is not called after a failure.)
     for event in (restored.success, restored.failure):
       event(lambda: None, None, upload, queue=False, api_visibility='private')
   return page
 
 
 def launch(page: 'gradio.Blocks', port: int, max_pixels: int) -> None:
-  """Starts to serve a page of `build_page`, at `page.local_url`.
+  """Start serving a page from `build_page`, at `page.local_url`.
 
   Raises:
     UserError: if the port cannot be used.
   """
   gr = _import_gradio()
-  # Gradio asks its own server whether it is there, which must not go through a proxy.
+  # Gradio sends a request to its own server, which must not go through a proxy.
   proxies = os.environ.get('no_proxy') or os.environ.get('NO_PROXY')
   os.environ['no_proxy'] = f'{proxies},{HOST}' if proxies else HOST
   try:
@@ -155,7 +155,7 @@ def launch(page: 'gradio.Blocks', port: int, max_pixels: int) -> None:
       run_history=False,
       enable_monitoring=False,
       footer_links=[],
-      max_file_size=max(MAX_UPLOAD_BYTES, 16 * max_pixels),  # twice those of 16-bit RGBA
+      max_file_size=max(MAX_UPLOAD_BYTES, 16 * max_pixels),  # twice the bytes of 16-bit RGBA
       theme=gr.themes.Default(
         primary_hue='blue',
         font=('system-ui', 'sans-serif'),
@@ -163,7 +163,7 @@ def launch(page: 'gradio.Blocks', port: int, max_pixels: int) -> None:
       ),
     )
   except (OSError, OverflowError) as error:
-    raise UserError(f'port {port} is taken or may not be used; pass another with --port') from error
+    raise UserError(f'cannot use port {port}; pass another one with --port') from error
 
 
 def _import_gradio() -> ModuleType:
@@ -175,17 +175,21 @@ def _import_gradio() -> ModuleType:
 
 
 def _write_previews(folder: str, lr_blur: np.ndarray, restored: np.ndarray) -> tuple[str, str]:
-  """Writes what the slider compares: small files, as browsers show them."""
+  """Write the two images of the slider, as JPEG of a bounded size."""
   h, w = restored.shape[:2]
-  size = report.fit((w, h), PREVIEW_SIDE)
+  size = preview.fit((w, h), PREVIEW_SIDE)
   paths = os.path.join(folder, 'bicubic.jpg'), os.path.join(folder, 'restored.jpg')
   for path, pixels in zip(paths, (lr_blur, restored), strict=True):
-    report.save_jpeg(report.resize(report.to_picture(pixels), size), path)
+    preview.save_jpeg(preview.resize(preview.to_picture(pixels), size), path)
   return paths
 
 
+def _escape(text: str) -> str:
+  return html.escape(printable(text))
+
+
 def _facts(path: str, lr_blur: np.ndarray, restored: np.ndarray, seconds: float) -> str:
-  name = html.escape(printable(os.path.basename(path)))
+  name = _escape(os.path.basename(path))
   sizes = ' → '.join(f'{image.shape[1]} × {image.shape[0]}' for image in (lr_blur, restored))
   reduced = '; the slider shows it reduced' if max(restored.shape) > PREVIEW_SIDE else ''
   return f'{name}: {sizes} pixels in {seconds:.1f} seconds{reduced}'

@@ -1,13 +1,13 @@
-"""Evaluates a network on a test set, or restores photos with it.
+"""Evaluate a network on a test set, or restore photos with it.
 
 gfn-eval --workdir=W                                             # the run's own test split
-gfn-eval --config=configs/gfn.py --config.data_dir=DIR --weights=FILE --output_dir=O
+gfn-eval --config=configs/gfn.py --config.data.data_dir=DIR --weights=FILE --output_dir=O
 gfn-eval --input_dir=LR --target_dir=HR --weights=FILE --output_dir=O
 gfn-eval --input_dir=PHOTOS --weights=FILE --output_dir=O
 
-In place of FILE stands the name of released weights, too, such as gfn. W and O may be in a bucket:
-gs://BUCKET/... On several machines the same command with --distributed runs in each process, and
-they share the images (docs/cluster.md).
+FILE may be the name of released weights, such as gfn. W and O may be in a bucket, gs://BUCKET/...
+On several machines, run the same command with --distributed in each process; the processes share
+the images (docs/cluster.md).
 """
 
 import os
@@ -17,40 +17,45 @@ from absl import flags
 from ml_collections import config_flags
 
 from gfn_jax.cli import distributed
-from gfn_jax.errors import UserError, run_command
-from gfn_jax.evaluation import evaluate
-from gfn_jax.ops import metrics
-from gfn_jax.restoration.files import finish, plan_jobs, restore_and_report, restore_together
+from gfn_jax.cli.runner import run_command
+from gfn_jax.errors import UserError
+from gfn_jax.evaluation import evaluate, test_sets
+from gfn_jax.ops.protocols import PROTOCOLS
+from gfn_jax.restoration import report
+from gfn_jax.restoration.files import finish, plan_jobs, restore_files
+from gfn_jax.restoration.report_files import restore_and_report
 from gfn_jax.restoration.restorer import DTYPES, Restorer
 from gfn_jax.system import compilation_cache, parallel
 
-config_flags.DEFINE_config_file('config', None, 'Experiment; default: the one of --workdir.')
-flags.DEFINE_string('workdir', None, 'Folder of a training run, whose newest weights are taken.')
-flags.DEFINE_string('weights', None, 'A .safetensors file or a name; default: of --workdir.')
+config_flags.DEFINE_config_file(
+  'config', None, 'Config with the test images; default: the config of --workdir.'
+)
+flags.DEFINE_string('workdir', None, 'Folder of a training run, to evaluate its newest weights.')
+flags.DEFINE_string('weights', None, 'A .safetensors file or a name; default: from --workdir.')
 flags.DEFINE_string('input_dir', None, 'Blurred photos: a folder, or one file to restore.')
 flags.DEFINE_string(
-  'target_dir', None, 'Their sharp versions, as large as the results, of the same names.'
+  'target_dir', None, 'Sharp images with the same names, as large as the results.'
 )
-flags.DEFINE_string('output_dir', None, 'For images and results; default: WORKDIR/eval.')
+flags.DEFINE_string('output_dir', None, 'Folder for images and results; default: WORKDIR/eval.')
 flags.DEFINE_enum(
   'protocol',
   None,
-  sorted(metrics.PROTOCOLS),
-  "How to compare; default: the config's, or gfn.",
+  sorted(PROTOCOLS),
+  "Protocol of the comparison; default: the config's, or gfn.",
 )
-flags.DEFINE_integer('limit', 0, 'How many test images; 0: all.', lower_bound=0)
+flags.DEFINE_integer('limit', 0, 'Number of test images; 0: all.', lower_bound=0)
 flags.DEFINE_list(
-  'lpips_weights', [], "PyTorch's files of AlexNet and LPIPS: adds LPIPS; see docs/lpips.md."
+  'lpips_weights', [], "PyTorch's files of AlexNet and LPIPS, to add LPIPS; see docs/lpips.md."
 )
-flags.DEFINE_string('report', None, 'A page to write, FILE.html, that shows before and after.')
+flags.DEFINE_string('report', None, 'FILE.html: write a page that shows before and after.')
 flags.DEFINE_bool('ensemble', False, 'Average over 8 turned and flipped inputs: 8x slower.')
-flags.DEFINE_enum('dtype', None, DTYPES, "Of the computation; default: the network's.")
-flags.DEFINE_integer('tile', 0, 'Largest side restored at once, in pixels; 0: what memory allows.')
+flags.DEFINE_enum('dtype', None, DTYPES, "Type of the computation; default: the network's.")
+flags.DEFINE_integer('tile', 0, 'Side of tiles, in pixels; 0: what fits into memory.')
 flags.adopt_module_key_flags(distributed)
 
 
 def main(_):
-  """Flags to a call."""
+  """Evaluate, or restore, as the flags ask for."""
   args = flags.FLAGS
   distributed.join()
   if not (args.weights or args.workdir):
@@ -59,46 +64,46 @@ def main(_):
     )
   output_dir = args.output_dir or (args.workdir and os.path.join(args.workdir, 'eval'))
   if not output_dir:
-    raise UserError('pass --output_dir=O, where the restored images go')
+    raise UserError('no output folder: pass --output_dir=O')
   weights = args.weights or os.path.join(args.workdir, 'weights.safetensors')
   options = {'tile': args.tile or 'auto', 'ensemble': args.ensemble, 'dtype': args.dtype}
   if args.target_dir and not args.input_dir:
-    raise UserError('--target_dir needs --input_dir, the blurred photos')
+    raise UserError('--target_dir requires --input_dir, the blurred photos')
   if args.input_dir and not args.target_dir:
     if args.protocol or args.limit or args.lpips_weights:
       raise UserError(
-        '--protocol, --limit and --lpips_weights are for evaluating: pass --target_dir too'
+        '--protocol, --limit and --lpips_weights require --target_dir, the sharp images'
       )
-    evaluate.check_page(args.report)
+    report.check_page(args.report)
     with parallel.ending_together():
       jobs = plan_jobs(args.input_dir, output_dir, '.png')
       restorer = Restorer.from_pretrained(weights, **options)
     if args.report:
       finish(restore_and_report(restorer, jobs, args.report, weights=weights))
     else:
-      finish(restore_together(restorer, jobs))
+      finish(restore_files(restorer, jobs))
     return
 
-  config = {'protocol': 'gfn'}
+  config = None
   with parallel.ending_together():
     if args.config is not None:
       config = args.config.to_dict()
     elif args.workdir:
-      config = evaluate.run_config(args.workdir)
+      config = test_sets.run_config(args.workdir)
     if args.input_dir:
-      test_set = evaluate.folder_test_set(args.input_dir, args.target_dir, args.limit)
-    elif {'data_dir', 'photos'} & config.keys():
-      test_set = evaluate.dataset_test_set(config, args.limit)
+      test_set = test_sets.folder_test_set(args.input_dir, args.target_dir, args.limit)
+    elif config is not None:
+      test_set = test_sets.dataset_test_set(config, args.limit)
     else:
-      raise UserError('no test images: pass --config and --config.data_dir, or --input_dir')
-  protocol = args.protocol or config['protocol']
+      raise UserError('no test images: pass --config and --config.data.data_dir, or --input_dir')
+  protocol = args.protocol or (config['evaluation']['protocol'] if config else 'gfn')
   evaluate.evaluate_and_report(
     weights, test_set, protocol, output_dir, args.report, args.lpips_weights, **options
   )
 
 
 def run() -> None:
-  """The command `gfn-eval`."""
+  """Run the command `gfn-eval`."""
   sys.path.insert(0, os.getcwd())  # configs import each other from the project's folder
   compilation_cache.enable()
   run_command(main)

@@ -1,1 +1,1 @@
-"""Sources of training and test images. TensorFlow is imported by `tfrecords` alone."""
+"""Sources of training and test images. Only `tfrecords` imports TensorFlow."""

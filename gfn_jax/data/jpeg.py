@@ -1,4 +1,4 @@
-"""Baseline JPEG compression as a pure JAX function, to the last bit of libjpeg-turbo.
+"""Baseline JPEG compression as a pure JAX function, bit-exact with libjpeg-turbo.
 
     RGB --> YCbCr --> chroma / 2 --> 8x8 DCT --> quantized --> 8x8 DCT^-1 --> chroma x 2 --> RGB
 
@@ -82,7 +82,7 @@ def compress_jpeg(image: jax.Array, quality: jax.typing.ArrayLike) -> jax.Array:
   ycc = _rgb_to_ycc(image)  # [3, H, W]
   luma = _code(ycc[:1], _quantizer_steps(_LUMA_STEPS, quality))
   chroma = _code(_downsample(ycc[1:]), _quantizer_steps(_CHROMA_STEPS, quality))
-  chroma = chroma[:, :, : (width + 1) // 2]  # without padding, which the upsampling must not see
+  chroma = chroma[:, :, : (width + 1) // 2]  # the upsampling must not use the padding
   chroma = _upsample(chroma)[:, :height, :width]  # [2, H, W]
   return _ycc_to_rgb(jnp.concatenate([luma, chroma]))
 

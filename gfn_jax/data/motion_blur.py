@@ -1,13 +1,13 @@
-"""Motion blur made from sharp photographs, in JAX: a dynamic scene seen by a shaking camera.
+"""Synthetic motion blur from sharp photographs, in JAX: a dynamic scene and a shaking camera.
 
     photo --> radiance --> N sub-frames: camera and regions move --> mean --> sensor --> hr_blur
                  |                                                                          |
                  +--> middle sub-frame, sharp: hr --> MATLAB's 1/4 --> lr  lr_blur <- JPEG <- 1/4
 
-Seven of the sub-frames, shrunk, can be part of an example.
+An example can include seven of the sub-frames, reduced to LR.
 
-Everything is a pure function of (key, photo, options), to be used under `jit` and `vmap`. As in the
-GOPRO data (Nah et al., CVPR 2017), blur is the mean of sharp sub-frames around the sharp target.
+All functions are pure and can be used under `jit` and `vmap`. As in the GOPRO data (Nah et al.,
+CVPR 2017), blur is the mean of sharp sub-frames around the sharp target.
 """
 
 import dataclasses
@@ -20,46 +20,46 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
 from gfn_jax.data.jpeg import compress_jpeg
-from gfn_jax.models.bmdsrnet import SHARP_FRAMES
 from gfn_jax.ops.imresize import imresize
+from gfn_jax.ops.sizes import SHARP_FRAMES
 
 Range = tuple[float, float]
 
-_WAVES = 4  # harmonics of a region's outline
+_WAVES = 4  # harmonics of the outline of a region
 
 
 @dataclasses.dataclass(frozen=True)
 class MotionBlur:
-  """What blur to make. A range `(low, high)` is drawn from anew for every photo.
+  """Options of synthetic blur. Each photo gets its own value from every range `(low, high)`.
 
-  The extent of a motion is the largest distance between two of its positions in one exposure, for
-  translations in pixels of the sharp photo.
+  The extent of a motion is the largest distance between two of its positions during the exposure.
+  Extents of translations are in pixels of the sharp photo.
 
   Attributes:
-    frames: sub-frames of an exposure; odd, the middle one is the sharp target.
-    gamma: of the photos, which becomes linear light to be averaged. With 1 the values themselves
-      are averaged, as in GOPRO's `blur` folder.
-    skew: motions are `low + (high - low) * u**skew` with u uniform: above 1, small ones are more
+    frames: number of sub-frames of an exposure, odd. The middle one is the sharp target.
+    gamma: gamma of the photos. They are converted to linear light before averaging. With 1, pixel
+      values are averaged, as in GOPRO's `blur` folder.
+    skew: extents are `low + (high - low) * u**skew` with u uniform. Above 1, small extents are more
       frequent.
-    wobble: how far paths deviate from uniform motion along a line; 0 is none.
+    wobble: deviation of paths from uniform motion along a line; 0 for none.
     translation: extent of the camera's translation, pixels.
-    rotation: extent of its roll, degrees.
-    tilt: extent of its pitch and yaw, degrees.
-    focal_length: for `tilt`, pixels.
-    zoom: extent of its zoom, percent.
-    regions: how many regions of the photo move on paths of their own, in front of the rest.
+    rotation: extent of the camera's roll, degrees.
+    tilt: extent of the camera's pitch and yaw, degrees.
+    focal_length: focal length for `tilt`, pixels.
+    zoom: extent of the camera's zoom, percent.
+    regions: number of regions of the photo that move on their own paths, in front of the rest.
     region_size: radius of a region, as a fraction of the photo's smaller side.
     region_edge: width of a region's soft edge, pixels.
     region_translation: extent of a region's own translation, pixels.
-    region_rotation: extent of its own rotation, degrees.
-    region_zoom: extent of its own zoom, percent.
-    exposure: factor of the light before the sensor clips at 1, which makes streaks of highlights;
-      the sharp target is exposed and clipped alike.
+    region_rotation: extent of a region's own rotation, degrees.
+    region_zoom: extent of a region's own zoom, percent.
+    exposure: factor of the light before the sensor clips it at 1. Clipping makes highlights into
+      streaks; the sharp target is exposed and clipped in the same way.
     shot_noise: variance of the sensor's noise per unit of light.
-    read_noise: standard deviation of its noise in the dark; full scale is 1.
-    sharp_share: share of the photos that nothing moves in.
-    jpeg_share: share of the LR inputs that go through JPEG.
-    jpeg_quality: of these, as Pillow counts it, whole numbers.
+    read_noise: standard deviation of the sensor's noise in the dark; full scale is 1.
+    sharp_share: share of the photos without any motion.
+    jpeg_share: share of the LR inputs that are compressed as JPEG.
+    jpeg_quality: quality of these, integers on Pillow's scale.
   """
 
   frames: int = 15
@@ -86,9 +86,9 @@ class MotionBlur:
 
   def __post_init__(self):
     if self.frames < 1 or self.frames % 2 == 0:
-      raise ValueError(f'frames must be odd, as the middle one is the target, not {self.frames}')
+      raise ValueError(f'frames must be odd and at least 1, not {self.frames}')
     if self.regions < 0:
-      raise ValueError(f'regions must be 0 or more, not {self.regions}')
+      raise ValueError(f'regions must be at least 0, not {self.regions}')
     for name in ('focal_length', 'skew'):
       if not (value := getattr(self, name)) > 0:
         raise ValueError(f'{name} must be positive, not {value}')
@@ -96,7 +96,7 @@ class MotionBlur:
       if field.type is Range:
         value = getattr(self, field.name)
         if isinstance(value, list):
-          value = tuple(value)  # a list, as JSON has it, becomes hashable
+          value = tuple(value)  # hashable, unlike a list from JSON
           object.__setattr__(self, field.name, value)
         if not _is_range(value):
           raise ValueError(f'{field.name} must be (low, high) with 0 <= low <= high, not {value}')
@@ -108,7 +108,7 @@ class MotionBlur:
       if not 0 <= (value := getattr(self, name)) <= 1:
         raise ValueError(f'{name} must be in [0, 1], not {value}')
     if not 1 <= self.jpeg_quality[0] <= self.jpeg_quality[1] <= 100:
-      raise ValueError(f'jpeg_quality must be within 1 and 100, not {self.jpeg_quality}')
+      raise ValueError(f'jpeg_quality must be between 1 and 100, not {self.jpeg_quality}')
 
 
 def select_world(worlds: Sequence[MotionBlur], index: jax.Array) -> MotionBlur:
@@ -116,10 +116,10 @@ def select_world(worlds: Sequence[MotionBlur], index: jax.Array) -> MotionBlur:
 
   Args:
     worlds: options with the same `frames` and `regions`.
-    index: scalar int, which of them.
+    index: scalar integer.
 
   Returns:
-    Options for `synthesize`; what differs between the worlds is a traced number in them.
+    Options for `synthesize`. Values that differ between the worlds are traced numbers.
 
   Raises:
     ValueError: if `frames` or `regions` differ.
@@ -138,7 +138,7 @@ def select_world(worlds: Sequence[MotionBlur], index: jax.Array) -> MotionBlur:
 
 
 class Sensor(NamedTuple):
-  """How a photo was taken, as drawn from the ranges of those names in `MotionBlur`."""
+  """Properties of the sensor, drawn from the ranges of these names in `MotionBlur`."""
 
   exposure: jax.Array
   shot_noise: jax.Array
@@ -147,15 +147,16 @@ class Sensor(NamedTuple):
 
 
 class Scene(NamedTuple):
-  """A photo and how it moves. Homographies map pixels of a sub-frame to pixels of the photo.
+  """Photo with its motions.
 
-  Their coordinates are (x, y) in pixels from the photo's centre.
+  Motions are homographies that map positions in a sub-frame to positions in the photo, both (x, y)
+  in pixels from the centre.
 
   Attributes:
     radiance: `[H, W, 3]`, linear light.
-    masks: `[R, H, W]` in [0, 1], where the regions are.
-    camera: `[N, 3, 3]`, of each sub-frame; the identity in the middle one.
-    motions: `[N, R, 3, 3]`, of each region after the camera's.
+    masks: `[R, H, W]` in [0, 1], 1 inside a region.
+    camera: `[N, 3, 3]`, motion of the camera in each sub-frame; the identity in the middle one.
+    motions: `[N, R, 3, 3]`, motions of the regions, applied after the camera's.
   """
 
   radiance: jax.Array
@@ -173,20 +174,21 @@ def synthesize(
   scale: int = 4,
   frames: bool = False,
 ) -> dict[str, jax.Array]:
-  """A training example from a sharp photo.
+  """Make a training example from a sharp photo.
 
   Args:
-    key: of all that is random.
+    key: random key.
     photo: `[H + 2 margin, W + 2 margin, 3]` uint8, H and W multiples of the scale.
     options: the kinds and amounts of motion and noise.
-    margin: pixels around the target, into which the motion looks. Beyond it the edge is repeated.
-    scale: how much smaller the LR images are.
-    frames: whether to give sharp frames, too: 7 sub-frames as far apart as their number allows, the
-      middle one in their middle. Needs 7 sub-frames.
+    margin: pixels around the target that motion can bring into view. Beyond the margin, the edge is
+      repeated.
+    scale: factor between HR and LR images.
+    frames: True for sharp frames: 7 sub-frames around the middle one, spaced as widely as possible.
+      Needs at least 7 sub-frames.
 
   Returns:
     `hr` and `hr_blur` `[H, W, 3]`, `lr` and `lr_blur` `[H/s, W/s, 3]`, and maybe `frames`
-    `[7, H/s, W/s, 3]`, uint8. The LR images are MATLAB's bicubic reduction of 8-bit HR ones, as in
+    `[7, H/s, W/s, 3]`, uint8. The LR images are 8-bit HR images reduced by MATLAB's bicubic, as in
     LR-GOPRO.
   """
   scene_key, sensor_key, noise_key = jax.random.split(key, 3)
@@ -216,7 +218,7 @@ def synthesize(
 
 
 def sub_frames(key: jax.Array, photo: jax.Array, options: MotionBlur, margin: int = 0) -> jax.Array:
-  """The sharp sub-frames of the same `synthesize`, `[N, H, W, 3]` uint8, without noise."""
+  """Return the sub-frames of the same call of `synthesize`, `[N, H, W, 3]` uint8, without noise."""
   scene_key, sensor_key, _ = jax.random.split(key, 3)
   sensor = random_sensor(sensor_key, options)
   scene = random_scene(scene_key, decode(photo, sensor.gamma), options)
@@ -224,7 +226,7 @@ def sub_frames(key: jax.Array, photo: jax.Array, options: MotionBlur, margin: in
 
 
 def _encoded_frames(scene: Scene, numbers: jax.Array, sensor: Sensor, margin: int) -> jax.Array:
-  """Some sub-frames `[T, H, W, 3]`, uint8."""
+  """Return the sub-frames with the given numbers, `[T, H, W, 3]` uint8."""
 
   def frame(n: jax.Array) -> jax.Array:
     return encode(sensor.exposure * render(scene, n, margin), sensor.gamma)
@@ -233,37 +235,37 @@ def _encoded_frames(scene: Scene, numbers: jax.Array, sensor: Sensor, margin: in
 
 
 def degrade(hr: jax.Array, hr_blur: jax.Array, scale: int = 4) -> dict[str, jax.Array]:
-  """A sharp and a blurred photo, `[H, W, 3]` uint8, with their LR versions, as an example."""
+  """Return a sharp and a blurred photo, `[H, W, 3]` uint8, and their LR versions as an example."""
   lr, lr_blur = (imresize(image, 1 / scale) for image in (hr, hr_blur))
   return dict(hr=hr, hr_blur=hr_blur, lr=lr, lr_blur=lr_blur)
 
 
 def decode(photo: jax.Array, gamma: jax.typing.ArrayLike) -> jax.Array:
-  """Linear light in [0, 1] of a uint8 photo."""
+  """Convert a uint8 photo to linear light in [0, 1]."""
   return (photo.astype(jnp.float32) / 255) ** gamma
 
 
 def encode(light: jax.Array, gamma: jax.typing.ArrayLike) -> jax.Array:
-  """The uint8 photo of linear light, clipped at 0 and 1 as by a sensor."""
+  """Convert linear light to a uint8 photo, clipped at 0 and 1 as by a sensor."""
   values = jnp.clip(light, 0, 1) ** (1 / gamma)
   return jnp.floor(values * 255 + 0.5).astype(jnp.uint8)
 
 
 def add_noise(key: jax.Array, light: jax.Array, shot: jax.Array, read: jax.Array) -> jax.Array:
-  """Adds noise of the variance `shot * light + read**2`; `light` is clipped as by a sensor."""
+  """Clip light as a sensor does, and add noise of the variance `shot * light + read**2`."""
   light = jnp.clip(light, 0, 1)
   return light + jnp.sqrt(shot * light + read**2) * jax.random.normal(key, light.shape)
 
 
 def random_sensor(key: jax.Array, options: MotionBlur) -> Sensor:
-  """Draws the exposure's factor, the noise and the gamma."""
+  """Draw the factor of exposure, the noise levels and the gamma."""
   ranges = [getattr(options, name) for name in Sensor._fields]
   return Sensor(*map(_between, ranges, jax.random.uniform(key, (len(ranges),))))
 
 
 def random_scene(key: jax.Array, radiance: jax.Array, options: MotionBlur) -> Scene:
-  """Draws the paths of the camera and of the regions, and the regions' shapes."""
-  # All numbers at once: every call of jax.random takes half a second to compile on a CPU.
+  """Draw the paths of the camera and of the regions, and the shapes of the regions."""
+  # One call for all numbers: every call of jax.random takes half a second to compile on a CPU.
   uniform_key, normal_key = jax.random.split(key)
   moving = 1 + options.regions  # the camera, then the regions
   shares = jax.random.uniform(uniform_key, (moving, 4 + 5 + _WAVES))
@@ -296,16 +298,16 @@ def random_motion(
   zoom: Range,
   tilt: Range,
 ) -> jax.Array:
-  """A smooth motion as homographies `[N, 3, 3]`.
+  """Return a smooth motion as homographies `[N, 3, 3]`.
 
   Args:
     shares: `[4]`, uniform random numbers.
     terms: `[3, 1, 6]`, normal random numbers.
-    options: for `frames`, `skew`, `wobble` and `focal_length`.
-    translation: range of its extent, as in `MotionBlur`; so are the next.
-    rotation: of the roll.
-    zoom: of the zoom.
-    tilt: of pitch and yaw.
+    options: options, of which `frames`, `skew`, `wobble` and `focal_length` are used.
+    translation: range of the extent of the translation, in units of `MotionBlur` like all below.
+    rotation: range of the extent of the roll.
+    zoom: range of the extent of the zoom.
+    tilt: range of the extent of pitch and yaw.
   """
 
   def path(i: int, extents: Range, dims: slice) -> jax.Array:
@@ -320,12 +322,12 @@ def random_motion(
 
 
 def unit_path(terms: jax.Array, frames: int, wobble: float) -> jax.Array:
-  """A smooth path `[N, D]` of extent 1 that is at the origin in the middle frame.
+  """Return a smooth path `[N, D]` of extent 1, at the origin in the middle frame.
 
   Args:
-    terms: `[3, 1, D]`, directions of the uniform motion and of the quadratic and cubic terms.
-    frames: N.
-    wobble: weight of the last two.
+    terms: `[3, 1, D]`, directions of the linear, the quadratic and the cubic term.
+    frames: number N of positions.
+    wobble: weight of the quadratic and the cubic term.
   """
   t = jnp.linspace(-1, 1, frames)[:, None]  # [N, 1]
   line, bend, sway = terms
@@ -343,7 +345,16 @@ def homographies(
   pitch: jax.Array,
   focal_length: float,
 ) -> jax.Array:
-  """Translation (pixels), roll (radians), zoom (factor) and tilt (radians), each `[N]`.
+  """Return homographies of translation, roll, zoom and tilt.
+
+  Args:
+    x: `[N]`, horizontal translation, pixels.
+    y: `[N]`, vertical translation, pixels.
+    angle: `[N]`, roll, radians.
+    scale: `[N]`, zoom, a factor.
+    yaw: `[N]`, radians.
+    pitch: `[N]`, radians.
+    focal_length: focal length, pixels.
 
   Returns:
     `[N, 3, 3]`; tilt and roll are rotations of a pinhole camera: `K R K^-1`.
@@ -360,26 +371,26 @@ def homographies(
 
 
 def _matrices(rows: list[list[jax.Array]]) -> jax.Array:
-  """Entries `[N]` to matrices `[N, 3, 3]`."""
+  """Stack 3 rows of 3 entries `[N]` to matrices `[N, 3, 3]`."""
   return jnp.stack([jnp.stack(row, -1) for row in rows], -2)
 
 
 def random_region(
   shares: jax.Array, normals: jax.Array, shape: tuple[int, ...], options: MotionBlur
 ) -> jax.Array:
-  """The mask of a blob with a wavy outline and a soft edge, `[H, W]` in [0, 1].
+  """Return the mask of a blob with a wavy outline and a soft edge, `[H, W]` in [0, 1].
 
   Args:
     shares: `[9]`, uniform random numbers.
     normals: `[4]`, normal random numbers.
     shape: `(H, W, ...)`.
-    options: for `region_size` and `region_edge`.
+    options: options, of which `region_size` and `region_edge` are used.
   """
   height, width = shape[:2]
   side = min(height, width)
   radius = side * _between(options.region_size, shares[0])
   edge = _between(options.region_edge, shares[1])
-  stretch = jnp.exp(_between((-0.5, 0.5), shares[2]))  # of the two axes
+  stretch = jnp.exp(_between((-0.5, 0.5), shares[2]))  # ratio of the axes
   x, y = _pixels(height, width)
   x = (x - width * (shares[3] - 0.5)) * stretch
   y = (y - height * (shares[4] - 0.5)) / stretch
@@ -394,10 +405,10 @@ def random_region(
 
 
 def exposure(scene: Scene, margin: int = 0) -> jax.Array:
-  """The mean of the sub-frames in linear light, `[H - 2 margin, W - 2 margin, 3]`."""
+  """Return the mean of the sub-frames in linear light, `[H - 2 margin, W - 2 margin, 3]`."""
   frames = scene.camera.shape[0]
 
-  def add(total: jax.Array, n: jax.Array) -> tuple[jax.Array, None]:  # one frame in memory
+  def add(total: jax.Array, n: jax.Array) -> tuple[jax.Array, None]:  # one frame at a time
     return total + render(scene, n, margin), None
 
   total, _ = jax.lax.scan(add, jnp.zeros_like(_crop(scene.radiance, margin)), jnp.arange(frames))
@@ -405,7 +416,7 @@ def exposure(scene: Scene, margin: int = 0) -> jax.Array:
 
 
 def render(scene: Scene, n: jax.typing.ArrayLike, margin: int = 0) -> jax.Array:
-  """Sub-frame `n` in linear light, `[H - 2 margin, W - 2 margin, 3]`: regions over the rest."""
+  """Render sub-frame `n` in linear light, `[H - 2 margin, W - 2 margin, 3]`."""
   height, width, _ = scene.radiance.shape
   x, y = (_crop(grid, margin) for grid in jnp.broadcast_arrays(*_pixels(height, width)))
   x, y = _project(scene.camera[n], x, y)
@@ -418,7 +429,7 @@ def render(scene: Scene, n: jax.typing.ArrayLike, margin: int = 0) -> jax.Array:
 
 
 def _hold_still(scene: Scene, still: jax.Array) -> Scene:
-  """Return the scene without any motion where the scalar `still` is True."""
+  """Return the scene without any motion if the scalar `still` is True."""
   camera, motions = (
     jnp.where(still, jnp.broadcast_to(jnp.eye(3), moves.shape), moves)
     for moves in (scene.camera, scene.motions)
@@ -441,7 +452,7 @@ def _between(extents: Range, share: jax.Array) -> jax.Array:
 
 
 def _pixels(height: int, width: int) -> tuple[jax.Array, jax.Array]:
-  """The pixels' x `[1, W]` and y `[H, 1]`, from the centre."""
+  """Return the coordinates x `[1, W]` and y `[H, 1]` of the pixels, from the centre."""
   x = jnp.arange(width) - (width - 1) / 2
   y = jnp.arange(height) - (height - 1) / 2
   return x[None], y[:, None]
@@ -459,7 +470,7 @@ def _project(h: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.A
 
 
 def _sample(image: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-  """Bilinear samples of `[H, W, C]` at pixels from its centre; beyond its edge, the edge."""
+  """Sample `[H, W, C]` bilinearly at positions from its centre; the edge is repeated beyond it."""
   height, width, _ = image.shape
   where = [y + (height - 1) / 2, x + (width - 1) / 2]
 

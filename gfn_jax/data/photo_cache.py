@@ -1,8 +1,7 @@
-"""Decoded photographs by number, at several sizes, in memory as far as it goes."""
+"""Decoded photographs by number, at several sizes, kept in memory up to a limit."""
 
 import hashlib
 import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,22 +11,23 @@ from tqdm import tqdm
 
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
+from gfn_jax.system.console import print_message
 
 _THREADS = min(8, os.cpu_count() or 1)
 
 
 class PhotoCache:
-  """Photographs that are decoded and reduced once; those that do not fit, whenever they are drawn.
+  """Decoded and reduced photographs; those beyond the memory limit are decoded at each use.
 
   Attributes:
-    paths: of the files.
+    paths: paths of the files.
     sizes: `(width, height)` of each file, before any reduction.
     digest: SHA-256 of the files' names and sizes.
 
   Args:
-    paths: of the files.
-    memory: for decoded photographs, GiB.
-    scales: factors in (0, 1] by which photographs are reduced, the largest first.
+    paths: paths of the files.
+    memory: memory limit for decoded photographs, GiB.
+    scales: factors in (0, 1] by which photographs are reduced, in descending order.
   """
 
   def __init__(self, paths: Sequence[str], memory: float, scales: Sequence[float] = (1.0,)):
@@ -39,10 +39,9 @@ class PhotoCache:
       bar = tqdm(pool.map(self._read, range(kept)), 'reading photos', kept, leave=False)
       self._levels = list(bar)
     if kept < len(self.paths):
-      tqdm.write(
-        f'{kept} of {len(self.paths)} photos fit into {memory} GiB; the rest are decoded when '
-        'drawn',
-        file=sys.stderr,
+      print_message(
+        f'{kept} of {len(self.paths)} photos fit into {memory} GiB; the others are decoded at each '
+        'use'
       )
     facts = [
       (os.path.basename(path), *size) for path, size in zip(self.paths, self.sizes, strict=True)
@@ -61,12 +60,12 @@ class PhotoCache:
     return self._level(i, 0)
 
   def draw_level(self, i: int, share: float, side: int) -> np.ndarray:
-    """Return photograph `i` at one of the sizes that are no smaller than `side`.
+    """Return photograph `i` at one of the sizes that are at least `side`.
 
     Args:
-      i: its number.
-      share: in [0, 1), which of these sizes.
-      side: pixels.
+      i: number of the photograph.
+      share: number in [0, 1) that chooses among these sizes.
+      side: minimum of height and width, pixels.
     """
     fitting = sum(int(scale * min(self.sizes[i])) >= side for scale in self._scales)
     return self._level(i, int(share * fitting))
@@ -77,22 +76,26 @@ class PhotoCache:
     return _reduce(folders.read_rgb(self.paths[i]), self._scales[n])
 
   def check_sizes(self, used: Sequence[int], side: int) -> None:
-    """Refuse photographs that are smaller than a crop at their largest size.
+    """Raise if a photograph is smaller than a crop, at its largest size.
+
+    Args:
+      used: numbers of the photographs to check.
+      side: side of a crop, pixels.
 
     Raises:
-      UserError: naming up to three of them.
+      UserError: naming up to three such photographs.
     """
     small = [self.paths[i] for i in used if int(self._scales[0] * min(self.sizes[i])) < side]
     if small:
       names = ', '.join(small[:3]) + (', ...' if len(small) > 3 else '')
       raise UserError(
-        f'{len(small)} photos are smaller than a crop of {side}x{side} pixels: {names}; take them '
-        'out, or lower --config.crop_size'
+        f'{len(small)} photos are smaller than a crop of {side}x{side} pixels: {names}; remove '
+        'them, or lower --config.training.crop_size'
       )
 
 
 def cut_window(photo: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
-  """Return `[side, side, 3]` from `top`, `left`; beyond its edges the photograph is mirrored."""
+  """Return the window `[side, side, 3]` at `top`, `left`, mirrored beyond the photo's edges."""
   height, width, _ = photo.shape
   pad = [(max(0, -top), max(0, top + side - height)), (max(0, -left), max(0, left + side - width))]
   top, left = max(0, top), max(0, left)

@@ -1,4 +1,4 @@
-"""Lists of photographs, to train on exactly these and on nothing else in their folder."""
+"""Lists of photographs, for training on exactly the listed files of a folder."""
 
 import csv
 import dataclasses
@@ -22,9 +22,9 @@ class ListedPhoto:
 
   Attributes:
     name: path below the folder of the photographs, without extension, with '/' between folders.
-    width: in pixels.
-    height: in pixels.
-    held_out: True if it is for evaluation and never for training.
+    width: width in pixels.
+    height: height in pixels.
+    held_out: True if the photograph is for evaluation only.
   """
 
   name: str
@@ -39,7 +39,7 @@ def read_photo_list(path: str | os.PathLike) -> dict[str, ListedPhoto]:
   The columns `name`, `width`, `height` and `held_out` (0 or 1) are needed; others are ignored.
 
   Args:
-    path: of the file; may be `gs://...`.
+    path: path of the file; may be `gs://...`.
 
   Returns:
     The photographs by name, in the order of the file.
@@ -63,7 +63,7 @@ def read_rows(path: str | os.PathLike, columns: Sequence[str]) -> list[tuple[int
   """Read the rows of a CSV file that has a header and at least one row.
 
   Args:
-    path: of the file; may be `gs://...`.
+    path: path of the file; may be `gs://...`.
     columns: names of the columns that the file must have.
 
   Returns:
@@ -110,12 +110,12 @@ def check_listed(
   """Check that images are exactly those of a list, by name and size.
 
   Args:
-    paths: of all images in the folder, such as `folders.list_images` returns.
-    root: the folder that the names of the list are relative to.
-    photo_list: as of `read_photo_list`.
+    paths: paths of all images in the folder, as returned by `folders.list_images`.
+    root: folder to which the names of the list are relative.
+    photo_list: photographs by name, as returned by `read_photo_list`.
 
   Returns:
-    The paths of the photographs to train on, and of those held out, both in the list's order.
+    The paths of the photographs for training, and of the held-out ones, in the list's order.
 
   Raises:
     UserError: if an image is not on the list, a listed one is missing or has another size, two have
@@ -145,7 +145,7 @@ def check_listed(
     raise UserError(
       f'{folder} does not hold exactly the listed photographs: {"; ".join(problems)}. Move '
       f'unlisted images elsewhere, and fetch the others with python -m data_prep.open_photos '
-      f'--output_dir={folder}; or pass --config.photo_list= to train on any photographs'
+      f'--output_dir={folder}; or pass --config.data.photo_list= to train on any photographs'
     )
   return (
     [found[photo.name] for photo in photo_list.values() if not photo.held_out],
@@ -158,7 +158,7 @@ def _parse(row: dict[str, str], where: str) -> ListedPhoto:
   unsafe = '\\' in name or not name.isprintable()
   if unsafe or any(part in ('', '.', '..') for part in name.split('/')):
     raise UserError(
-      f'{where}: invalid name {name!r}; give the path below the folder, without extension, '
+      f'{where}: invalid name {name!r}; give the path below the folder, without extension and '
       f'with / between folders'
     )
   for column in ('width', 'height'):

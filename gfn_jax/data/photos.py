@@ -1,7 +1,7 @@
-"""Training examples from a folder of sharp photos: crops here, blur on the device. No TensorFlow.
+"""Training examples from a folder of sharp photos, cropped on the host and blurred on the device.
 
-Every batch is a function of (seed, step): a run that starts at step n sees the batches that an
-uninterrupted run sees there, on any number of processes.
+Every batch is a function of (seed, step): a run that starts at step n gets the same batches as an
+uninterrupted run, on any number of processes. TensorFlow is not needed.
 """
 
 import functools
@@ -22,49 +22,50 @@ from gfn_jax.data.photo_list import check_listed, read_photo_list
 from gfn_jax.data.real_pairs import RealSources
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
-from gfn_jax.models.bmdsrnet import SCALES, SHARP_FRAMES
+from gfn_jax.ops.sizes import SCALES, SHARP_FRAMES
+from gfn_jax.ops.symmetries import apply_traced_symmetry
 
 TEST_SIZE = 64  # side of a held-out example, LR pixels
 
 _ORDER, _BATCH, _TEST = range(3)  # streams of random numbers
-_AHEAD = 3  # batches that are made while the device works
+_AHEAD = 3  # batches that are made in advance
 
 
 class PhotoDataset:
-  """Sharp photos, some of them held out for testing, and pairs of real blur if there are any.
+  """Sharp photos, some of them held out for testing, and optional pairs with real blur.
 
-  Photos are decoded and reduced once and stay in memory, as many of them as fit; the rest are
-  decoded whenever they are drawn.
+  Photos are decoded and reduced once and kept in memory up to a limit. Those beyond the limit are
+  decoded at each use.
 
   Attributes:
-    path: the photos' folder.
-    scale: how much smaller the LR images are.
-    has_frames: whether examples have `frames`.
-    metadata: how examples are made, and a digest of the photos' names and sizes.
+    path: folder of the photos.
+    scale: factor between HR and LR images.
+    has_frames: True if examples have `frames`.
+    metadata: the options of the examples, and a digest of the photos' names and sizes.
 
   Args:
-    path: a folder of photos, searched with all folders below it.
-    motion_blur: for each world, by its name, options of `MotionBlur` and `share`, how often it is
-      drawn beside the others. Test images are of the first world by name.
-    held_out: how many photos, spread evenly over their sorted names, are only for testing.
-    photo_list: a CSV file that names the photos and those that are held out, as `read_photo_list`
-      takes it; '' for any photos.
-    margin: pixels around a crop, into which the motion looks.
-    photo_scales: factors by which photos are reduced, one drawn for each crop, as far as a photo's
-      size allows; (1.0,) takes their pixels as they are.
-    memory: for decoded photos, GiB; as much again for real pairs.
-    real_pairs: for each source, by its name, what `RealSources` takes.
-    scale: how much smaller the LR images are: 2, 3 or 4.
-    frames: whether examples have seven sharp frames of the exposure; real pairs have none.
+    photos: folder of photos, searched at any depth.
+    motion_blur: options of `MotionBlur` and `share` of each world (kind of blur), by its name. A
+      world is drawn in proportion to its share. Test images use the first world by name.
+    held_out: number of photos for testing only, spread evenly over the sorted names.
+    photo_list: CSV file for `read_photo_list` that names the photos and the held-out ones; '' for
+      any photos.
+    margin: pixels around a crop that motion can bring into view.
+    photo_scales: factors by which photos are reduced, drawn for each crop from those that leave
+      room for it; (1.0,) for the original pixels.
+    memory: memory limit for decoded photos, GiB; real pairs take as much again.
+    real_pairs: sources for `RealSources`, by name.
+    scale: factor between HR and LR images: 2, 3 or 4.
+    frames: True for seven sharp frames of each exposure. Real pairs have no frames.
 
   Raises:
-    UserError: for options that are not ones, a folder that is missing or has no usable photo, or
-      has others than the list.
+    UserError: for invalid options, a folder that is missing or has no usable photo, or photos that
+      differ from the list.
   """
 
   def __init__(
     self,
-    path: str | os.PathLike,
+    photos: str | os.PathLike,
     *,
     motion_blur: Mapping[str, Mapping[str, Any]],
     held_out: int = 0,
@@ -76,32 +77,32 @@ class PhotoDataset:
     scale: int = 4,
     frames: bool = False,
   ):
-    if not path:
-      raise UserError('no photos: pass --config.photos=DIR, a folder of sharp photographs')
-    self.path, self.scale, self.has_frames = os.fspath(path), scale, frames
+    if not photos:
+      raise UserError('no photos: pass --config.data.photos=DIR, a folder of sharp photographs')
+    self.path, self.scale, self.has_frames = os.fspath(photos), scale, frames
     self._margin = margin
     self._worlds, self._world_shares = _make_worlds(motion_blur)
     scales = sorted(photo_scales, reverse=True)
     if not scales or not 0 < scales[-1] <= scales[0] <= 1:
       raise UserError(f'photo_scales must be factors above 0 and at most 1, not {photo_scales}')
     if scale not in SCALES:
-      raise UserError(f'scale must be one of {SCALES}, not {scale}')
+      raise UserError(f'unknown scale {scale}; choose from {", ".join(map(str, SCALES))}')
     if frames and self._worlds[0].frames < SHARP_FRAMES:
       raise UserError(
-        f'frames needs motion_blur.*.frames to be {SHARP_FRAMES} or more, not '
+        f'frames=True needs motion_blur.*.frames of at least {SHARP_FRAMES}, not '
         f'{self._worlds[0].frames}'
       )
     self._real = RealSources(real_pairs, scale, memory)
     if frames and self._real.share:
-      raise UserError('real_pairs have no sharp frames: leave them out, or set frames to False')
-    paths = folders.list_images(path, recursive=True)
+      raise UserError('real_pairs have no sharp frames: remove them, or set frames to False')
+    paths = folders.list_images(photos, recursive=True)
     if photo_list:
-      train, test = check_listed(paths, path, read_photo_list(photo_list))
+      train, test = check_listed(paths, photos, read_photo_list(photo_list))
     else:
       if not 0 <= held_out < (count := len(paths)):
         raise UserError(
           f'held_out is {held_out}, but {self.path} has {count} photos; '
-          'set --config.held_out below that'
+          'set --config.data.held_out to a smaller number'
         )
       numbers = np.linspace(0, count - 1, held_out).round().astype(int)
       test = [paths[i] for i in numbers]
@@ -114,18 +115,23 @@ class PhotoDataset:
       'train_photos': len(train),
       'held_out': len(test),
       'real_pairs': self._real.facts,
+      'motion_blur': {name: dict(world) for name, world in motion_blur.items()},
+      'margin': margin,
+      'photo_scales': list(photo_scales),
+      'scale': scale,
+      'frames': frames,
     }
 
   def num_examples(self, split: str) -> int:
-    """How many photos a split has: 'train' or 'test'."""
+    """Return the number of photos of a split, 'train' or 'test'."""
     return len({'train': self._train, 'test': self._test}[split])
 
   def steps_per_pass(self, batch_size: int) -> int:
-    """How many steps see every photo about once."""
+    """Return the number of steps that use every photo about once."""
     return max(1, round(len(self._train) / batch_size))
 
   def check_crop_size(self, crop_size: int) -> None:
-    """Checks that crops fit.
+    """Raise if crops do not fit.
 
     Args:
       crop_size: side of a crop, in LR pixels.
@@ -146,37 +152,37 @@ class PhotoDataset:
     process_index: int = 0,
     process_count: int = 1,
   ) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches for `prepare`, made in threads while the device works.
+    """Yield endless batches for `prepare`, made in threads while the device works.
 
     Args:
       batch_size: examples in a global batch, over all processes.
-      seed: of everything that is random.
+      seed: seed of all random choices.
       crop_size: side of a crop, in LR pixels.
-      start_step: how many batches to pass over; nothing is read for them.
-      process_index: this process's number.
+      start_step: number of batches to skip, without reading their photos.
+      process_index: number of this process, from 0.
       process_count: number of processes; each gets every `process_count`-th example.
 
     Yields:
-      Of S synthetic examples: `photo` `[S, P, P, 3]` uint8 with P = scale * crop_size + 2 margin,
-      `key` `[S, 2]` uint32 and `world` `[S]` int32; of R real ones what `RealSources.examples`
-      gives, the names with 'real_' before them; and of both `symmetry` `[S]` and `real_symmetry`
-      `[R]` int32. The share of the real pairs decides how many each batch has.
+      For S synthetic examples: `photo` `[S, P, P, 3]` uint8 with P = scale * crop_size + 2 margin,
+      `key` `[S, 2]` uint32, `world` `[S]` and `symmetry` `[S]` int32. For R real examples: the
+      arrays of `RealSources.examples`, with 'real_' before their names, and `real_symmetry` `[R]`
+      int32. The share of the real pairs determines R.
 
     Raises:
-      UserError: if a photo, or one of the real pairs, is smaller than a crop, if the shares of the
-        real pairs are too small for the batch, or the processes cannot share the examples of either
-        kind equally.
+      UserError: if a photo or a real pair is smaller than a crop, the shares of the real pairs are
+        too small for the batch, or the examples of either kind cannot be divided equally among the
+        processes.
     """
     self.check_crop_size(crop_size)
     real = round(self._real.share * batch_size)
     if self._real.share and not real:
       raise UserError(
-        f'real_pairs have a share of {self._real.share:g}, which is none of {batch_size} examples; '
-        'raise batch_size or their shares'
+        f'real_pairs have a share of {self._real.share:g}, which gives none of {batch_size} '
+        'examples; raise batch_size or their shares'
       )
     if any(count % process_count for count in (real, batch_size - real)):
       raise UserError(
-        f'{real} of the {batch_size} examples of a batch are of real_pairs, which {process_count} '
+        f'{real} of the {batch_size} examples of a batch are real pairs, which {process_count} '
         'processes cannot share equally; change batch_size or the shares of real_pairs'
       )
     mine = slice(process_index, None, process_count)
@@ -203,7 +209,7 @@ class PhotoDataset:
     if 'real_lr' in batch:
       parts.append(
         {
-          key: jax.vmap(apply_symmetry)(batch[f'real_{key}'], batch['real_symmetry'])
+          key: jax.vmap(apply_traced_symmetry)(batch[f'real_{key}'], batch['real_symmetry'])
           for key in ('lr_blur', 'lr', 'hr')
         }
       )
@@ -217,17 +223,17 @@ class PhotoDataset:
 
   def _synthesize(self, example: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """Make one example from `photo` `[P, P, 3]`, `key` `[2]`, `world` and `symmetry`."""
-    photo = apply_symmetry(example['photo'], example['symmetry'])
+    photo = apply_traced_symmetry(example['photo'], example['symmetry'])
     key = jax.random.wrap_key_data(example['key'], impl='threefry2x32')
     world = select_world(self._worlds, example['world'])
     return synthesize(key, photo, world, self._margin, scale=self.scale, frames=self.has_frames)
 
   def images(self, split: str = 'test', limit: int = 0) -> Iterator[dict[str, Any]]:
-    """Photos' middles, each with the same synthetic blur every time, of the first world by name.
+    """Yield the centres of photos, with synthetic blur of the first world, the same every time.
 
     Args:
-      split: 'test' for the photos that are held out, 'train' for the others.
-      limit: how many, spread over all of them; 0 for all.
+      split: 'test' for the held-out photos, 'train' for the others.
+      limit: number of photos, spread over the split; 0 for all.
 
     Yields:
       `name`, `lr_blur` and `lr` `[64, 64, 3]`, `hr` and `hr_blur` `[64 s, 64 s, 3]`, and maybe
@@ -238,7 +244,9 @@ class PhotoDataset:
     """
     photos = {'train': self._train, 'test': self._test}[split]
     if not photos:
-      raise UserError(f'no photo of {self.path} is held out for testing; see config.held_out')
+      raise UserError(
+        f'no photo of {self.path} is held out for testing; set --config.data.held_out'
+      )
     side = self.scale * TEST_SIZE + 2 * self._margin
     make = jax.jit(self._synthesize)
     limit = min(limit or len(photos), len(photos))
@@ -254,7 +262,7 @@ class PhotoDataset:
   def _batch(
     self, synthetic: int, real: int, seed: int, crop_size: int, mine: slice, step: int
   ) -> dict[str, np.ndarray]:
-    """Return one process's share, `mine`, of the batch of a step."""
+    """Return the share `mine`, of one process, of the batch of a step."""
     rng = np.random.default_rng((seed, _BATCH, step))
     batch = {}
     if synthetic:
@@ -263,7 +271,7 @@ class PhotoDataset:
         'symmetry': rng.integers(8, size=synthetic, dtype=np.int32)[mine],
         'world': self._draw_worlds(rng, synthetic)[mine],
       }
-      shares = rng.random((synthetic, 3))[mine]  # where to look
+      shares = rng.random((synthetic, 3))[mine]  # size, and position of the crop
       numbers = range(step * synthetic, (step + 1) * synthetic)[mine]
       side = self.scale * crop_size
       windows = [
@@ -282,12 +290,12 @@ class PhotoDataset:
     return np.searchsorted(ends, rng.random(count), side='right').astype(np.int32)
 
   def _photo(self, seed: int, number: int) -> int:
-    """Every photo once in each pass, in another order."""
+    """Return the photo of an example: each pass uses every photo once, in a new order."""
     one_pass, position = divmod(number, len(self._train))
     return self._train[_order(seed, one_pass, len(self._train))[position]]
 
   def _cut(self, photo: np.ndarray, corner: Sequence[float], side: int) -> np.ndarray:
-    """Cut a window with its margins; its middle lies in the photo, its margins need not."""
+    """Cut a window with its margins, which may lie outside the photo."""
     top, left = (
       int(share * (length - side + 1)) - self._margin
       for share, length in zip(corner, photo.shape[:2], strict=True)
@@ -310,17 +318,12 @@ def _make_worlds(
     except (TypeError, ValueError) as error:
       raise UserError(f'motion_blur.{name}: {error}') from error
   if not worlds or min(shares) < 0 or sum(shares) <= 0:
-    raise UserError(f'motion_blur needs a world with a share above 0, not shares of {shares}')
+    raise UserError(
+      f'motion_blur needs a world with a share above 0 and no negative one, not {shares}'
+    )
   if len({(world.frames, world.regions) for world in worlds}) > 1:
     raise UserError('frames and regions must be the same in all worlds of motion_blur')
   return worlds, shares
-
-
-def apply_symmetry(image: jax.Array, symmetry: jax.Array) -> jax.Array:
-  """One of the eight symmetries of the square, for `[n, n, C]`: bits mirror and transpose it."""
-  image = jnp.where(symmetry & 1, image[:, ::-1], image)
-  image = jnp.where(symmetry & 2, image[::-1], image)
-  return jnp.where(symmetry & 4, image.swapaxes(0, 1), image)
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""Real pairs of sharp and blurred photographs of one scene, for training and for testing."""
+"""Real pairs of a sharp and a blurred photograph of a scene, for training and testing."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +16,15 @@ class RealPairs:
   """Pairs from one folder, reduced by MATLAB's bicubic to the size of LR images.
 
   Attributes:
-    reduce: how many times smaller the LR images are than the files.
+    reduce: factor between the sides of the files and of the LR images.
     digest: SHA-256 of the files' names and sizes.
 
   Args:
-    path: a folder that has, at any depth, folders `sharp` and, beside them, `blur` with files of
-      the same names, as GOPRO_Large has.
-    blur: the name of the blurred folders, such as 'blur_gamma'.
+    path: folder with sibling folders `sharp` and `blur` at any depth, which have files of the same
+      names, as in GOPRO_Large.
+    blur: name of the blurred folders, such as 'blur_gamma'.
     reduce: 4 for files at the size of x4 HR images, 1 for files that are LR images already.
-    memory: for decoded photographs, GiB.
+    memory: memory limit for decoded photographs, GiB.
 
   Raises:
     UserError: if there are no such folders, a file has no partner, or a pair differs in size.
@@ -32,7 +32,7 @@ class RealPairs:
 
   def __init__(self, path: str | os.PathLike, blur: str, reduce: int, memory: float = 4.0):
     if not isinstance(reduce, int) or reduce < 1:
-      raise UserError(f'{os.fspath(path)}: reduce must be a whole number from 1, not {reduce!r}')
+      raise UserError(f'{os.fspath(path)}: reduce must be an integer of at least 1, not {reduce!r}')
     pairs = folders.sharp_and_blurred(path, blur)
     self.reduce = reduce
     self._names = [name for name, *_ in pairs]
@@ -47,10 +47,10 @@ class RealPairs:
     return len(self._sharp)
 
   def check_crop_size(self, crop_size: int) -> None:
-    """Refuse pairs that are smaller than a crop of `crop_size` LR pixels.
+    """Raise if a pair is smaller than a crop of `crop_size` LR pixels.
 
     Raises:
-      UserError: naming up to three of them.
+      UserError: naming up to three such pairs.
     """
     self._sharp.check_sizes(range(len(self)), self.reduce * crop_size)
 
@@ -58,9 +58,9 @@ class RealPairs:
     """Return a crop of pair `i` as an example.
 
     Args:
-      i: its number.
-      corner: where the crop lies, down and right, each in [0, 1).
-      crop_size: its side, LR pixels.
+      i: number of the pair.
+      corner: vertical and horizontal position of the crop, each in [0, 1).
+      crop_size: side of the crop, LR pixels.
 
     Returns:
       `lr_blur` and `lr` `[h, w, 3]` and `sharp` `[reduce * h, reduce * w, 3]`, uint8.
@@ -93,30 +93,34 @@ class RealSources:
   """Several folders of real pairs, each with its share of the examples.
 
   Attributes:
-    share: of all examples of a batch.
+    share: share of real pairs in a batch.
     always_hr: True if every pair has an HR image.
-    facts: by the name of each source, its options and the `digest` of its pairs.
+    facts: options and `digest` of each source, by its name.
 
   Args:
-    sources: for each name, `path` (a source without one is left out), `blur`, `reduce` and `share`:
-      of the examples of a batch.
-    scale: how much smaller LR images are than HR ones. Where `reduce` is another factor, the pairs
-      have no HR image and train the deblurred image alone.
-    memory: for decoded photographs, GiB.
+    sources: for each name, `path`, `blur`, `reduce`, and `share`, the source's share of a batch. A
+      source with an empty path is ignored.
+    scale: factor between HR and LR images. Pairs with another `reduce` have no HR image, and train
+      the deblurred image only.
+    memory: memory limit for decoded photographs, GiB.
 
   Raises:
-    UserError: as `RealPairs`, or for shares that are not between 0 and 1 together.
+    UserError: as `RealPairs`, or if a share is negative or their sum exceeds 1.
   """
 
   def __init__(self, sources: Mapping[str, Mapping[str, Any]], scale: int, memory: float):
     used = {name: dict(source) for name, source in sorted(sources.items()) if source['path']}
     for name, source in used.items():
       if unknown := sorted(set(source) - {'path', 'blur', 'reduce', 'share'}):
-        raise UserError(f'real_pairs.{name} has no option {unknown[0]!r}')
+        raise UserError(
+          f'real_pairs.{name} has no option {unknown[0]!r}; choose from path, blur, reduce, share'
+        )
     shares = [source['share'] for source in used.values()]
     self.share = float(sum(shares))
     if any(share < 0 for share in shares) or self.share > 1:
-      raise UserError(f'the shares of real_pairs must be 0 or more and at most 1 in all: {shares}')
+      raise UserError(
+        f'the shares of real_pairs must be 0 or more, with a sum of at most 1, not {shares}'
+      )
     self._scale = scale
     self._pairs = [
       RealPairs(source['path'], source['blur'], source['reduce'], memory / max(1, len(used)))
@@ -131,7 +135,7 @@ class RealSources:
     }
 
   def check_crop_size(self, crop_size: int) -> None:
-    """Refuse pairs that are smaller than a crop of `crop_size` LR pixels."""
+    """Raise a UserError if a pair is smaller than a crop of `crop_size` LR pixels."""
     for pairs in self._pairs:
       pairs.check_crop_size(crop_size)
 
@@ -139,12 +143,12 @@ class RealSources:
     """Return a batch of crops.
 
     Args:
-      draws: `[B, 4]` uniform numbers, which decide what is drawn.
+      draws: `[B, 4]` uniform random numbers in [0, 1): source, pair, and corner of the crop.
       crop_size: side of a crop, LR pixels.
 
     Returns:
       `lr_blur` and `lr` `[B, h, w, 3]` and `hr` `[B, s * h, s * w, 3]`, uint8, and `has_hr` `[B]`
-      bool; where that is False `hr` is black.
+      bool; `hr` is black where `has_hr` is False.
     """
     side = self._scale * crop_size
     lr_blur, lr = np.empty((2, len(draws), crop_size, crop_size, 3), np.uint8)

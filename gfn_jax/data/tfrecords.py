@@ -1,7 +1,7 @@
-"""tf.data pipelines over the TFRecords that the builders in `data_prep/` write.
+"""Input pipelines (tf.data) for the TFRecords that the builders in `data_prep/` write.
 
 Order and augmentation are pure functions of (seed, pass, example): a run that starts at step n
-sees the batches that an uninterrupted run sees there, on any number of processes.
+gets the same batches as an uninterrupted run, on any number of processes.
 """
 
 import contextlib
@@ -17,76 +17,79 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 
-from gfn_jax.data.photos import apply_symmetry
 from gfn_jax.errors import UserError
-from gfn_jax.models.bmdsrnet import SHARP_FRAMES
+from gfn_jax.ops.sizes import SHARP_FRAMES
+from gfn_jax.ops.symmetries import apply_traced_symmetry
 from gfn_jax.system.files import is_remote, printable
 
-tf.config.set_visible_devices([], 'GPU')  # TensorFlow would take all the memory that JAX needs
+tf.config.set_visible_devices([], 'GPU')  # TensorFlow would reserve the memory that JAX needs
 
 IMAGES = ('lr_blur', 'lr', 'hr')
 
-_FIRST_SCALE = 4  # of the first data sets, which do not tell it
+_DEFAULT_SCALE = 4  # of the first data sets, whose metadata lack it
 _OPEN_FILES = 16  # shards read in turns
-_LENGTH, _FRAME = 12, 16  # bytes of a TFRecord before its content, and beside it
-_READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)  # TensorFlow's messages may hold the content
+_HEADER, _FRAMING = 12, 16  # bytes of a TFRecord before its content, and in total besides it
+_READ_ERRORS = (tf.errors.OpError, UnicodeDecodeError)  # messages may hold undecodable content
 _SHUFFLE_BYTES = 2**29
 _REBUILD = 'copy the dataset again, or build it with --overwrite (docs/datasets.md)'
 
 
 class TFRecordDataset:
-  """A dataset as one of the builders wrote it: records with `lr_blur`, `lr`, `hr` and `name`.
+  """Dataset of a builder in `data_prep/`: records with `lr_blur`, `lr`, `hr` and `name`.
 
   Attributes:
-    path: the dataset's folder.
-    scale: how much smaller the LR images are.
-    has_frames: whether examples have `frames`, too: the seven sharp frames of the blur, LR.
-    metadata: how it was made: blur folder, quantisation, counts. Its `patch_size` is the side of
-      the train split's `hr`, or None if that split holds whole frames.
+    path: folder of the dataset.
+    scale: factor between HR and LR images.
+    has_frames: True if examples have `frames`, the seven sharp LR frames of the blur.
+    metadata: facts about the dataset: blur folder, quantisation, counts. `patch_size` is the side
+      of the train split's `hr`, or None if that split holds whole frames.
 
   Args:
-    path: the folder that holds `dataset_info.json`, or one that has exactly one such folder
-      somewhere below it; local or, as `gs://...`, in Google Cloud Storage.
+    data_dir: folder with `dataset_info.json`, or with exactly one such folder at any depth; local,
+      or in Google Cloud Storage (`gs://...`).
+    shuffle_buffer: number of encoded records in the shuffle buffer, reduced if they would take more
+      than half a gigabyte. Files are shuffled, too.
 
   Raises:
-    UserError: if there is no such dataset, or its files are not all there in their full size.
+    UserError: if there is no such dataset, or a file is missing or has the wrong size.
   """
 
-  def __init__(self, path: str | os.PathLike):
+  def __init__(self, data_dir: str | os.PathLike, shuffle_buffer: int = 2048):
     try:
-      self.path = _find_dataset(path)
+      self.path = _find_dataset(data_dir)
       _check_entries(self.path)
       self._info = _read_info(self.path)
       for split in self._info.splits:
         self._check_files(split)
     except (OSError, tf.errors.OpError) as error:
-      raise UserError(f'{printable(path)} cannot be read: {_reason(error)}') from error
-    self.metadata = dict(self._info.metadata)
-    self.scale: int = self.metadata.get('scale', _FIRST_SCALE)
+      raise UserError(f'cannot read {printable(data_dir)}: {_reason(error)}') from error
+    self._shuffle_buffer = shuffle_buffer
+    self.metadata = dict(self._info.metadata) | {'shuffle_buffer': shuffle_buffer}
+    self.scale: int = self.metadata.get('scale', _DEFAULT_SCALE)
     self.has_frames = 'frames' in self._info.features
     self._images = (*IMAGES, 'frames') if self.has_frames else IMAGES
     self._check_shapes()
 
   def _check_shapes(self) -> None:
-    """Compares the shapes that the features declare with the size of patches."""
+    """Raise if the shapes that the features declare contradict the size of patches."""
     side = self.metadata['patch_size']
     for key in self._images:
       shape = self._info.features[key].shape[-3:]
       size = side if key == 'hr' else side and side // self.scale
-      pairs = zip(shape, (size, size, 3), strict=False)  # what is damaged may be shorter
+      pairs = zip(shape, (size, size, 3), strict=False)  # a damaged shape may be shorter
       if any(wanted and declared not in (None, wanted) for declared, wanted in pairs):
         declared = f'{key} is declared as {shape}, with patches of {side}'
         raise UserError(f'{printable(self.path)} is damaged ({declared}); {_REBUILD}')
 
   def num_examples(self, split: str) -> int:
-    """How many records a split has; 0 if there is no such split."""
+    """Return the number of records of a split; 0 if there is no such split."""
     return self._info.splits[split].num_examples if split in self._info.splits else 0
 
   def steps_per_pass(self, batch_size: int) -> int:
-    """How many full batches the train split has.
+    """Return the number of full batches of the train split.
 
     Raises:
-      UserError: if it has less than one.
+      UserError: if there is less than one.
     """
     count = self.num_examples('train')
     if count < batch_size:
@@ -105,23 +108,19 @@ class TFRecordDataset:
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-    shuffle_buffer: int = 2048,
   ) -> Iterator[dict[str, np.ndarray]]:
-    """Endless shuffled batches of the train split, for `prepare`.
+    """Yield endless shuffled batches of the train split, for `prepare`.
 
-    Each pass takes every record once, less those that do not fill a batch; another pass leaves out
-    others.
+    Each pass uses every record once, except a random remainder that does not fill a batch.
 
     Args:
       batch_size: examples in a global batch, over all processes.
-      seed: of the order and the augmentation.
-      crop_size: side of a random crop, in LR pixels, the same for all images of an example; 0 takes
-        whole patches. Whole frames have to be cropped.
-      start_step: how many batches to pass over; none of their images is decoded.
-      process_index: this process's number.
+      seed: seed of the order and the augmentation.
+      crop_size: side of a random crop, in LR pixels, the same for all images of an example; 0 for
+        whole patches. Whole frames must be cropped.
+      start_step: number of batches to skip, without decoding their images.
+      process_index: number of this process, from 0.
       process_count: number of processes; each gets every `process_count`-th example.
-      shuffle_buffer: encoded records held for shuffling, beside the shuffling of files; fewer if
-        they would take more than half a gigabyte.
 
     Yields:
       `lr_blur` and `lr` `[B / process_count, h, w, 3]`, `hr` `[B / process_count, s * h, s * w, 3]`
@@ -137,7 +136,7 @@ class TFRecordDataset:
     first_pass, skipped_steps = divmod(start_step, steps_per_pass)
 
     def one_pass(number: tf.Tensor) -> tf.data.Dataset:
-      records = self._shuffled_records(tf.stack([np.int64(seed), number]), shuffle_buffer)
+      records = self._shuffled_records(tf.stack([np.int64(seed), number]), self._shuffle_buffer)
       return records.take(steps_per_pass * batch_size)
 
     def decode(seed: tf.Tensor, index: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -161,48 +160,48 @@ class TFRecordDataset:
     return 'patches' if self.metadata['patch_size'] else 'frames'
 
   def check_crop_size(self, crop_size: int) -> None:
-    """Checks that crops fit.
+    """Raise if crops do not fit.
 
     Args:
       crop_size: side of a crop, in LR pixels; 0 for whole patches.
 
     Raises:
-      UserError: if it does not, or the split holds whole frames and it is 0.
+      UserError: if a crop is larger than the images, or 0 although they are whole frames.
     """
     side = (self.metadata['patch_size'] or self.metadata['smallest_side']) // self.scale
     if crop_size > side:
       raise UserError(
-        f'crop_size {crop_size} is more than the {self._train_images()} of '
-        f'{printable(self.path)} have: {side}'
+        f'crop_size {crop_size} is larger than the {self._train_images()} of '
+        f'{printable(self.path)}; set --config.training.crop_size to at most {side}'
       )
     if not (crop_size or self.metadata['patch_size']):
       raise UserError(
-        f'{printable(self.path)} holds whole frames: set crop_size (--config.crop_size), to {side} '
-        'LR pixels at most'
+        f'{printable(self.path)} holds whole frames: set --config.training.crop_size to at most '
+        f'{side} LR pixels'
       )
 
   def prepare(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """On the device, where it costs little: GFN's augmentation of a batch of `train_batches`.
+    """Apply GFN's augmentation to a batch of `train_batches`, on the device.
 
     Returns:
-      `lr_blur`, `lr`, `hr` and maybe `frames` alone; all images of an example are turned and
-      mirrored alike, uniformly over the eight symmetries of the square.
+      `lr_blur`, `lr`, `hr` and maybe `frames`. All images of an example are turned and mirrored
+      alike, uniformly over the eight symmetries of the square.
     """
-    turn = jax.vmap(apply_symmetry)
+    turn = jax.vmap(apply_traced_symmetry)
     images = {key: turn(batch[key], batch['symmetry']) for key in IMAGES}
     if 'frames' in batch:
       images['frames'] = jax.vmap(turn, (1, None), 1)(batch['frames'], batch['symmetry'])
     return images
 
   def images(self, split: str = 'test', limit: int = 0) -> Iterator[dict[str, np.ndarray | str]]:
-    """The images of a split in stored order: `name`, and `lr_blur`, `lr`, `hr`, maybe `frames`.
+    """Yield the images of a split in stored order.
 
     Args:
-      split: the split's name.
-      limit: how many; 0 for all.
+      split: name of the split.
+      limit: number of images; 0 for all.
 
     Yields:
-      A dict for each image, with arrays as stored.
+      A dict for each image: `name`, and `lr_blur`, `lr`, `hr` and maybe `frames` as stored.
 
     Raises:
       UserError: if there is no such split, or a file is damaged.
@@ -221,7 +220,7 @@ class TFRecordDataset:
     return [os.fspath(path) for path in self._info.splits[split].filepaths]
 
   def _records(self, split: str, shards: tf.Tensor, open_files: int) -> tf.data.Dataset:
-    """(index in the split, record) of every record, from `open_files` of the shards in turns."""
+    """Return pairs (index in the split, record), from `open_files` of the shards in turns."""
     files = tf.constant(self._files(split))
     lengths = self._info.splits[split].shard_lengths
     counts = tf.constant(lengths, tf.int64)
@@ -237,7 +236,7 @@ class TFRecordDataset:
     )
 
   def _shuffled_records(self, seed: tf.Tensor, shuffle_buffer: int) -> tf.data.Dataset:
-    """(seed, index, record) of every train record, in the order of `seed`, int64 [2]."""
+    """Return the train records as (seed, index, record), in the order of `seed`, int64 `[2]`."""
     info = self._info.splits['train']
     most = _SHUFFLE_BYTES * info.num_examples // max(info.num_bytes, 1)
     shuffle_buffer = max(1, min(shuffle_buffer, most))
@@ -269,12 +268,12 @@ class TFRecordDataset:
   def _iterate(
     self, split: str, batches: tf.data.Dataset, records: tf.data.Dataset, size: int
   ) -> Iterator[dict[str, np.ndarray]]:
-    """Iterates over `batches`; should that fail, says where, from the `records` that they hold.
+    """Yield batches; if one cannot be read, raise with the damaged file and record.
 
     Args:
-      split: the split's name.
-      batches: what to yield.
-      records: (index in the split, record) for each example of `batches`, in the same order.
+      split: name of the split.
+      batches: batches to yield.
+      records: (index in the split, record) of each example of `batches`, in the same order.
       size: examples in a batch.
     """
     count = 0
@@ -285,11 +284,11 @@ class TFRecordDataset:
     except _READ_ERRORS as error:
       suspects = records.skip(count * size).take(size)
       damage = self._damaged_file(split, _reason(error)) or self._damaged_record(split, suspects)
-      damage = damage or f'{printable(self.path)} cannot be read: {_reason(error)}'
+      damage = damage or f'cannot read {printable(self.path)}: {_reason(error)}'
       raise UserError(damage) from error
 
   def _check_files(self, split: str) -> None:
-    """Compares the sizes of a split's files with the metadata, without reading them."""
+    """Raise if the sizes of a split's files contradict the metadata; the files are not read."""
 
     def size(path: str) -> int:
       try:
@@ -297,35 +296,38 @@ class TFRecordDataset:
       except FileNotFoundError as error:
         raise UserError(f'{printable(path)} is missing; {_REBUILD}') from error
 
-    with ThreadPoolExecutor(_OPEN_FILES) as pool:  # in the cloud, each takes a while
+    with ThreadPoolExecutor(_OPEN_FILES) as pool:  # each is a request, in a bucket
       found = sum(pool.map(size, self._files(split)))
     info = self._info.splits[split]
-    if found != (expected := int(info.num_bytes) + _FRAME * info.num_examples):
-      sizes = f'the {split} files in {printable(self.path)} have {found} bytes, not {expected}'
+    if found != (expected := int(info.num_bytes) + _FRAMING * info.num_examples):
+      sizes = (
+        f'the {split} files in {printable(self.path)} are damaged (expected {expected:,} bytes, '
+        f'found {found:,})'
+      )
       raise UserError(self._damaged_file(split) or f'{sizes}; {_REBUILD}')
 
   def _damaged_file(self, split: str, reason: str = '') -> str | None:
-    """Finds a file that is missing, has other records than it should, or breaks off.
+    """Find a file that is missing, is truncated, or has a wrong number of records.
 
     Only the records' lengths are read.
 
     Args:
-      split: the split's name.
-      reason: TensorFlow's, which may name the byte at which a damaged record, or its content,
-        begins.
+      split: name of the split.
+      reason: TensorFlow's error message. It may name the byte at which a damaged record or its
+        content begins.
 
     Returns:
-      A message for the user, or None.
+      A message for the user, or None if no such file is found.
     """
     at = re.search(r'record at (\d+)', reason)
-    suspects = (int(at[1]), int(at[1]) - _LENGTH) if at else ()
+    suspects = (int(at[1]), int(at[1]) - _HEADER) if at else ()
     for path, count in zip(self._files(split), self._info.splits[split].shard_lengths, strict=True):
       try:
         starts, whole = _record_starts(path)
       except FileNotFoundError:
         return f'{printable(path)} is missing; {_REBUILD}'
       except (OSError, tf.errors.OpError) as error:
-        return f'{printable(path)} cannot be read: {_reason(error)}'
+        return f'cannot read {printable(path)}: {_reason(error)}'
       for start in set(suspects).intersection(starts):
         if not _readable(path, number := starts.index(start)):
           return f'{printable(path)}: record {number} is damaged ({reason}); {_REBUILD}'
@@ -336,8 +338,12 @@ class TFRecordDataset:
     return None
 
   def _damaged_record(self, split: str, suspects: tf.data.Dataset) -> str | None:
-    """Says which of (index in the split, record) cannot be decoded, and why; None if all can."""
-    with contextlib.suppress(*_READ_ERRORS):  # those of reading, which another message tells
+    """Find a record that cannot be decoded among (index in the split, record).
+
+    Returns:
+      A message for the user, or None if all can be decoded.
+    """
+    with contextlib.suppress(*_READ_ERRORS):  # errors of reading have another message
       for index, record in suspects:
         try:
           self._decode(split, record)
@@ -346,7 +352,7 @@ class TFRecordDataset:
     return None
 
   def _place(self, split: str, index: int) -> str:
-    """File and number of a record, by its index in the split."""
+    """Return the file and the number of a record, from its index in the split."""
     ends = np.cumsum(self._info.splits[split].shard_lengths)
     shard = int(np.searchsorted(ends, index, side='right'))
     number = index - (ends[shard - 1] if shard else 0)
@@ -354,7 +360,7 @@ class TFRecordDataset:
 
 
 class _FramesDecoder(tfds.decode.Decoder):
-  """Decodes `frames`; TFDS would do so with warnings, of its own and of TensorFlow."""
+  """Decoder of `frames`, without the warnings that TFDS's own decoder causes."""
 
   def decode_example(self, serialized_example: tf.Tensor) -> tf.Tensor:
     return self.feature.decode_example(serialized_example)
@@ -366,19 +372,19 @@ class _FramesDecoder(tfds.decode.Decoder):
 def random_crop(
   images: dict[str, tf.Tensor], size: int, seed: tf.Tensor, scale: int
 ) -> dict[str, tf.Tensor]:
-  """Crops all images of an example alike.
+  """Crop all images of an example at the same place.
 
   Args:
     images: `lr_blur` and `lr` `[h, w, C]`, `hr` `[scale * h, scale * w, C]`, and maybe `frames`
       `[7, h, w, C]`.
     size: side of the crop in LR pixels, at most h and w.
     seed: integer `[2]`.
-    scale: how much larger `hr` is.
+    scale: factor between `hr` and the LR images.
 
   Returns:
-    The same, of `size` by `size` LR pixels.
+    The images, cropped to `size` by `size` LR pixels.
   """
-  corners = tf.shape(images['lr_blur'])[:2] - size + 1  # how many there are along each axis
+  corners = tf.shape(images['lr_blur'])[:2] - size + 1  # number of positions along each axis
   y, x = tf.unstack(tf.random.stateless_uniform([2], seed, maxval=2**30, dtype=tf.int32) % corners)
 
   def crop(image: tf.Tensor, scale: int) -> tf.Tensor:
@@ -388,7 +394,7 @@ def random_crop(
 
 
 def _misfit(example: Mapping[str, np.ndarray], scale: int) -> str | None:
-  """What is wrong with the sizes of an example's images, if anything."""
+  """Return how the sizes of an example's images contradict each other, or None if they fit."""
   height, width = example['lr_blur'].shape[:2]
   for key, factor in (('lr', 1), ('hr', scale), ('frames', 1)):
     if key not in example:
@@ -405,11 +411,11 @@ def _find_dataset(path: str | os.PathLike) -> str:
     return found[0]
   if found:
     names = ', '.join(printable(name) for name in sorted(found)[:5])
-    raise UserError(f'{printable(path)} holds several datasets; name one: {names}')
+    raise UserError(f'{printable(path)} holds several datasets; choose from {names}')
   raise UserError(
     f'no dataset in {printable(path)!r}: build one with `python -m data_prep.lr_gopro`, '
     '`data_prep.reds` or `data_prep.motion_blurred_lr` (docs/datasets.md) and pass '
-    '--config.data_dir=DIR'
+    '--config.data.data_dir=DIR'
   )
 
 
@@ -417,7 +423,7 @@ def _check_entries(path: str) -> None:
   if is_remote(path):
     return
   for entry in pathlib.Path(path).iterdir():
-    if not (entry.is_file() or entry.is_dir()):  # a pipe or a device would be read without end
+    if not (entry.is_file() or entry.is_dir()):  # reading a pipe or a device may not end
       raise UserError(f'{printable(entry)} is neither a file nor a folder; {_REBUILD}')
 
 
@@ -426,29 +432,29 @@ def _read_info(path: str) -> tfds.core.DatasetInfo:
     info = tfds.builder_from_directory(path).info
     metadata = dict(info.metadata or {})
     for split in info.splits.values():
-      list(split.filepaths)  # or a template that is damaged is told later
+      list(split.filepaths)  # raises now if the template is damaged
   except (OSError, tf.errors.OpError):
     raise
   except Exception as error:  # TFDS raises many types, undocumented, for damaged files
-    raise UserError(f'{printable(path)} is no complete dataset; {_REBUILD}') from error
+    raise UserError(f'{printable(path)} is not a complete dataset; {_REBUILD}') from error
   if missing := [key for key in IMAGES if key not in info.features]:
     raise UserError(
       f'the dataset in {printable(path)} has no {missing[0]!r}; build it with data_prep'
     )
   if 'patch_size' not in metadata or not (metadata['patch_size'] or 'smallest_side' in metadata):
-    raise UserError(f'{printable(path)} does not tell its patch_size; build it with data_prep')
-  scale = metadata.get('scale', _FIRST_SCALE)
+    raise UserError(f'the metadata of {printable(path)} lack patch_size; build it with data_prep')
+  scale = metadata.get('scale', _DEFAULT_SCALE)
   if not (isinstance(scale, int) and scale > 0):
-    raise UserError(f'{printable(path)} has a scale of {scale!r}; build it with data_prep')
+    raise UserError(f'{printable(path)} has an invalid scale, {scale!r}; build it with data_prep')
   if 'frames' in info.features and info.features['frames'].shape != (SHARP_FRAMES, None, None, 3):
     raise UserError(
-      f"{printable(path)} has 'frames', but not {SHARP_FRAMES} images; build it with data_prep"
+      f"'frames' of {printable(path)} are not {SHARP_FRAMES} images; build it with data_prep"
     )
   return info
 
 
 def _record_starts(path: str) -> tuple[list[int], bool]:
-  """Where the records of a TFRecord file begin, and whether it ends where the last one does."""
+  """Return the start of each record of a TFRecord file, and True if the last one is complete."""
   size = epath.Path(path).stat().length
   starts, position = [], 0
   with epath.Path(path).open('rb') as file:
@@ -456,7 +462,7 @@ def _record_starts(path: str) -> tuple[list[int], bool]:
       starts.append(position)
       file.seek(position)
       length = int.from_bytes(file.read(8), 'little')
-      position += _FRAME + length
+      position += _FRAMING + length
   return starts, position == size
 
 
@@ -468,7 +474,7 @@ def _readable(path: str, number: int) -> bool:
 
 
 def _reason(error: Exception) -> str:
-  """What TensorFlow says, without the names of its nodes and operations."""
+  """Return TensorFlow's error message without the names of its nodes and operations."""
   message = str(getattr(error, 'message', error))
   if isinstance(error, UnicodeDecodeError):
     message = error.object.decode('ascii', 'replace')

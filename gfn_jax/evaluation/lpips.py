@@ -1,9 +1,9 @@
-"""LPIPS (Zhang et al., CVPR 2018), version 0.1 with AlexNet: how different two images look.
+"""LPIPS (Zhang et al., CVPR 2018), version 0.1 with AlexNet: the perceptual distance of images.
 
     lpips = LPIPS.from_files(['alexnet-owt-7be5be79.pth', 'alex.pth'])
     distance = lpips(restored, hr)
 
-The weights are not part of this library; docs/lpips.md says where they are.
+The weights are not part of this library. docs/lpips.md shows where to get them.
 """
 
 import os
@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gfn_jax.interop.tensor_sets import TensorSet, conv_params
-from gfn_jax.restoration.restorer import to_float
+from gfn_jax.ops.pixels import check_image, to_float
 
-# Of torchvision's AlexNet: index among its `features`, output channels, kernel, stride, padding.
+# Convolutions of torchvision's AlexNet: index in `features`, channels, kernel, stride, padding.
 _CONVS = (
   (0, 64, 11, 4, 2),
   (3, 192, 5, 1, 2),
@@ -26,11 +26,11 @@ _CONVS = (
   (8, 256, 3, 1, 1),
   (10, 256, 3, 1, 1),
 )
-_POOLED = (1, 2)  # the convolutions before which is a max pooling
-_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of RGB in [-1, 1]
+_POOLED = (1, 2)  # convolutions that follow a max pooling
+_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # for RGB in [-1, 1]
 
 MIN_SIDE = 31
-"""Sides of the smallest image: it becomes one pixel of the last features."""
+"""Smallest side of an image. It becomes one pixel of the last features."""
 
 
 class AlexNet(nn.Module):
@@ -38,7 +38,7 @@ class AlexNet(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> list[jax.Array]:
-    """Maps `[B, h, w, 3]` to the outputs of the five ReLUs, `[B, ., ., C]`."""
+    """Map `[B, h, w, 3]` to the outputs of the five ReLUs, `[B, ., ., C]`."""
     outputs = []
     for k, (_, channels, size, stride, padding) in enumerate(_CONVS):
       if k in _POOLED:
@@ -51,9 +51,9 @@ class AlexNet(nn.Module):
 
 @jax.jit
 def _features(params: Any, image: jax.Array) -> list[jax.Array]:
-  """Five arrays `[h, w, C]` for an image, of length 1 over the channels.
+  """Return five arrays `[h, w, C]` for an image, with length 1 over the channels.
 
-  For one image, so that equal ones go through the same program and get exactly equal features.
+  It takes one image at a time, so that equal images get exactly equal features.
   """
   shift, scale = (np.float32(values).reshape(1, 1, 1, 3) for values in (_SHIFT, _SCALE))
   x = (2 * to_float(image)[None] - 1 - shift) / scale
@@ -63,7 +63,7 @@ def _features(params: Any, image: jax.Array) -> list[jax.Array]:
 
 @jax.jit
 def _distance(weights: list[jax.Array], a: list[jax.Array], b: list[jax.Array]) -> jax.Array:
-  """Of the features of two images, with a weight for each channel."""
+  """Return the distance of two images' features, with a weight for each channel."""
   total = jnp.zeros(())
   for weight, features_a, features_b in zip(weights, a, b, strict=True):
     total += jnp.sum(weight * jnp.mean((features_a - features_b) ** 2, axis=(0, 1)))
@@ -71,7 +71,7 @@ def _distance(weights: list[jax.Array], a: list[jax.Array], b: list[jax.Array]) 
 
 
 def _layers() -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
-  """PyTorch's name of each tensor: its shape, and its names in the state of `lpips.LPIPS`."""
+  """Return, by PyTorch's name of each tensor, its shape and its names in `lpips.LPIPS`."""
   layers, inputs = {}, 3
   for k, (index, channels, size, _, _) in enumerate(_CONVS):
     for kind, shape in (('weight', (channels, inputs, size, size)), ('bias', (channels,))):
@@ -86,22 +86,22 @@ _TENSORS = TensorSet(
   "the files of torchvision's AlexNet and of lpips' v0.1/alex.pth",
   shapes={name: shape for name, (shape, _) in _layers().items()},
   aliases={alias: name for name, (_, aliases) in _layers().items() for alias in aliases},
-  ignored=('classifier.', 'scaling_layer.'),  # the rest of AlexNet, and constants that are above
+  ignored=('classifier.', 'scaling_layer.'),  # the rest of AlexNet, and _SHIFT and _SCALE
 )
 
 
 class LPIPS:
-  """A distance of two images: 0 if they are equal, larger the more different they look."""
+  """Perceptual distance of two images: 0 for equal images, larger for more different ones."""
 
   def __init__(self, state: Mapping[str, np.ndarray]):
-    """Takes PyTorch's tensors.
+    """Initialise from PyTorch's tensors.
 
     Args:
-      state: `features.{0,3,6,8,10}.{weight,bias}` as of torchvision's AlexNet, or
-        `net.slice{1..5}.*` as of `lpips.LPIPS`; and `lin{0..4}.model.1.weight`.
+      state: `features.{0,3,6,8,10}.{weight,bias}` as in torchvision's AlexNet, or
+        `net.slice{1..5}.*` as in `lpips.LPIPS`; and `lin{0..4}.model.1.weight`.
 
     Raises:
-      UserError: naming tensors that are missing, unknown, of another shape or not finite.
+      UserError: if tensors are missing, unknown, of another shape or not finite.
     """
     tensors = _TENSORS.check(state)
     params = {
@@ -114,45 +114,41 @@ class LPIPS:
 
   @classmethod
   def from_files(cls, paths: Iterable[str | os.PathLike]) -> 'LPIPS':
-    """Reads PyTorch's checkpoints, or safetensors files with the same names; nothing is executed.
+    """Read PyTorch checkpoints, or safetensors files with the same names. Nothing is executed.
 
     Args:
-      paths: of torchvision's AlexNet and of lpips' `v0.1/alex.pth`; or of one file with the state
-        of `lpips.LPIPS()`.
+      paths: files of torchvision's AlexNet and of lpips' `v0.1/alex.pth`, or one file with the
+        state of `lpips.LPIPS()`.
 
     Raises:
-      UserError: if a file cannot be read, they contradict each other, or as `LPIPS`.
+      UserError: if a file cannot be read, the files contradict each other, or as `LPIPS`.
     """
     return cls(_TENSORS.read(paths))
 
   def __call__(self, a: np.ndarray, b: np.ndarray) -> float:
-    """Compares two images; which one is first makes no difference.
+    """Return the distance of two images, which is symmetric.
 
     Args:
-      a: `[H, W, 3]`, RGB, uint8 or float in [0, 1], at least 31 pixels high and wide.
-      b: of the same size.
+      a: `[H, W, 3]`, RGB, uint8, uint16 or float in [0, 1], at least 31 pixels high and wide.
+      b: an image of the same size.
 
     Raises:
-      ValueError: for images of another shape, of two sizes or too small, or floats not in [0, 1].
-      TypeError: for element types other than uint8 and floats.
+      ValueError: for another shape, different sizes, too small images, or floats not in [0, 1].
+      TypeError: for element types other than uint8, uint16 and floats.
     """
     a, b = _check_image(a), _check_image(b)
     if a.shape != b.shape:
-      raise ValueError(f'LPIPS needs two images of one size, not {a.shape} and {b.shape}')
+      raise ValueError(f'LPIPS needs images of the same size, not {a.shape} and {b.shape}')
     features_a, features_b = (_features(self._params, image) for image in (a, b))
     return float(_distance(self._weights, features_a, features_b))
 
 
 def _check_image(image: np.ndarray) -> np.ndarray:
-  image = np.asarray(image)
+  image = check_image(image)
   if image.ndim != 3 or image.shape[-1] != 3:
     raise ValueError(f'LPIPS needs [H, W, 3] images, not {image.shape}')
   if min(image.shape[:2]) < MIN_SIDE:
     raise ValueError(f'LPIPS needs at least {MIN_SIDE} pixels a side, not {image.shape}')
-  if image.dtype == np.uint8:
-    return image
-  if not jnp.issubdtype(image.dtype, jnp.floating):
-    raise TypeError(f'an image is uint8 or float in [0, 1], not {image.dtype}')
-  if not (image.min() >= 0 and image.max() <= 1):  # NaN too
+  if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 1):
     raise ValueError(f'float images are in [0, 1], not from {image.min()} to {image.max()}')
-  return image.astype(np.float32)
+  return image

@@ -1,6 +1,6 @@
-"""Scores of deblurred images on real pairs, apart by how blurred the input is.
+"""Scores of deblurred images on real pairs, in groups by the blur of the input.
 
-The mean over all pairs hides two things: what heavy blur gains, and what sharp images lose.
+The mean over all pairs would hide the gain on heavy blur and the loss on sharp images.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ BLURRED = 30.0
 """Inputs below this PSNR, dB, count as blurred."""
 
 SHARP = 36.0
-"""Inputs above this PSNR, dB, count as sharp: a network must leave them as they are."""
+"""Inputs above this PSNR, dB, count as sharp: a network must not change them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PairScores:
     nearly_sharp: number of pairs between `BLURRED` and `SHARP`.
     nearly_sharp_gain: mean gain in PSNR of these, dB.
     sharp: number of sharp pairs.
-    sharp_change: largest RMS difference of an output from its sharp input, of 255.
+    sharp_change: largest RMS difference between an output and its sharp input, from 0 to 255.
   """
 
   blurred: int
@@ -45,7 +45,7 @@ class PairScores:
   sharp_change: float
 
   def scalars(self) -> dict[str, float]:
-    """Return the scores by name, without those of no pair."""
+    """Return the scores by name, without those of empty groups."""
     values = {}
     if self.blurred:
       values['gain'] = self.gain
@@ -66,23 +66,25 @@ class PairScores:
     return ', '.join(parts)
 
 
-def open_test_pairs(
-  sources: Mapping[str, Mapping[str, Any]], trained: Mapping[str, Mapping[str, Any]]
-) -> dict[str, RealPairs]:
-  """Open the folders of pairs that score a training.
+def open_test_pairs(config: Mapping[str, Any]) -> dict[str, RealPairs]:
+  """Open the folders of real pairs that a run is scored on.
 
   Args:
-    sources: for each name, the arguments of `RealPairs`; without a `path` it is left out.
-    trained: the folders that are trained on, likewise.
+    config: a run's config. `evaluation.test_pairs` has the arguments of `RealPairs` for each name;
+      names without a `path` are left out.
 
   Raises:
-    UserError: as `RealPairs`, or if a folder is trained on.
+    UserError: as `RealPairs`, or if a folder is one of `data.real_pairs`.
   """
+  sources = config['evaluation'].get('test_pairs', {})
   pairs = {name: RealPairs(**source) for name, source in sources.items() if source['path']}
+  trained = config['data'].get('real_pairs', {})
   paths = {os.path.realpath(source['path']) for source in trained.values()}
   for name in pairs:
     if os.path.realpath(sources[name]['path']) in paths:
-      raise UserError(f'test_pairs.{name}.path is one of real_pairs: test on other pairs')
+      raise UserError(
+        f'evaluation.test_pairs.{name}.path is one of data.real_pairs: test on other pairs'
+      )
   return pairs
 
 

@@ -1,1 +1,1 @@
-"""Files of images and videos: reading, writing, metadata, folders."""
+"""Reading and writing of images and videos, their metadata, and folders of images."""

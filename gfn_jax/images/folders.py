@@ -1,4 +1,4 @@
-"""Images in folders, for training and evaluation: RGB of 8 bits."""
+"""8-bit RGB images in folders, for training and evaluation."""
 
 import os
 
@@ -8,77 +8,76 @@ from gfn_jax.errors import UserError
 from gfn_jax.images import reading
 from gfn_jax.images.reading import Photo
 from gfn_jax.images.writing import EXTENSIONS, write_photo
+from gfn_jax.ops.pixels import to_8_bits
 from gfn_jax.system.files import printable
 
 
 def list_images(path: str | os.PathLike, recursive: bool = False) -> list[str]:
-  """Paths of the images in a folder, sorted by name; of a file, the file itself.
+  """List the images in a folder, sorted by path. A file is listed as itself.
 
-  Hidden files and folders, whose names begin with a dot, are left out, as are devices. A link to a
-  file that does not exist is listed: reading it says so.
+  Hidden files and folders, whose names begin with a dot, and devices are skipped. Broken links are
+  listed, so that reading them raises.
 
   Args:
-    path: of a folder or a file.
-    recursive: with the images in all folders below it.
+    path: a folder or a file.
+    recursive: include images in all subfolders.
 
   Raises:
-    UserError: if there is no such folder or file, the folder holds no image, or one below it cannot
-      be read.
+    UserError: if the path does not exist, the folder holds no image, or a subfolder cannot be read.
   """
   if not os.path.isdir(path):
     if os.path.lexists(path):
       return [os.fspath(path)]
     raise UserError(f'no such file or folder: {printable(path)}')
-  tree = os.walk(path, onerror=_refuse) if recursive else [(path, [], os.listdir(path))]
+  tree = os.walk(path, onerror=_raise) if recursive else [(path, [], os.listdir(path))]
   found = []
   for folder, folders, names in tree:
-    folders[:] = [name for name in folders if not name.startswith('.')]  # not walked through
+    folders[:] = [name for name in folders if not name.startswith('.')]  # skip hidden folders
     names = [n for n in names if n.lower().endswith(EXTENSIONS) and not n.startswith('.')]
     paths = [os.path.join(folder, name) for name in names]
     found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]
   if not found:
-    raise UserError(f'no image in {printable(path)}; known are {", ".join(EXTENSIONS)}')
+    raise UserError(f'no image in {printable(path)}; extensions are {", ".join(EXTENSIONS)}')
   return sorted(found)
 
 
-def _refuse(error: OSError) -> None:
-  raise UserError(f'{printable(error.filename)}: {error.strerror}') from error
+def _raise(error: OSError) -> None:
+  raise UserError(f'cannot read {printable(error.filename)}: {error.strerror}') from error
 
 
 def stem(path: str) -> str:
-  """The file's name without folder and extension."""
+  """Return the name of a file without folder and extension."""
   return os.path.splitext(os.path.basename(path))[0]
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
-  """Width and height of an image as `read_rgb` gives it, from the file's header.
+  """Return the width and height of an image from its header, as `read_rgb` would return it.
 
   Raises:
-    UserError: if it cannot be read.
+    UserError: if the file cannot be read.
   """
   return reading.size_of(path, max_pixels=None)
 
 
 def read_rgb(path: str | os.PathLike) -> np.ndarray:
-  """Reads an image as `[H, W, 3]` uint8, turned as its EXIF orientation says.
+  """Read an image as `[H, W, 3]` uint8, with its EXIF orientation applied.
 
-  Grey, palettes and CMYK become RGB, and 16 bits become 8, rounded.
+  Grey, palette and CMYK images become RGB. 16 bits are rounded to 8.
 
   Raises:
-    UserError: if `reading.read_photo` refuses it, or a part of it is transparent.
+    UserError: as `reading.read_photo`, or if a part of the image is transparent.
   """
   pixels = reading.read_photo(path, max_pixels=None).pixels
-  if pixels.dtype == np.uint16:
-    pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+  pixels = to_8_bits(pixels)
   if pixels.shape[-1] in (2, 4):
     if (pixels[..., -1] < 255).any():
-      raise UserError(f'{printable(path)} has transparency; put it on a background first')
+      raise UserError(f'{printable(path)} has transparency; place it on a background first')
     pixels = pixels[..., :-1]
   return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
-  """Writes `[H, W, 3]` uint8 as a PNG: aside first, then renamed.
+  """Write `[H, W, 3]` uint8 as a PNG file, replaced atomically.
 
   Raises:
     OSError: as `write_photo`.
@@ -89,13 +88,13 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
 def pair_images(
   input_dir: str | os.PathLike, target_dir: str | os.PathLike
 ) -> list[tuple[str, str, str]]:
-  """Pairs the images of two folders by name, extensions apart.
+  """Pair the images of two folders by name, ignoring extensions.
 
   Returns:
     `(name, input path, target path)`, sorted by name.
 
   Raises:
-    UserError: naming every file without a partner.
+    UserError: if a file has no partner. The message names all such files.
   """
   inputs = _by_stem(input_dir)
   targets = _by_stem(target_dir)
@@ -103,31 +102,29 @@ def pair_images(
   alone += [path for name, path in targets.items() if name not in inputs]
   if alone:
     names = ', '.join(printable(path) for path in sorted(alone))
-    raise UserError(f'files without a partner of the same name: {names}')
+    raise UserError(f'files without a counterpart of the same name: {names}')
   return [(name, inputs[name], targets[name]) for name in sorted(inputs)]
 
 
 def sharp_and_blurred(path: str | os.PathLike, blur_name: str) -> list[tuple[str, str, str]]:
-  """Pairs of photos in GOPRO_Large's layout: folders `sharp` and `blur_name` beside each other.
+  """List image pairs in GOPRO_Large's layout: sibling folders `sharp` and `blur_name`.
 
   Args:
-    path: a folder that has such folders, at any depth.
-    blur_name: 'blur_gamma' or 'blur' in GOPRO_Large.
+    path: a folder that contains such folders at any depth.
+    blur_name: name of the folders of blurred images: 'blur_gamma' or 'blur' in GOPRO_Large.
 
   Returns:
     `(name, sharp path, blurred path)`, sorted by path.
 
   Raises:
-    UserError: if there are none, or naming every file without a partner.
+    UserError: if there are no such folders, or a file has no counterpart.
   """
   pairs = []
   for folder, names, _ in sorted(os.walk(path)):
     if {'sharp', blur_name} <= set(names):
       pairs += pair_images(os.path.join(folder, 'sharp'), os.path.join(folder, blur_name))
   if not pairs:
-    raise UserError(
-      f'no folders named sharp and {blur_name} beside each other in {printable(path)}'
-    )
+    raise UserError(f'no sibling folders named sharp and {blur_name} in {printable(path)}')
   return pairs
 
 
@@ -136,6 +133,6 @@ def _by_stem(folder: str | os.PathLike) -> dict[str, str]:
   for path in list_images(folder):
     if stem(path) in paths:
       first, second = printable(paths[stem(path)]), printable(path)
-      raise UserError(f'two images of one name: {first} and {second}')
+      raise UserError(f'two images have the same name: {first} and {second}')
     paths[stem(path)] = path
   return paths

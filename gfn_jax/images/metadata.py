@@ -1,4 +1,4 @@
-"""The EXIF of photos: what is kept of it when another file is made of one."""
+"""EXIF of photos, and the part of it to keep in a derived file."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _MAKER_NOTE = 37500
 _STRIPS, _TILES = 273, 324
-# Width and height. In the tags of a TIFF's page, the first are those of its pixels.
+# Width and height. In the tags of a TIFF page, the first pair is the size of its pixels.
 _SIZES = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength)
 _DETAILED_SIZES = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 _RESOLUTION = (
@@ -23,7 +23,7 @@ _RESOLUTION = (
   ExifTags.Base.ResolutionUnit,
 )
 _POINTERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-# What is no EXIF in a TIFF's tags: how its pixels are stored, and metadata of other kinds.
+# TIFF tags outside EXIF: the storage of the pixels, and other metadata.
 _STORAGE = (
   [254, 255, 273, 284, 301, 317, 529, 530, 532, 700, 33723, 34377, 34675, 37724]
   + [*range(258, 267), *range(277, 282), *range(288, 294), *range(320, 352), *range(512, 522)]
@@ -32,14 +32,14 @@ _NOT_KEPT = frozenset([ExifTags.Base.Orientation, *_POINTERS, *_STORAGE])
 
 
 def of_image(image: Image.Image) -> Image.Exif:
-  """An image's EXIF, empty if it is damaged; of a TIFF, the tags of its page."""
+  """Return the EXIF of an image, or the tags of a TIFF page; empty if damaged."""
   with contextlib.suppress(Exception):
-    return Image.Image.getexif(image)  # not PngImageFile's: it decodes the image
+    return Image.Image.getexif(image)  # PngImageFile.getexif would decode the image
   return Image.Exif()
 
 
 def of_tiff(page: 'tifffile.TiffPage') -> Image.Exif:
-  """The tags of a TIFF's page, empty if they are damaged."""
+  """Return the tags of a TIFF page; empty if damaged."""
   exif = Image.Exif()
   exif.endian, exif.bigtiff = page.parent.byteorder, page.parent.is_bigtiff
   with contextlib.suppress(Exception):
@@ -49,7 +49,7 @@ def of_tiff(page: 'tifffile.TiffPage') -> Image.Exif:
 
 
 def in_png(file: BinaryIO) -> bytes | None:
-  """The EXIF of a PNG. It may stand behind the pixels: Pillow decodes these to find it."""
+  """Return the EXIF of a PNG without decoding, even if it follows the pixels."""
   file.seek(8)
   while len(head := file.read(8)) == 8:
     length, kind = struct.unpack('>I4s', head)
@@ -60,24 +60,24 @@ def in_png(file: BinaryIO) -> bytes | None:
 
 
 def orientation(exif: Image.Exif) -> int:
-  """From 1, upright, to 8, as in the EXIF; 1 if it says nothing."""
+  """Return the EXIF orientation, from 1 (upright) to 8; 1 if missing."""
   with contextlib.suppress(Exception):
     return int(exif.get(ExifTags.Base.Orientation, 1))
   return 1
 
 
 def kept(exif: Image.Exif, size: tuple[int, int] | None = None) -> Image.Exif:
-  """A copy without orientation and thumbnail, what is said of a TIFF's pixels, and damaged tags.
+  """Return a copy without orientation, thumbnail, TIFF storage tags and damaged tags.
 
   Args:
-    exif: as read.
-    size: width and height to put into the tags that have them.
+    exif: EXIF as read from a file.
+    size: width and height to set in the tags that hold them; None keeps those tags.
   """
   copy = Image.Exif()
   copy.endian = '<'
   dropped = _NOT_KEPT.union(_SIZES) if _STRIPS in exif or _TILES in exif else _NOT_KEPT
   copy.update({tag: x for tag, x in _writable(exif).items() if tag not in dropped})
-  if copy.get(ExifTags.Base.ResolutionUnit) == 1:  # none: the numbers say nothing
+  if copy.get(ExifTags.Base.ResolutionUnit) == 1:  # no unit: the resolution has no meaning
     for tag in _RESOLUTION:
       copy.pop(tag, None)
   for pointer in _POINTERS:
@@ -95,7 +95,7 @@ def kept(exif: Image.Exif, size: tuple[int, int] | None = None) -> Image.Exif:
 
 
 def _writable(tags: Mapping[int, Any], group: int | None = None) -> dict[int, Any]:
-  """The tags that Pillow can write: cameras write some that are not as the standard says."""
+  """Return the tags that Pillow can write, because cameras write some that break the standard."""
   writable = {}
   for tag in tags:
     with contextlib.suppress(Exception):
@@ -110,11 +110,11 @@ def _writable(tags: Mapping[int, Any], group: int | None = None) -> dict[int, An
 
 
 def to_bytes(exif: Image.Exif, limit: float = float('inf')) -> bytes:
-  """As of `PIL.Image.Exif.tobytes()`, but b'' if it is empty.
+  """Serialise EXIF as `PIL.Image.Exif.tobytes()` does, but return b'' if it is empty.
 
   Args:
-    exif: of `kept`.
-    limit: if it is longer, it goes without the maker's notes, and if it still is, b''.
+    exif: EXIF, as returned by `kept`.
+    limit: maximum number of bytes. Longer EXIF loses its maker notes, then everything.
   """
   content = exif.tobytes() if len(exif) else b''
   if len(content) > limit:
@@ -124,10 +124,10 @@ def to_bytes(exif: Image.Exif, limit: float = float('inf')) -> bytes:
 
 
 def add_to_tiff(file: BinaryIO, exif: Image.Exif) -> None:
-  """Gives EXIF tags to a TIFF of one page, little-endian and smaller than 4 GiB.
+  """Add EXIF tags to a little-endian TIFF of one page and less than 4 GiB.
 
-  The EXIF goes to the end of the file as a directory of its own, and then a directory that has the
-  entries of this one and of the page, which takes the place of the page's.
+  The EXIF is appended as a directory. A second directory with the entries of the EXIF and of the
+  page is appended after it, and replaces the page's directory.
   """
   file.seek(4)
   (start,) = struct.unpack('<I', file.read(4))
@@ -135,7 +135,7 @@ def add_to_tiff(file: BinaryIO, exif: Image.Exif) -> None:
   if ExifTags.Base.XResolution in exif:
     page = {tag: entry for tag, entry in page.items() if tag not in _RESOLUTION}
   start = _even_end(file)
-  file.write(exif.tobytes(offset=start)[14:])  # behind 'Exif\0\0' and a TIFF's header
+  file.write(exif.tobytes(offset=start)[14:])  # without 'Exif\0\0' and the TIFF header
   entries = page | _entries(file, start) | {tag: page[tag] for tag in _SIZES}
   start = _even_end(file)
   file.write(struct.pack('<H', len(entries)))
@@ -152,6 +152,6 @@ def _entries(file: BinaryIO, start: int) -> dict[int, bytes]:
 
 
 def _even_end(file: BinaryIO) -> int:
-  """Where a directory can begin: at the end of the file, which is made even."""
+  """Pad the file to an even size and return its end, where a directory can begin."""
   end = file.seek(0, os.SEEK_END)
   return end + file.write(bytes(end % 2))

@@ -1,4 +1,4 @@
-"""Reads and encodes videos with PyAV: time stamps, rotation and colours as they are meant."""
+"""Decoding and encoding of videos with PyAV, with correct time stamps, rotation and colours."""
 
 import contextlib
 import itertools
@@ -15,23 +15,30 @@ from gfn_jax.errors import UserError
 from gfn_jax.system.files import extension_of, printable
 
 FORMATS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska'}
-"""Of the videos that can be written: FFmpeg's names of the formats by their extensions. AVI has no
-time stamps, and WebM cannot hold H.264."""
+"""FFmpeg formats of the videos that can be written, by extension. AVI lacks time stamps, and WebM
+cannot hold H.264."""
 
-# Numbers of FFmpeg and of ITU-T H.273.
+# Values of FFmpeg and ITU-T H.273.
 _LIMITED = 1
 _BT709, _BT601 = 1, 5
-_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # those that FFmpeg converts, and its names there
+_MATRICES = {
+  1: 1,
+  4: 4,
+  5: 5,
+  6: 5,
+  7: 7,
+  9: 9,
+}  # matrices that FFmpeg converts, and its numbers for them
 HDR = {16: 'PQ', 18: 'HLG'}
-"""Transfer functions of videos of high dynamic range."""
+"""Transfer functions of high-dynamic-range videos."""
 
 
 def is_video(path: str | os.PathLike) -> bool:
-  """Whether a file is to be taken as a video: by its extension if that tells, or by its content.
+  """Return True if a file is a video, by its extension, or by its content if that is ambiguous.
 
-  A damaged `.mp4` is one, so that its error can name the damage. Content decides for an extension
-  that says neither, and for `.gif`: an animation is a video, a still image or a song's cover is
-  not. Without PyAV, content does not count.
+  A damaged `.mp4` counts as a video, so that opening it reports the damage. For `.gif` and unknown
+  extensions the content decides: an animation is a video, a still image or a cover image is not.
+  Without PyAV the content is not examined.
   """
   kind = mimetypes.guess_type(os.fspath(path))[0] or ''
   if kind.startswith('video/') or extension_of(path) in FORMATS:
@@ -51,26 +58,26 @@ def is_video(path: str | os.PathLike) -> bool:
 
 
 class VideoReader:
-  """The video stream of a file, and what is known after its frames were decoded.
+  """Video stream of a file, with facts that decoding reveals.
 
   Attributes:
-    path: of the file.
+    path: the file's path.
     container: the open file.
     stream: the video stream.
-    time_base: of the stream, in seconds.
-    rate: frames per second, on average.
-    count: frames so far.
+    time_base: time base of the stream, in seconds.
+    rate: average frames per second.
+    count: number of frames decoded so far.
     first: time stamp of the first frame, in the stream's time base.
-    look: the first frame's colours and shape of pixels, as options of an encoder.
-    end: when the last frame so far ends.
-    damage: what is wrong, or ''.
+    look: colour properties and pixel aspect ratio of the first frame, as encoder options.
+    end: end time of the last decoded frame, in the stream's time base.
+    damage: description of the first damage, or ''.
   """
 
   def __init__(self, path: str | os.PathLike, container: Any):
     self.path = path
     self.container = container
     self.stream = _video_stream(container, path)
-    # PyAV asks FFmpeg to make up what is missing, which takes no account of the frames' order.
+    # By default PyAV lets FFmpeg generate missing time stamps, which ignores the frame order.
     container.flags &= ~pyav().container.core.Flags.gen_pts.value
     self.time_base = self.stream.time_base
     self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
@@ -80,18 +87,18 @@ class VideoReader:
     self.damage = ''
 
   def estimated_count(self) -> int | None:
-    """How many frames the header promises, or None."""
+    """Return the number of frames according to the header, or None."""
     if self.stream.frames or not self.container.duration:
       return self.stream.frames or None
     return round(self.container.duration * self.rate / 10**6)
 
   def frames(self) -> Iterator[Any]:
-    """Decodes the frames once, in order; their `pts` rise strictly.
+    """Decode the frames once, in order, with strictly increasing `pts`.
 
-    What cannot be decoded is passed over, and noted in `damage`.
+    Frames that cannot be decoded are skipped and reported in `damage`.
 
     Raises:
-      UserError: if the file cannot be read, or the frames change their size.
+      UserError: if the file cannot be read, the frame size changes, or time runs backward.
     """
     second = 1 / self.time_base
     step = max(1, round(second / self.rate))
@@ -102,7 +109,7 @@ class VideoReader:
       if pts is None:
         frame.pts = 0 if last is None else last + step
       else:
-        if last is None and frame.pts is None:  # AVI has times of decoding, which is earlier
+        if last is None and frame.pts is None:  # AVI stores decoding times, which are earlier
           delay = pts - (self.stream.start_time or 0)
         frame.pts = pts - delay
       if last is None:
@@ -112,12 +119,12 @@ class VideoReader:
       elif _upright_size(frame) != size:
         old, new = (f'{width}x{height}' for width, height in (size, _upright_size(frame)))
         raise UserError(
-          f'{printable(self.path)}: the size changes from {old} to {new} {self._where()}; '
-          'cut the video there'
+          f'{printable(self.path)}: the frame size changes from {old} to {new} {self._where()}; '
+          'split the video there'
         )
       elif frame.pts < last - second:
         raise UserError(
-          f'{printable(self.path)}: time goes back {self._where()}; renew its time stamps first '
+          f'{printable(self.path)}: time stamps decrease {self._where()}; rewrite them first '
           '(ffmpeg -i IN -c copy OUT.mkv)'
         )
       else:
@@ -144,14 +151,14 @@ class VideoReader:
     return look
 
   def _check_end(self) -> None:
-    """Notes a file that was cut off, if its header says so."""
+    """Report a truncated file if it is shorter than its header states."""
     promised = (self.stream.start_time or 0) + (self.stream.duration or 0)
     if (promised - self.end) * self.time_base > 1:
       seconds = float((promised - self.first) * self.time_base)
-      self._note_damage(f'it should last {seconds:.1f} s, but ends')
+      self._note_damage(f'truncated file (expected {seconds:.1f} s), ends')
 
   def _note_damage(self, what: str) -> None:
-    """Keeps the first."""
+    """Record the first damage."""
     self.damage = self.damage or f'{what} {self._where()}'
 
   def _where(self) -> str:
@@ -161,18 +168,18 @@ class VideoReader:
 
 def _video_stream(container: Any, path: str | os.PathLike) -> Any:
   stream = container.streams.best('video')
-  picture = stream and stream.disposition & stream.disposition.attached_pic  # a song's cover
+  picture = stream and stream.disposition & stream.disposition.attached_pic  # cover of a song
   if picture or not (stream and stream.codec_context and stream.width and stream.height):
-    raise UserError(f'{printable(path)} has no video that can be decoded')
+    raise UserError(f'{printable(path)} has no video stream that can be decoded')
   return stream
 
 
 @contextlib.contextmanager
 def open_video(path: str | os.PathLike) -> Iterator[Any]:
-  """Opens a file to read, by its content only.
+  """Open a video for reading, by its content only.
 
-  FFmpeg gets no name, because it would take a `.txt` for a video of text, and no protocol, because
-  a playlist could make it read other files, or from the network.
+  FFmpeg receives a file descriptor: with a name it would read `.txt` as text video, and with other
+  protocols a playlist could make it read other files or the network.
   """
   av = pyav()
   with contextlib.ExitStack() as stack:
@@ -184,9 +191,16 @@ def open_video(path: str | os.PathLike) -> Iterator[Any]:
 
 
 def add_stream(output: Any, video: VideoReader, size: tuple[int, int], crf: int) -> Any:
-  """Adds an H.264 stream of a size `(width, height)` to an open file, for frames of a video."""
-  # Without B frames, packets follow each other as their time stamps do, so segments can be joined
-  # in any container; files get about 15 % larger. The lookahead's frames are in memory.
+  """Add an H.264 stream to an open file, with the frame rate of a video.
+
+  Args:
+    output: the open file.
+    video: the source video.
+    size: width and height in pixels.
+    crf: constant rate factor of x264.
+  """
+  # Without B frames, packets are in presentation order, so segments can be joined in any container.
+  # Files grow by about 15 %. A short lookahead saves memory.
   width, height = size
   return output.add_stream(
     'libx264',
@@ -200,14 +214,14 @@ def add_stream(output: Any, video: VideoReader, size: tuple[int, int], crf: int)
 
 
 def _matrix(frame: Any) -> int:
-  """The matrix between RGB and YUV: if it is not said, by size, as players take it."""
+  """Return the YUV matrix of a frame; if unspecified, the one that players assume for its size."""
   if frame.colorspace in _MATRICES:
     return frame.colorspace
   return _BT709 if frame.width >= 1280 or frame.height > 576 else _BT601
 
 
 def to_rgb(frame: Any) -> np.ndarray:
-  """A frame as `[h, w, 3]` uint8, upright."""
+  """Convert a frame to `[h, w, 3]` uint8 RGB, with its rotation applied."""
   matrix = _MATRICES[_matrix(frame)]
   image = _convert(frame, 'rgb24', src_colorspace=matrix).to_ndarray()
   a, b, c, d = _display_matrix(frame)
@@ -218,23 +232,23 @@ def to_rgb(frame: Any) -> np.ndarray:
 
 
 def from_rgb(image: np.ndarray, pix_fmt: str, matrix: int) -> Any:
-  """`[h, w, 3]` uint8 as a frame of limited range."""
+  """Convert `[h, w, 3]` uint8 RGB to a frame of limited range."""
   frame = pyav().VideoFrame.from_ndarray(image)
   return _convert(frame, pix_fmt, dst_colorspace=_MATRICES[matrix])
 
 
 def _convert(frame: Any, pix_fmt: str, **colours: int) -> Any:
-  """A frame in another format: rounded well, and with chroma interpolated."""
+  """Convert a frame to another pixel format, with accurate rounding and chroma interpolation."""
   flags = pyav().video.reformatter.Interpolation
   exact = flags.BICUBIC | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP
   return frame.reformat(format=pix_fmt, interpolation=exact, **colours)
 
 
 def _display_matrix(frame: Any) -> tuple[int, int, int, int]:
-  """`(a, b, c, d)`: a step to the right is shown as `(a, b)`, and a step down as `(c, d)`."""
+  """Return `(a, b, c, d)`: a step right is displayed as `(a, b)`, and a step down as `(c, d)`."""
   try:
     data = frame.side_data.get('DISPLAYMATRIX')
-  except ValueError:  # PyAV does not know all of FFmpeg's data; so mirrored frames are not seen
+  except ValueError:  # PyAV does not support all side data; mirroring is then not detected
     angle = math.radians(frame.rotation)
     cos, sin = round(math.cos(angle)), round(math.sin(angle))
     return cos, -sin, sin, cos
@@ -256,31 +270,31 @@ def _upright_size(frame: Any) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike) -> Iterator[None]:
-  """Turns failures within into a `UserError` that names the file."""
+  """Turn read errors into a `UserError` that names the file."""
   try:
     yield
   except (OSError, pyav().FFmpegError) as error:
     reason = error.strerror or error
-    raise UserError(f'{printable(path)} cannot be read as a video: {reason}') from error
+    raise UserError(f'cannot read {printable(path)} as a video: {reason}') from error
 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike) -> Iterator[None]:
-  """As `reading`."""
+  """Turn write errors into a `UserError` that names the file."""
   try:
     yield
   except (OSError, pyav().FFmpegError) as error:
-    raise UserError(f'{printable(path)} cannot be written: {error.strerror or error}') from error
+    raise UserError(f'cannot write {printable(path)}: {error.strerror or error}') from error
 
 
 def pyav() -> Any:
-  """The module `av`, which is imported where a video is at hand.
+  """Import and return the module `av`, on first use.
 
   Raises:
-    UserError: if it is not installed.
+    UserError: if PyAV is not installed.
   """
   try:
     import av
   except ImportError as error:
-    raise UserError("videos need PyAV: pip install 'gfn_jax[video]'") from error
+    raise UserError("videos require PyAV: pip install 'gfn_jax[video]'") from error
   return av

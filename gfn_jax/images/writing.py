@@ -1,4 +1,4 @@
-"""Writes photographs in five formats, with all that these can hold."""
+"""Writing of photos as PNG, JPEG, WebP, TIFF and BMP, with their metadata."""
 
 import os
 import struct
@@ -17,11 +17,11 @@ from gfn_jax.system.files import extension_of, printable, write_aside
 
 
 def check_target(path: str | os.PathLike, size: tuple[int, int], dtype: Any, channels: int) -> None:
-  """Refuses what the format of a path cannot hold, before any work is done for it.
+  """Raise `UserError` if the image format of a path cannot hold an image.
 
   Args:
-    path: of a file to write; its extension says the format.
-    size: width and height.
+    path: the file to write. Its extension sets the format.
+    size: width and height in pixels.
     dtype: uint8 or uint16.
     channels: 1 for grey, 2 for grey and alpha, 3 for RGB, 4 for RGB and alpha.
 
@@ -30,47 +30,46 @@ def check_target(path: str | os.PathLike, size: tuple[int, int], dtype: Any, cha
   """
   extension = extension_of(path)
   if extension not in _FORMATS:
-    raise UserError(
-      f'{printable(path)}: its extension names no known format; choose one of '
-      f'{", ".join(EXTENSIONS)}'
-    )
+    raise UserError(f'{printable(path)}: unknown extension; choose one of {", ".join(EXTENSIONS)}')
   form, deep, alpha = _FORMATS[extension], np.dtype(dtype) == np.uint16, channels in (2, 4)
   if deep and not form.deep:
-    raise UserError(f'{printable(path)}: {form.name} has no 16 bits; choose .png or .tif')
+    raise UserError(f'{printable(path)}: {form.name} does not support 16 bits; choose .png or .tif')
   if alpha and not form.alpha:
-    raise UserError(f'{printable(path)}: {form.name} has no transparency; choose .png or .tif')
+    raise UserError(
+      f'{printable(path)}: {form.name} does not support transparency; choose .png or .tif'
+    )
   width, height = size
   stored = 4 if alpha and form.name == 'BMP' else channels
-  needed = (width * stored * (1 + deep) + 3) * height  # BMP fills rows up to 4 bytes
+  needed = (width * stored * (1 + deep) + 3) * height  # BMP pads rows to 4 bytes
   if max(size) > form.max_side or needed > form.max_bytes:
-    limit = f'{form.max_side} pixels a side' if max(size) > form.max_side else '4 GiB'
+    limit = f'{form.max_side} pixels per side' if max(size) > form.max_side else '4 GiB'
     raise UserError(
-      f'{printable(path)}: {form.name} holds at most {limit}, not {width}x{height} pixels; choose '
-      f'{form.larger} or make the picture smaller'
+      f'{printable(path)}: {width}x{height} exceeds the {limit} of {form.name}; choose '
+      f'{form.larger} or reduce the image'
     )
 
 
 def write_photo(path: str | os.PathLike, photo: Photo) -> None:
-  """Writes a photo in the format that the extension of `path` says: aside first, then renamed.
+  """Write a photo in the format of the path's extension. The file is replaced atomically.
 
-  PNG, TIFF, WebP and BMP are lossless; JPEG has quality 95 and full colour resolution. WebP is
-  lossless because lossy WebP halves the resolution of colour and fails above some 40 megapixels.
-  EXIF, with the size of the picture in its tags, and the colour profile are written too, but not
-  to BMP, which has no place for them. WebP stores grey as RGB; WebP and BMP store grey and alpha as
-  RGBA. Into a JPEG go at most 64 KiB of EXIF: without the maker's notes or not at all, if it is
-  more.
+  PNG, TIFF, WebP and BMP are lossless. JPEG has quality 95 and no chroma subsampling. WebP is
+  lossless because lossy WebP subsamples chroma and fails above about 40 megapixels.
+
+  EXIF, with updated size tags, and the colour profile are written too, except to BMP, which does
+  not support them. JPEG holds at most 64 KiB of EXIF: larger EXIF loses its maker notes, or is left
+  out. WebP stores grey as RGB. WebP and BMP store grey with alpha as RGBA.
 
   Raises:
-    UserError: as `check_target`, or if a package that the format needs is not installed.
+    UserError: as `check_target`, or if a required package is not installed.
     OSError: if the file cannot be written; its `filename` is `path`.
     ValueError: for pixels of another shape.
     TypeError: for pixels of another type.
   """
   pixels = photo.pixels
   if pixels.ndim != 3 or not 1 <= pixels.shape[-1] <= 4 or 0 in pixels.shape:
-    raise ValueError(f'pixels are [h, w, C] with C from 1 to 4, not {pixels.shape}')
+    raise ValueError(f'pixels must be [h, w, C] with C from 1 to 4, not {pixels.shape}')
   if pixels.dtype not in (np.uint8, np.uint16):
-    raise TypeError(f'pixels are uint8 or uint16, not {pixels.dtype}')
+    raise TypeError(f'pixels must be uint8 or uint16, not {pixels.dtype}')
   height, width, channels = pixels.shape
   check_target(path, (width, height), pixels.dtype, channels)
   exif = Image.Exif()
@@ -83,7 +82,7 @@ def write_photo(path: str | os.PathLike, photo: Photo) -> None:
   except ModuleNotFoundError as error:
     reason = missing_package(error.name, error)
     raise UserError(f'cannot write {printable(path)}: {reason}') from error
-  except OSError as error:  # names the temporary file, or none
+  except OSError as error:  # names the temporary file or no file
     raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
 
 
@@ -92,7 +91,7 @@ def _write_png(
 ) -> None:
   import imagecodecs
 
-  # For photographs as small as with the default strategy of level 3, in half the time or less.
+  # Photos are as small as with level 3 and the default strategy, in at most half the time.
   options = {'strategy': imagecodecs.PNG.STRATEGY.RLE, 'filter': imagecodecs.PNG.FILTER.PAETH}
   pixels = _without_one_channel(pixels)
   png = memoryview(imagecodecs.png_encode(pixels, level=1, **options))
@@ -112,7 +111,7 @@ def _write_chunk(file: BinaryIO, kind: bytes, content: bytes) -> None:
 def _write_jpeg(
   file: BinaryIO, pixels: np.ndarray, exif: Image.Exif, icc_profile: bytes | None
 ) -> None:
-  content = metadata.to_bytes(exif, limit=65533)  # a segment's
+  content = metadata.to_bytes(exif, limit=65533)  # maximum size of a JPEG segment
   options = {'quality': 95, 'subsampling': '4:4:4'}
   image = _to_pillow(pixels)
   image.save(_plain(file), 'JPEG', exif=content, icc_profile=icc_profile, **options)
@@ -121,8 +120,8 @@ def _write_jpeg(
 def _write_webp(
   file: BinaryIO, pixels: np.ndarray, exif: Image.Exif, icc_profile: bytes | None
 ) -> None:
-  # The least effort: more takes 5 times as long, for a tenth of the size. Exact: colours stay where
-  # the picture is transparent, too.
+  # Method 0: higher ones take 5 times as long to save a tenth of the size. Exact keeps the colours
+  # of transparent pixels.
   options = {'lossless': True, 'quality': 0, 'method': 0, 'exact': True}
   image = _to_pillow(pixels)
   image = image.convert('RGBA') if image.mode == 'LA' else image
@@ -134,18 +133,18 @@ def _write_bmp(file: BinaryIO, pixels: np.ndarray, *_) -> None:
   if image.mode in ('L', 'RGB'):
     image.save(_plain(file), 'BMP')
     return
-  # Pillow's BMP has alpha, but does not say so: readers ignore it. This is a header of version 4.
+  # Pillow writes no alpha mask, so readers ignore the alpha. A version 4 header has one.
   width, height = image.size
   masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
   start, count = 14 + 108, 4 * width * height
   file.write(struct.pack('<2sIII', b'BM', start + count, 0, start))
   file.write(struct.pack('<IiiHHIIiiII', 108, width, height, 1, 32, 3, count, 2835, 2835, 0, 0))
-  file.write(struct.pack('<4I4s48x', *masks, b'BGRs'))  # sRGB, read from its end
+  file.write(struct.pack('<4I4s48x', *masks, b'BGRs'))  # 'sRGB' as a little-endian number
   file.write(image.convert('RGBA').tobytes('raw', 'BGRA', 0, -1))
 
 
 def _plain(file: BinaryIO) -> Any:
-  """A file for Pillow, without descriptor: its own writing overlooks a disk that gets full."""
+  """Return a file without descriptor, because Pillow's own writing ignores a full disk."""
   return types.SimpleNamespace(write=file.write, name=file.name)
 
 
@@ -182,16 +181,16 @@ def _write_tiff(
 
 
 class _Format(NamedTuple):
-  """What a format can hold.
+  """Image format and its limits.
 
   Attributes:
-    name: of the format.
-    write: to an open file.
-    larger: the extension of one that can hold more.
-    max_side: pixels.
-    max_bytes: of pixels.
-    alpha: whether it has transparency.
-    deep: whether it has 16 bits.
+    name: name of the format.
+    write: function that writes pixels, EXIF and colour profile to an open file.
+    larger: extension of a format with higher limits.
+    max_side: maximum width and height in pixels.
+    max_bytes: maximum size of the uncompressed pixels in bytes.
+    alpha: True if the format supports transparency.
+    deep: True if the format supports 16 bits.
   """
 
   name: str
@@ -203,8 +202,8 @@ class _Format(NamedTuple):
   deep: bool = False
 
 
-# The sides of PNG and JPEG are limited by libpng and libjpeg, below what the formats can say. TIFF
-# and BMP have 4 GiB, less some room for what is not pixels.
+# libpng and libjpeg limit the sides more than their formats do. TIFF and BMP are limited to 4 GiB,
+# including metadata.
 _PNG = _Format('PNG', _write_png, '.tif', max_side=1_000_000, deep=True)
 _JPEG = _Format('JPEG', _write_jpeg, '.png', max_side=65500, alpha=False)
 _WEBP = _Format('WebP', _write_webp, '.png', max_side=16383)

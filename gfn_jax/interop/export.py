@@ -1,11 +1,7 @@
-"""Writes trained weights for other programs: as StableHLO, as ONNX or for PyTorch.
+"""Export of trained weights to StableHLO, ONNX and PyTorch.
 
-python -m gfn_jax.interop.export gfn gfn.stablehlo
-python -m gfn_jax.interop.export gfn gfn.onnx     # needs an environment of its own: make onnx
-python -m gfn_jax.interop.export gfn gfn.pth      # the tensors, under the names of the authors
-
-What was written is read anew and compared with JAX before it gets its name. docs/export.md tells
-how to use the files.
+Each file is read back and compared with JAX before it replaces an existing one. docs/export.md
+shows how to use the files.
 """
 
 import contextlib
@@ -22,49 +18,50 @@ import jax.numpy as jnp
 import numpy as np
 from jax.image import resize  # bound here: jax2onnx replaces jax.image.resize while it traces
 
-from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
-from gfn_jax.interop.convert import convert, to_torch
+from gfn_jax.errors import UserError
+from gfn_jax.interop.conversion import convert, to_torch
 from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint, save_torch_checkpoint
 from gfn_jax.layers.blocks import Enlarge, pixel_shuffle
-from gfn_jax.models import as_variables, param_count
-from gfn_jax.system.files import check_new_file, extension_of, file_sha256, printable, write_aside
+from gfn_jax.models import param_count
+from gfn_jax.system.files import extension_of, file_sha256, printable, write_aside
 from gfn_jax.weights.pretrained import load_card, load_model_config, load_pretrained, weights_path
 
 EXTENSIONS = {'.stablehlo': 'stablehlo', '.onnx': 'onnx', '.pth': 'torch', '.pt': 'torch'}
-"""What a file is by its name."""
+"""Format of a file, by its extension."""
 
 FORMATS = tuple(dict.fromkeys(EXTENSIONS.values()))
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
-"""What a StableHLO file runs on."""
+"""Platforms that a StableHLO file runs on."""
 
 OPSET = 18
-"""Of ONNX: old enough for ONNX Runtime 1.15."""
+"""ONNX operator set, supported since ONNX Runtime 1.15."""
 
 TOLERANCE = 1e-4
-"""Largest difference between a file's output and JAX's, in standard deviations of the latter."""
+"""Largest difference between the output of a file and of JAX, in standard deviations of JAX's."""
 
 STABLEHLO_SIZES = ((1, 64, 48), (3, 32, 80))
 ONNX_SIZES = ((1, 64, 48), (3, 32, 80), (1, 180, 320), (1, 256, 256))
-"""Batch, height and width of the inputs that are compared; for a network with a larger stride the
-sides are rounded up to it."""
+"""Batch, height and width of the inputs to compare; sides are rounded up to the model's stride."""
 
 Images = dict[str, jax.typing.ArrayLike]
 
 
-def restore_images(model: nn.Module, params: Any, lr_blur: jax.typing.ArrayLike) -> Images:
-  """What an exported network computes.
+def restore_images(
+  model: nn.Module, variables: Mapping[str, Any], lr_blur: jax.typing.ArrayLike
+) -> Images:
+  """Apply a network, as an exported file does.
 
   Args:
     model: a network of this library.
-    params: its parameters.
-    lr_blur: `[B, h, w, 3]` float32 in [0, 1]; the sides are multiples of `model.stride`.
+    variables: its variables.
+    lr_blur: `[B, h, w, 3]` float32 in [0, 1]. The sides are multiples of `model.stride`.
 
   Returns:
-    `hr`, `[B, 4h, 4w, 3]`, and where the network has them `lr`, `[B, h, w, 3]`, and `frames`,
-    `[B, 7, h, w, 3]`. float32, unclipped.
+    The outputs that the network has, float32 and not clipped: `hr`, `[B, 4h, 4w, 3]`; `lr`,
+    `[B, h, w, 3]`; and `frames`, `[B, 7, h, w, 3]`.
   """
-  output = model.apply(as_variables(params), lr_blur)
+  output = model.apply(variables, lr_blur)
   images = {'hr': output.hr, 'lr': output.lr, 'frames': output.frames}
   return {name: image for name, image in images.items() if image is not None}
 
@@ -72,68 +69,68 @@ def restore_images(model: nn.Module, params: Any, lr_blur: jax.typing.ArrayLike)
 def export_weights(
   weights: str | os.PathLike, path: str | os.PathLike, file_format: str | None = None
 ) -> None:
-  """Writes trained weights in another format, checks the file, and prints what came out.
+  """Export trained weights to another format, verify the file and print a summary.
 
-  Meant for a process whose JAX computes on the CPU, as the command's does.
+  Run it in a process whose JAX computes on the CPU, as the command `gfn-export` does.
 
   Args:
     weights: a .safetensors file or the name of released weights.
-    path: the new file; is replaced.
-    file_format: one of `FORMATS`; None takes it from the extension of `path`.
+    path: the file to write. An existing file is replaced.
+    file_format: one of `FORMATS`. None uses the extension of `path`.
 
   Raises:
     UserError: if `weights` cannot be read, `path` cannot be written or has the extension of another
-      format, the network cannot be had in that format, a library is missing, or what was written
-      does not compute what JAX does. At `path` is then what was there before.
+      format, the format does not support the network, a library is missing, or the file's outputs
+      differ from JAX's. An existing file at `path` is then kept.
   """
   file_format = choose_format(path, file_format)
-  model, params = load_pretrained(weights)
+  model, variables = load_pretrained(weights)
   model = model.clone(dtype='float32')
   model_config, card = load_model_config(weights), _card(weights)
   with _new_file(path) as temporary:
     if file_format == 'stablehlo':
-      write_stablehlo(model, params, temporary)
-      check_parity(load_stablehlo(temporary), model, params, STABLEHLO_SIZES)
+      write_stablehlo(model, variables, temporary)
+      check_parity(load_stablehlo(temporary), model, variables, STABLEHLO_SIZES)
     elif file_format == 'onnx':
-      write_onnx(model, params, temporary, _onnx_metadata(weights, model_config, card))
-      check_parity(load_onnx(temporary), model, params, ONNX_SIZES)
+      write_onnx(model, variables, temporary, _onnx_metadata(weights, model_config, card))
+      check_parity(load_onnx(temporary), model, variables, ONNX_SIZES)
     else:
-      write_torch(model_config, params, temporary)
+      write_torch(model_config, variables, temporary)
     size = os.path.getsize(temporary)
   name = model_config.pop('name')
   settings = ', '.join(f'{key}={value}' for key, value in model_config.items())
-  count = f'{param_count(params):,} parameters of {name} ({settings})'
-  print(f'{count} are in {printable(path)}, {size / 1e6:.1f} MB')
+  count = f'{param_count(variables):,} parameters of {name} ({settings})'
+  print(f'wrote {printable(path)}: {count}, {size / 1e6:.1f} MB')
   if licence := _licence(card):
     print(f'licence of the weights: {licence}')
 
 
 def choose_format(path: str | os.PathLike, file_format: str | None) -> str:
-  """The format of a file: what was asked for, or what its extension says.
+  """Return the format to write: `file_format`, or the format of the path's extension.
 
   Raises:
-    UserError: if neither tells, or the extension is that of something else.
+    UserError: if the extension is unknown and `file_format` is None, or the two contradict.
   """
   extension = extension_of(path)
   meant = (EXTENSIONS | {'.safetensors': 'this library'}).get(extension)
   if file_format is None and extension not in EXTENSIONS:
     raise UserError(
-      f'{printable(path)}: the name of a file to write ends in {", ".join(EXTENSIONS)}; '
-      'for another name pass --format'
+      f'{printable(path)}: unknown extension; choose one of {", ".join(EXTENSIONS)}, '
+      'or pass --format'
     )
   if file_format is not None and meant not in (None, file_format):
     raise UserError(
-      f'{printable(path)}: {extension} is the extension of {meant}, not {file_format}'
+      f'{printable(path)}: {extension} is the extension of {meant}, not {file_format}; rename it'
     )
   return file_format or EXTENSIONS[extension]
 
 
-def write_stablehlo(model: nn.Module, params: Any, path: str) -> None:
-  """Writes a network with its parameters as `jax.export` serialises it, of any size and batch.
+def write_stablehlo(model: nn.Module, variables: Mapping[str, Any], path: str) -> None:
+  """Write a network with its parameters as StableHLO, for any image size and batch size.
 
   Args:
     model: the network.
-    params: its parameters.
+    variables: its variables.
     path: the file.
   """
   sides = ', '.join(_symbolic_sides(model))
@@ -141,7 +138,7 @@ def write_stablehlo(model: nn.Module, params: Any, path: str) -> None:
 
   @jax.jit
   def restore(lr_blur: jax.Array) -> Images:
-    return restore_images(model, params, lr_blur)
+    return restore_images(model, variables, lr_blur)
 
   exported = jax.export.export(restore, platforms=PLATFORMS)(
     jax.ShapeDtypeStruct(shape, jnp.float32)
@@ -151,7 +148,7 @@ def write_stablehlo(model: nn.Module, params: Any, path: str) -> None:
 
 
 def load_stablehlo(path: str) -> Callable[[np.ndarray], Images]:
-  """A file of `write_stablehlo` as a function of `lr_blur`."""
+  """Load a file of `write_stablehlo` as a function of `lr_blur`."""
   with open(path, 'rb') as file:
     exported = jax.export.deserialize(bytearray(file.read()))
   return jax.jit(exported.call)
@@ -166,29 +163,31 @@ _NOT_CONVERTED = (
 )
 
 
-def write_onnx(model: nn.Module, params: Any, path: str, metadata: Mapping[str, str]) -> None:
-  """Writes a network with its parameters as ONNX, of any size and batch.
+def write_onnx(
+  model: nn.Module, variables: Mapping[str, Any], path: str, metadata: Mapping[str, str]
+) -> None:
+  """Write a network with its parameters as ONNX, for any image size and batch size.
 
   Args:
     model: the network.
-    params: its parameters.
+    variables: its variables.
     path: the file.
-    metadata: texts to put into it.
+    metadata: entries for the file's metadata.
 
   Raises:
-    UserError: if jax2onnx or ONNX Runtime is missing, or does not know what the network does.
+    UserError: if jax2onnx or ONNX Runtime is missing, or jax2onnx cannot convert the network.
   """
   with _needs_onnx():
     import jax2onnx
     import onnx
-    import onnxruntime  # noqa: F401  # for the check that follows: better to miss it now
-  logging.getLogger('onnx_ir').setLevel(logging.ERROR)  # it reports on its own intermediate values
+    import onnxruntime  # noqa: F401  # needed after the conversion: fail before it
+  logging.getLogger('onnx_ir').setLevel(logging.ERROR)  # warns of its own intermediate values
   lr_blur = jax.ShapeDtypeStruct((1, 16 * model.stride, 16 * model.stride, 3), jnp.float32)
-  names = list(jax.eval_shape(lambda x: restore_images(model, params, x), lr_blur))
+  names = list(jax.eval_shape(lambda x: restore_images(model, variables, x), lr_blur))
 
   def restore(lr_blur: jax.Array) -> tuple[jax.Array, ...]:
     with nn.intercept_methods(_enlarge_by_convolution):
-      images = restore_images(model, params, lr_blur)
+      images = restore_images(model, variables, lr_blur)
     return tuple(images[name] for name in names)
 
   try:
@@ -203,14 +202,14 @@ def write_onnx(model: nn.Module, params: Any, path: str, metadata: Mapping[str, 
   except _NOT_CONVERTED as error:
     reason = f'{error}'.partition('\n')[0]
     raise UserError(
-      f'jax2onnx does not convert this {type(model).__name__} ({reason.rstrip(".")}); '
-      'StableHLO can hold it'
+      f'jax2onnx cannot convert {type(model).__name__} ({reason.rstrip(".")}); '
+      'export to StableHLO instead'
     ) from error
   proto.ir_version = onnx.helper.find_min_ir_version_for(proto.opset_import)
   enlarges = f' and enlarges {model.scale}x' if model.scale > 1 else ''
   proto.doc_string = (
     f'Removes motion blur{enlarges}. lr_blur: [B, h, w, 3], RGB in [0, 1], sides multiples of '
-    f'{model.stride}. The outputs are of the same kind, not clipped.'
+    f'{model.stride}. The outputs have the same range, but are not clipped.'
   )
   onnx.helper.set_model_props(proto, dict(metadata))
   onnx.checker.check_model(proto, full_check=True)
@@ -218,7 +217,7 @@ def write_onnx(model: nn.Module, params: Any, path: str, metadata: Mapping[str, 
 
 
 def load_onnx(path: str) -> Callable[[np.ndarray], Images]:
-  """A file of `write_onnx` as a function of `lr_blur`, computed by ONNX Runtime on the CPU."""
+  """Load a file of `write_onnx` as a function of `lr_blur`, run by ONNX Runtime on the CPU."""
   import onnxruntime
 
   session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
@@ -233,66 +232,68 @@ def load_onnx(path: str) -> Callable[[np.ndarray], Images]:
 def check_parity(
   restore: Callable[[np.ndarray], Images],
   model: nn.Module,
-  params: Any,
+  variables: Mapping[str, Any],
   sizes: Sequence[tuple[int, int, int]],
 ) -> None:
-  """Compares a file with the network on random images, and prints the largest differences.
+  """Compare a file with the network on random images, and print the largest differences.
 
   Args:
-    restore: computes with the file.
+    restore: the loaded file, a function of `lr_blur`.
     model: the network.
-    params: its parameters.
+    variables: its variables.
     sizes: batch, height and width of the images.
 
   Raises:
-    UserError: if they differ by more than `TOLERANCE`.
+    UserError: if the outputs differ by more than `TOLERANCE`.
   """
-  reference = jax.jit(lambda params, lr_blur: restore_images(model, params, lr_blur))
+  reference = jax.jit(lambda variables, lr_blur: restore_images(model, variables, lr_blur))
   for batch, *sides in sizes:
     size = batch, *(side + -side % model.stride for side in sides)
     lr_blur = np.random.default_rng(0).random((*size, 3), np.float32)
-    expected, got = reference(params, lr_blur), restore(lr_blur)
+    expected, got = reference(variables, lr_blur), restore(lr_blur)
     if got.keys() != expected.keys():
-      raise UserError(f'the file gives {", ".join(got)}, JAX {", ".join(expected)}; not written')
+      raise UserError(
+        f'not written: the file returns {", ".join(got)} but JAX returns {", ".join(expected)}'
+      )
     for name, image in expected.items():
       _compare(f'{name} of {"x".join(map(str, size))}', np.asarray(got[name]), np.asarray(image))
 
 
-def write_torch(model_config: Mapping[str, Any], params: Any, path: str) -> None:
-  """Writes parameters under the names of the authors' PyTorch code, and reads them back.
+def write_torch(model_config: Mapping[str, Any], variables: Mapping[str, Any], path: str) -> None:
+  """Write parameters under the names of the authors' PyTorch code, and verify the file.
 
   Args:
     model_config: `name` and the options of `create_model`.
-    params: the network's parameters.
+    variables: the network's variables.
     path: the file.
 
   Raises:
-    UserError: if the network has no such names, or not every bit comes back.
+    UserError: if the authors' code has no such network, or the tensors read back differ.
   """
   options = dict(model_config)
   name = options.pop('name')
-  save_torch_checkpoint(path, to_torch(name, params, **options))
+  save_torch_checkpoint(path, to_torch(name, variables, **options))
   state = load_torch_checkpoint(path)
   again = convert(name, state, **options)
-  same = jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), again, params)
+  same = jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), again, dict(variables))
   if not all(jax.tree.leaves(same)):
-    raise UserError('the tensors read back are not those of the weights; not written')
-  print(f'{len(state)} tensors, read back bit for bit')
+    raise UserError('not written: the tensors read back differ from the weights')
+  print(f'{len(state)} tensors, identical when read back')
 
 
 def _compare(what: str, got: np.ndarray, expected: np.ndarray) -> None:
   if got.shape != expected.shape:
-    raise UserError(f'{what} has shape {got.shape}, not {expected.shape}; not written')
+    raise UserError(f'not written: {what} has shape {got.shape}, expected {expected.shape}')
   difference = float(np.abs(got - expected).max())
   relative = difference / (float(expected.std()) or 1.0)
-  text = f'{what}: at most {difference:.1e} from JAX, {relative:.1e} of its standard deviation'
-  if not relative <= TOLERANCE:  # not a number, too
-    raise UserError(f'{text}; not written, as that is more than {TOLERANCE:.0e}')
+  text = f'{what}: maximum difference {difference:.1e}, {relative:.1e} standard deviations'
+  if not relative <= TOLERANCE:  # also true for NaN
+    raise UserError(f'not written: {text}; the limit is {TOLERANCE:.0e}')
   print(text)
 
 
 def _symbolic_sides(model: nn.Module) -> tuple[str, str]:
-  """Height and width as multiples of the network's stride."""
+  """Return symbolic height and width, as multiples of the network's stride."""
   factor = f'{model.stride}*' if model.stride > 1 else ''
   return f'{factor}H', f'{factor}W'
 
@@ -300,14 +301,14 @@ def _symbolic_sides(model: nn.Module) -> tuple[str, str]:
 def _enlarge_by_convolution(
   next_layer: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
 ) -> Any:
-  """Computes `Enlarge` as a convolution: jax2onnx resizes to constant sizes only."""
+  """Compute `Enlarge` as a convolution, because jax2onnx resizes only to constant sizes."""
   if not isinstance(context.module, Enlarge) or context.method_name != '__call__':
     return next_layer(*args, **kwargs)
   scale, method = context.module.scale, context.module.method
   (x,) = args
   channels = x.shape[-1]
   with jax.ensure_compile_time_eval():
-    # A pixel's weights for the `scale` pixels it becomes, seen far from the borders.
+    # Weights of one input pixel in its `scale` output pixels, far from the borders.
     weights = np.asarray(resize(jnp.eye(9), (9 * scale, 9), method)[4 * scale : 5 * scale, 2:7])
   # [y, x, in, out, i, j]: pixel (i, j) of a channel comes from the same channel.
   kernel = np.einsum('iy,jx,co->yxcoij', weights, weights, np.eye(channels))
@@ -318,7 +319,7 @@ def _enlarge_by_convolution(
     y = jax.lax.conv_general_dilated(y, kernel, (1, 1), ((2, 2), (2, 2)), dimension_numbers=layout)
     return pixel_shuffle(y, scale)
 
-  # Beyond the border there are zeros: the weights of the pixels that exist are to sum to 1.
+  # Zeros lie beyond the border, so normalise by the weights of the pixels inside.
   return enlarge(x) / enlarge(jnp.ones((1, *x.shape[1:]), x.dtype))
 
 
@@ -337,7 +338,7 @@ def _onnx_metadata(
 
 
 def _card(weights: str | os.PathLike) -> dict[str, Any]:
-  """The card of weights that could be read, or nothing where there is none."""
+  """Return the model card of readable weights, or an empty one if it is missing."""
   with contextlib.suppress(UserError):
     return load_card(weights)
   return {}
@@ -351,7 +352,7 @@ def _licence(card: Mapping[str, Any]) -> str | None:
 
 @contextlib.contextmanager
 def _new_file(path: str | os.PathLike) -> Iterator[str]:
-  """`write_aside`, of which a path that cannot be written is told at once."""
+  """Open a file with `write_aside`, but fail at once if its folder cannot be written."""
   with write_aside(path) as temporary:
     try:
       open(temporary, 'wb').close()
@@ -366,29 +367,6 @@ def _needs_onnx() -> Iterator[None]:
     yield
   except ImportError as error:
     raise UserError(
-      f'{error.name or error} is not installed, and needs an older orbax-checkpoint than gfn_jax: '
-      '`make onnx` exports in an environment of its own (docs/export.md)'
+      f'{error.name or error} is not installed. It needs an older orbax-checkpoint than training: '
+      'run `make onnx`, which uses a separate environment (docs/export.md)'
     ) from error
-
-
-def make_parser() -> ArgumentParser:
-  """The command's options."""
-  parser = ArgumentParser('python -m gfn_jax.interop.export', __doc__)
-  parser.add_argument('weights', metavar='WEIGHTS', help='a .safetensors file or a name: gfn')
-  parser.add_argument('out', metavar='OUT', help='the file; its extension is its format')
-  parser.add_argument('--format', choices=FORMATS, help='for files of other names')
-  parser.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
-  return parser
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-  """Options to a call."""
-  args = make_parser().parse_args(argv)
-  check_new_file(args.out, args.overwrite)
-  jax.config.update('jax_platforms', 'cpu')  # before JAX looks for a GPU, which it does not need
-  export_weights(args.weights, args.out, args.format)
-
-
-if __name__ == '__main__':
-  with exit_on_user_error():
-    main()

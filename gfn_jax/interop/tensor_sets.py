@@ -1,4 +1,4 @@
-"""PyTorch's tensors of a network that is not trained here: read from files, and checked."""
+"""Pretrained PyTorch tensors of auxiliary networks, such as VGG19: reading and checks."""
 
 import dataclasses
 import os
@@ -9,20 +9,21 @@ import safetensors
 import safetensors.numpy
 
 from gfn_jax.errors import UserError
-from gfn_jax.interop import load_torch_checkpoint
+from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint
 from gfn_jax.system.files import printable
+from gfn_jax.weights.tensors import find_mismatch
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorSet:
-  """Which tensors a network has.
+  """Names and shapes of a network's tensors.
 
   Attributes:
-    network: its name, for messages.
-    files: what a user is to pass, for messages.
-    shapes: of the tensors, by their PyTorch names.
-    aliases: other names that they may have.
-    ignored: how names begin that do not matter.
+    network: name of the network, for messages.
+    files: the files that a user must pass, for messages.
+    shapes: shape of each tensor, by its PyTorch name.
+    aliases: alternative names, each with its name in `shapes`.
+    ignored: prefixes of names to ignore.
   """
 
   network: str
@@ -32,62 +33,57 @@ class TensorSet:
   ignored: tuple[str, ...] = ()
 
   def read(self, paths: Iterable[str | os.PathLike]) -> dict[str, np.ndarray]:
-    """Reads PyTorch's checkpoints, or safetensors files with the same names; nothing is executed.
+    """Read tensors from PyTorch checkpoints or safetensors files, without executing their content.
 
     Args:
-      paths: files that have the tensors among them.
+      paths: files that together hold the tensors.
 
     Returns:
-      What they have of these, float32, by their names in `shapes`.
+      The tensors found, float32, by their names in `shapes`. Some may be missing.
 
     Raises:
-      UserError: if a file cannot be read, they contradict each other, or as `check`, but that
-        tensors may be missing.
+      UserError: if a file cannot be read, or has a tensor that is unexpected, of the wrong shape,
+        not finite, or different from that in another file.
     """
     tensors: dict[str, np.ndarray] = {}
     for path in paths:
       state = _read(path)
       try:
-        tensors = self._add(tensors, state)
+        added = self._select(state, partial=True)
+        for name in sorted(added.keys() & tensors.keys()):
+          _check_equal(name, tensors[name], added[name])
       except UserError as error:
         raise UserError(f'{printable(path)}: {error}') from error
+      tensors |= added
     return tensors
 
   def check(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """All tensors, float32, by their names in `shapes`.
+    """Return all tensors of the network, float32, by their names in `shapes`.
 
     Raises:
-      UserError: naming tensors that are missing, unknown, of another shape or not finite.
+      UserError: if a tensor is missing, unexpected, of the wrong shape or not finite.
     """
-    tensors = self._add({}, state)
-    if missing := [name for name in self.shapes if name not in tensors]:
-      raise UserError(f'{self.network} lacks {_few(missing)}: pass {self.files}')
-    return tensors
+    return self._select(state, partial=False)
 
-  def _add(
-    self, tensors: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]
-  ) -> dict[str, np.ndarray]:
-    tensors = dict(tensors)
+  def _select(self, state: Mapping[str, np.ndarray], partial: bool) -> dict[str, np.ndarray]:
+    """Return the tensors of a state, checked; with `partial`, some may be missing."""
+    tensors: dict[str, np.ndarray] = {}
     for key, value in state.items():
       if key.startswith(self.ignored):
         continue
       name = self.aliases.get(key, key)
-      if name not in self.shapes:
-        raise UserError(f'{printable(key)} is no tensor of {self.network}')
       with np.errstate(over='ignore'):
         value = np.asarray(value, np.float32)
-      if value.shape != self.shapes[name]:
-        raise UserError(f'{key} is {value.shape}, not {self.shapes[name]} as of {self.network}')
-      if not np.isfinite(value).all():
-        raise UserError(f'{key} has values that are not finite')
-      if name in tensors and not np.array_equal(tensors[name], value):
-        raise UserError(f'{key} is there twice, with different values')
+      if name in tensors:
+        _check_equal(key, tensors[name], value)
       tensors[name] = value
+    if mismatch := find_mismatch(tensors, self.shapes, partial=partial):
+      raise UserError(f'these are not weights for {self.network}: {mismatch}; pass {self.files}')
     return tensors
 
 
 def conv_params(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-  """Flax's parameters of the convolution that PyTorch calls `name`."""
+  """Return the Flax parameters of the convolution that PyTorch names `name`."""
   return {
     'kernel': tensors[f'{name}.weight'].transpose(2, 3, 1, 0),
     'bias': tensors[f'{name}.bias'],
@@ -100,8 +96,9 @@ def _read(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
   try:
     return safetensors.numpy.load_file(path)
   except (safetensors.SafetensorError, OSError) as error:
-    raise UserError(f'{printable(path)} is no readable safetensors file: {error}') from error
+    raise UserError(f'cannot read {printable(path)} as safetensors: {error}') from error
 
 
-def _few(names: list[str]) -> str:
-  return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+def _check_equal(name: str, first: np.ndarray, second: np.ndarray) -> None:
+  if not np.array_equal(first, second):
+    raise UserError(f'{name} is given twice, with different values')

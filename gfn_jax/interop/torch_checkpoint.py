@@ -1,4 +1,4 @@
-"""PyTorch's files, read and written without PyTorch."""
+"""Reading and writing of PyTorch checkpoints without PyTorch."""
 
 import contextlib
 import io
@@ -38,18 +38,18 @@ HOLDERS = (
   'G',
   'generator',
 )
-"""Under which keys a checkpoint holds weights; the first that does wins."""
+"""Keys under which a checkpoint may hold weights; the first with weights is used."""
 
 MAX_PICKLE_BYTES = 32 * 2**20
 MAX_DIRECTORY_BYTES = 8 * 2**20
-"""Of a ZIP file's list of its entries; an entry takes about 100."""
+"""Limit on the size of a ZIP file's central directory; an entry takes about 100 bytes."""
 
 MAX_GROWTH = 4
-"""How many times larger than the file its tensors, or its unpacked entries, may be."""
+"""Limit on the size of the tensors, and of the unpacked entries, relative to the file size."""
 
 MAX_TENSORS = 20_000
 MAX_DEPTH = 64
-"""Of modules in modules."""
+"""Limit on the nesting of modules."""
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -58,28 +58,27 @@ _ReadStorage = Callable[[Storage], bytes]
 
 
 def load_torch_checkpoint(path: str | os.PathLike, key: str | None = None) -> dict[str, np.ndarray]:
-  """Reads the weights of a file that `torch.save` wrote: a ZIP file, or the older kind.
+  """Read the weights of a file that `torch.save` wrote, in the ZIP or the legacy format.
 
-  The file may hold a state dict, a dictionary with a state dict or a module in it, or a module.
-  PyTorch need not be installed, and the file may come from anywhere: nothing that it names is
-  imported or run, and what is read is bounded by the file's own size.
+  The file may hold a state dict, a module, or a dictionary that contains one of them. PyTorch need
+  not be installed. Untrusted files are safe: nothing that they name is imported or executed, and
+  memory use is bounded by the file size.
 
   Args:
-    path: of the file.
-    key: which entry of the dictionary in it to take. By default the first of `HOLDERS` that has
-      weights: `params_ema`, the averaged ones, stand before `params`, as in the authors' own tests.
+    path: the checkpoint file.
+    key: the entry to read if the file holds a dictionary. None uses the first of `HOLDERS` with
+      weights. The averaged `params_ema` come before `params`, as in the authors' tests.
 
   Returns:
-    Arrays by their PyTorch names, without the prefix 'module.' of DataParallel, each a copy of
-    its own. Types and layout are the file's, but that bfloat16 becomes float32. Of a module they
-    are the parameters and the buffers.
+    Arrays by their PyTorch names, without DataParallel's prefix 'module.'. They share no memory,
+    and keep the types and layout of the file, except that bfloat16 becomes float32. A module gives
+    its parameters and buffers.
 
   Raises:
-    UserError: if there is no such file, it is of another kind, damaged or hostile, or has no
-      weights.
+    UserError: if the file is missing, unsupported, damaged or hostile, or has no weights.
   """
   if not os.path.isfile(path):
-    kind = 'is a folder, no checkpoint' if os.path.isdir(path) else 'does not exist'
+    kind = 'is a folder, not a checkpoint' if os.path.isdir(path) else 'does not exist'
     raise UserError(f'{printable(path)} {kind}')
   try:
     with _File(path) as file:
@@ -88,25 +87,25 @@ def load_torch_checkpoint(path: str | os.PathLike, key: str | None = None) -> di
       return _read_tensors(tensors, read_storage, file.size)
   except (UserError, OSError) as error:
     reason = getattr(error, 'strerror', None) or error
-    raise UserError(f'{printable(path)} cannot be read as a checkpoint: {reason}') from error
+    raise UserError(f'cannot read {printable(path)} as a checkpoint: {reason}') from error
 
 
 def save_torch_checkpoint(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
-  """Writes a state dict that `torch.load(path, weights_only=True)` reads, as an OrderedDict.
+  """Write a state dict that `torch.load(path, weights_only=True)` reads as an OrderedDict.
 
-  The same arrays always give the same bytes. `path` is written aside and renamed.
+  The same arrays always give the same bytes. The file is replaced atomically.
 
   Args:
-    path: of the file, usually ending in .pth.
+    path: the file to write, usually .pth.
     state: float32 arrays by their PyTorch names.
 
   Raises:
-    TypeError: for another type of array, or a name that is no string.
+    TypeError: if an array is not float32, or a name is not a string.
   """
   for name, array in state.items():
     if not isinstance(name, str) or np.asarray(array).dtype != np.float32:
-      raise TypeError(f'{name!r} is no name of a float32 array')
-  # PyTorch takes its name for the folder in the archive; readers must take any.
+      raise TypeError(f'{name!r}: names must be strings and arrays float32')
+  # PyTorch names the folder after the file; readers accept any name.
   entries = {
     'data.pkl': _pickle_state(state),
     'byteorder': b'little',
@@ -115,11 +114,11 @@ def save_torch_checkpoint(path: str | os.PathLike, state: Mapping[str, np.ndarra
   }
   with write_aside(path) as temporary, zipfile.ZipFile(temporary, 'w') as archive:
     for name, content in entries.items():
-      archive.writestr(zipfile.ZipInfo(f'archive/{name}'), content)  # dated 1980
+      archive.writestr(zipfile.ZipInfo(f'archive/{name}'), content)  # fixed date: equal bytes
 
 
 class _File(io.BufferedReader):
-  """A file that knows its size; `limit` is what one call may read of it."""
+  """Binary file with a size, and a limit on the bytes that one call may read."""
 
   def __init__(self, path: str | os.PathLike):
     super().__init__(io.FileIO(path))
@@ -128,12 +127,12 @@ class _File(io.BufferedReader):
 
   def read(self, size: int = -1) -> bytes:
     if size > self.limit:
-      raise UserError('it claims more than it has')
+      raise UserError('corrupt file: a size field is too large')
     return super().read(size)
 
 
 def _open(file: _File) -> tuple[Any, _ReadStorage]:
-  """What the file's pickle holds, and how to read a storage."""
+  """Return the object in the file's pickle, and a function that reads a storage."""
   start = file.read(min(16, file.size))
   file.seek(0)
   if start.startswith(b'PK\x03\x04'):
@@ -141,32 +140,32 @@ def _open(file: _File) -> tuple[Any, _ReadStorage]:
   if start.startswith(b'\x80'):
     return _open_legacy(file)
   if not start:
-    raise UserError('it is empty')
+    raise UserError('empty file')
   if start[8:9] == b'{':
-    raise UserError('it looks like a safetensors file, which needs no conversion')
+    raise UserError('this looks like a safetensors file, which needs no conversion')
   if start.startswith((b'\x1f\x8b', b'\xfd7zXZ', b'BZh')):
-    raise UserError('it is compressed; unpack it first')
-  raise UserError('torch.save did not write it')
+    raise UserError('compressed file; unpack it first')
+  raise UserError('not a file written by torch.save')
 
 
 def _open_legacy(file: _File) -> tuple[Any, _ReadStorage]:
-  """The container before PyTorch 1.6: five pickles, then the storages one after another."""
+  """Open the format before PyTorch 1.6: five pickles, followed by the storages."""
   storages: dict[str, Storage] = {}
   unpickler = Unpickler(
     file.read(min(file.size, MAX_PICKLE_BYTES)), lambda value: _persistent(value, storages)
   )
   if unpickler.load() != _MAGIC:
-    raise UserError('it is a pickle, but torch.save did not write it')
+    raise UserError('a pickle, but not written by torch.save')
   if unpickler.load() != _PROTOCOL:
-    raise UserError('it is of an unknown version')
+    raise UserError('unknown version of the legacy format')
   system = unpickler.load()
   if type(system) is not dict or system.get('little_endian') is not True:
-    raise UserError('it is of a big-endian machine')
+    raise UserError('big-endian checkpoints are not supported')
   value, keys = unpickler.load(), unpickler.load()
   if type(keys) is not list or not all(type(key) is str for key in keys):
-    raise UserError('the list of its storages is damaged')
+    raise UserError('corrupt file: invalid list of storages')
   if len(keys) != len(storages) or set(keys) != storages.keys():
-    raise UserError('it does not have the storages that it names')
+    raise UserError('corrupt file: the list of storages differs from those in use')
   positions = _find_storages(file, [storages[key] for key in keys], unpickler.position)
 
   def read_storage(storage: Storage) -> bytes:
@@ -177,24 +176,24 @@ def _open_legacy(file: _File) -> tuple[Any, _ReadStorage]:
 
 
 def _find_storages(file: _File, storages: list[Storage], position: int) -> dict[str, int]:
-  """Where the values of each begin. Before each stands their number."""
+  """Return the position of each storage's values, which follow their count."""
   positions = {}
   for storage in storages:
     file.seek(position)
     count = file.read(8)
     if count != struct.pack('<q', storage.size):
-      raise UserError('a storage is not as large as it should be: damaged')
+      raise UserError('corrupt file: a storage has the wrong size')
     positions[storage.key] = position + 8
     position += 8 + _byte_size(storage)
     if position > file.size:
-      raise UserError('it ends too early: damaged')
+      raise UserError('truncated file: a storage is incomplete')
   if position != file.size:
-    raise UserError('it goes on after its end: damaged, or several files in one')
+    raise UserError('corrupt file: unexpected data after the last storage')
   return positions
 
 
 def _open_zip(file: _File) -> tuple[Any, _ReadStorage]:
-  """The container since PyTorch 1.6: a ZIP file with a pickle and a file for each storage."""
+  """Open the format since PyTorch 1.6: a ZIP file with a pickle and one entry per storage."""
   with _zip_errors():
     file.limit = MAX_DIRECTORY_BYTES
     archive = zipfile.ZipFile(file)
@@ -204,20 +203,20 @@ def _open_zip(file: _File) -> tuple[Any, _ReadStorage]:
   def read(name: str, max_size: int) -> bytes:
     entry = entries[f'{root}/{name}']
     if entry.file_size > max_size:
-      raise UserError(f'{name} is larger than it should be')
+      raise UserError(f'{name} is larger than {max_size:,} bytes')
     with _zip_errors(), archive.open(entry) as content:
       raw = content.read(entry.file_size + 1)
     if len(raw) != entry.file_size:
-      raise UserError(f'{name} does not have its size: damaged')
+      raise UserError(f'corrupt file: {name} has the wrong size')
     return raw
 
   def check_size(storage: Storage) -> None:
     entry = entries.get(f'{root}/data/{storage.key}')
     if entry is None or entry.file_size != _byte_size(storage):
-      raise UserError('a storage is missing, or not as large as it should be: damaged')
+      raise UserError('corrupt file: a storage is missing or has the wrong size')
 
   if f'{root}/byteorder' in entries and read('byteorder', 16) != b'little':
-    raise UserError('it is of a big-endian machine')
+    raise UserError('big-endian checkpoints are not supported')
   storages: dict[str, Storage] = {}
   unpickler = Unpickler(
     read('data.pkl', MAX_PICKLE_BYTES), lambda value: _persistent(value, storages, check_size)
@@ -227,32 +226,32 @@ def _open_zip(file: _File) -> tuple[Any, _ReadStorage]:
 
 
 def _check_entries(archive: zipfile.ZipFile, size: int) -> tuple[str, dict[str, zipfile.ZipInfo]]:
-  """The folder in the archive, and the entries by their names, which are never used as paths."""
+  """Return the archive's root folder and its entries by name, which is never used as a path."""
   infos = archive.infolist()
   entries = {info.filename: info for info in infos}
   if len(entries) != len(infos):
-    raise UserError('two entries have one name')
+    raise UserError('corrupt file: two entries have the same name')
   for name, info in entries.items():
     if name.startswith('/') or '\\' in name or '..' in name.split('/'):
-      raise UserError(f'an entry is named {show(name)}, outside of the archive')
+      raise UserError(f'entry {show(name)} points outside the archive')
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-      raise UserError(f'{show(name)} is compressed in an unknown way')
+      raise UserError(f'unsupported compression of entry {show(name)}')
   if sum(info.file_size for info in infos) > _most_bytes(size):
-    raise UserError(f'it would unpack to more than {MAX_GROWTH} times its size')
+    raise UserError(f'the archive would unpack to more than {MAX_GROWTH} times its size')
   roots = [name.partition('/')[0] for name in entries if re.fullmatch(r'[^/]+/data\.pkl', name)]
   if len(roots) != 1:
-    raise UserError('it is a ZIP file, but torch.save did not write it')
+    raise UserError('a ZIP file, but not written by torch.save')
   [root] = roots
   if any(name.startswith((f'{root}/constants.pkl', f'{root}/code/')) for name in entries):
     raise UserError(
-      'it is a TorchScript program; its weights are in the file that its authors exported it from'
+      'TorchScript programs are not supported; use the checkpoint that it was exported from'
     )
   return root, entries
 
 
 @contextlib.contextmanager
 def _zip_errors() -> Iterator[None]:
-  """`zipfile` raises what its parts raise."""
+  """Turn the exceptions of `zipfile` and of the modules it uses into `UserError`."""
   try:
     yield
   except UserError:
@@ -268,7 +267,7 @@ def _zip_errors() -> Iterator[None]:
     zipfile.BadZipFile,
     zlib.error,
   ) as error:
-    raise UserError(f'the ZIP file is damaged or encrypted ({show(str(error))})') from error
+    raise UserError(f'corrupt or encrypted ZIP file ({show(str(error))})') from error
 
 
 def _persistent(
@@ -276,27 +275,27 @@ def _persistent(
   storages: dict[str, Storage],
   check_size: Callable[[Storage], None] = lambda storage: None,
 ) -> Storage | Global:
-  """What a tuple in the pickle names: a storage, added to `storages`, or in old files a class."""
+  """Resolve a persistent ID: a storage, which is added to `storages`, or a class in old files."""
   if type(value) is not tuple or not value:
-    raise UserError('it refers to something unknown outside of the pickle')
+    raise UserError('corrupt pickle: unknown persistent ID')
   if value[0] == 'module' and len(value) == 4 and type(value[1]) is Global:
     return value[1]
   if value[0] != 'storage' or len(value) not in (5, 6):
-    raise UserError('it refers to something unknown outside of the pickle')
+    raise UserError('corrupt pickle: unknown persistent ID')
   _, cls, key, _, size, *view = value
   if type(cls) is not Global or type(key) is not str or len(key) > MAX_NAME:
-    raise UserError('a storage is named by something else than a class and a text')
+    raise UserError('corrupt pickle: invalid class or key of a storage')
   if cls.module not in ('torch', 'torch.cuda') or cls.name not in DTYPES:
-    raise UserError(f'it has values of {cls}; what is read here is {", ".join(ITEM_SIZES)}')
+    raise UserError(f'unsupported storage {cls}; supported types: {", ".join(ITEM_SIZES)}')
   if type(size) is not int or not 0 <= size < 2**62:
-    raise UserError('a storage has a negative or absurd size')
+    raise UserError('corrupt pickle: invalid size of a storage')
   if view and view[0] is not None:
-    raise UserError('a storage is a part of another one, which is not read here')
+    raise UserError('storages that are part of another storage are not supported')
   storage = Storage(DTYPES[cls.name], key, size)
   if key not in storages:
     check_size(storage)
   if storages.setdefault(key, storage) != storage:
-    raise UserError('a storage has two types or sizes')
+    raise UserError('corrupt pickle: a storage has two types or sizes')
   return storage
 
 
@@ -309,20 +308,20 @@ def _byte_size(storage: Storage) -> int:
 
 
 def _find_tensors(value: Any, key: str | None) -> dict[str, Tensor]:
-  """The weights in a file's value, under `key` if one is given."""
+  """Return the weights in a file's object, or in its entry `key`."""
   if key is not None:
     if type(value) is not dict:
-      raise UserError(f'it has no entry {show(key)}, as it holds no dictionary')
+      raise UserError(f'no entry {show(key)}: the file does not hold a dictionary')
     if key not in value:
-      raise UserError(f'it has no entry {show(key)}; it has {_list_keys(value)}')
+      raise UserError(f'no entry {show(key)}; choose one of {_list_keys(value)}')
     value = value[key]
   tensors = _weights(value, depth=2)
   if tensors:
     return tensors
-  place = 'there' if key is None else f'under {show(key)}'
+  place = 'in the file' if key is None else f'in entry {show(key)}'
   if type(value) is dict and (names := _list_keys(value)):
-    raise UserError(f'no weights are {place}, but {names}; pick one with key')
-  raise UserError(f'no weights are {place}')
+    raise UserError(f'no weights found {place}; choose an entry with key: {names}')
+  raise UserError(f'no weights found {place}')
 
 
 def _list_keys(value: dict[Any, Any]) -> str:
@@ -331,7 +330,7 @@ def _list_keys(value: dict[Any, Any]) -> str:
 
 
 def _weights(value: Any, depth: int) -> dict[str, Tensor] | None:
-  """The tensors of a module, of a state dict, or of what a dictionary holds under `HOLDERS`."""
+  """Return the tensors of a module, a state dict, or a dictionary's entry of `HOLDERS`."""
   if type(value) is Instance:
     return _module_tensors(value) if '_modules' in value.state else None
   if type(value) is not dict:
@@ -342,9 +341,9 @@ def _weights(value: Any, depth: int) -> dict[str, Tensor] | None:
         return tensors
   tensors = {name: tensor for name, tensor in value.items() if type(tensor) is Tensor}
   if not all(type(name) is str for name in tensors):
-    raise UserError('a tensor has a name that is no text')
+    raise UserError('a tensor has a name that is not a string')
   if tensors and any(map(_may_hold_more, value.values())):
-    raise UserError(f'tensors stand beside dictionaries: {_list_keys(value)}; pick one with key')
+    raise UserError(f'tensors beside dictionaries; choose an entry with key: {_list_keys(value)}')
   return tensors
 
 
@@ -354,7 +353,7 @@ def _may_hold_more(value: Any) -> bool:
 
 
 def _module_tensors(module: Instance) -> dict[str, Tensor]:
-  """The parameters and buffers of a module and of those in it, by their dotted names."""
+  """Return the parameters and buffers of a module and its submodules, by their dotted names."""
   tensors: dict[str, Tensor] = {}
   visits = 0
   queue = [('', 0, module)]
@@ -365,12 +364,12 @@ def _module_tensors(module: Instance) -> dict[str, Tensor]:
     )
     visits += 1 + len(children) + len(parameters) + len(buffers)
     if visits > MAX_TENSORS or depth > MAX_DEPTH:
-      raise UserError('its modules are too many, too deep, or contain themselves')
+      raise UserError('modules are too many, too deeply nested, or cyclic')
     for name, tensor in (*parameters.items(), *buffers.items()):
       if tensor is None:
-        continue  # such as a bias that is switched off
+        continue  # such as a disabled bias
       if type(tensor) is not Tensor:
-        raise UserError(f'{show(prefix + name)} is no tensor')
+        raise UserError(f'{show(prefix + name)} is not a tensor')
       if prefix + name in tensors:
         raise UserError(f'two tensors are named {show(prefix + name)}')
       tensors[prefix + name] = tensor
@@ -378,7 +377,7 @@ def _module_tensors(module: Instance) -> dict[str, Tensor]:
       if child is None:
         continue
       if type(child) is not Instance or len(prefix) > MAX_NAME:
-        raise UserError(f'{show(prefix + name)} is no module')
+        raise UserError(f'{show(prefix + name)} is not a module')
       queue.append((f'{prefix}{name}.', depth + 1, child))
   return tensors
 
@@ -386,12 +385,12 @@ def _module_tensors(module: Instance) -> dict[str, Tensor]:
 def _part(module: Instance, name: str) -> dict[str, Any]:
   part = module.state.get(name, {})
   if type(part) is not dict or not all(type(key) is str for key in part):
-    raise UserError(f'the {name} of a module are damaged')
+    raise UserError(f'corrupt pickle: invalid {name} of a module')
   return part
 
 
 def _strip_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-  """Without the 'module.' that DataParallel puts before every name."""
+  """Remove the prefix 'module.' that DataParallel adds to every name."""
   if not all(name.startswith('module.') for name in tensors):
     return tensors
   return {name.removeprefix('module.'): tensor for name, tensor in tensors.items()}
@@ -401,18 +400,18 @@ def _read_tensors(
   tensors: dict[str, Tensor], read_storage: _ReadStorage, file_size: int
 ) -> dict[str, np.ndarray]:
   if len(tensors) > MAX_TENSORS:
-    raise UserError(f'it has more than {MAX_TENSORS:,} tensors')
+    raise UserError(f'more than {MAX_TENSORS:,} tensors')
   total = sum(math.prod(t.shape) * ITEM_SIZES[t.storage.dtype] for t in tensors.values())
   if total > _most_bytes(file_size):  # many views of one storage
-    raise UserError(f'its tensors are more than {MAX_GROWTH} times as large as the file')
+    raise UserError(f'the tensors are more than {MAX_GROWTH} times as large as the file')
   by_storage: dict[Storage, list[str]] = {}
   for name, tensor in tensors.items():
     by_storage.setdefault(tensor.storage, []).append(name)
   arrays = {}
   for storage, names in by_storage.items():
     raw = read_storage(storage)
-    if len(raw) != _byte_size(storage):  # the views rely on it
-      raise UserError('it ends too early: damaged')
+    if len(raw) != _byte_size(storage):  # the views rely on this size
+      raise UserError('truncated file: a storage is incomplete')
     values = _to_array(raw, storage.dtype)
     for name in names:
       arrays[name] = _copy_view(values, tensors[name])
@@ -432,13 +431,13 @@ def _copy_view(values: np.ndarray, tensor: Tensor) -> np.ndarray:
     return np.zeros(tensor.shape, values.dtype)
   sizes = zip(tensor.shape, tensor.strides, strict=True)
   strides = [stride * values.itemsize if n > 1 else 0 for n, stride in sizes]
-  # `torch_pickle` has made sure that the view ends within the storage.
+  # `torch_pickle` has checked that the view lies within the storage.
   view = np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides)
   return view.copy()
 
 
 def _pickle_state(state: Mapping[str, np.ndarray]) -> bytes:
-  """The pickle of an OrderedDict of contiguous tensors, tensor `i` in storage `i`."""
+  """Pickle an OrderedDict of contiguous tensors, with tensor `i` in storage `i`."""
   ordered_dict = pickle.GLOBAL + b'collections\nOrderedDict\n' + pickle.EMPTY_TUPLE + pickle.REDUCE
   rebuild = pickle.GLOBAL + b'torch._utils\n_rebuild_tensor_v2\n'
   parts = [pickle.PROTO, b'\x02', ordered_dict, pickle.MARK]

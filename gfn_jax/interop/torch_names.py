@@ -1,6 +1,6 @@
-"""What the authors of the networks called the layers, in their public PyTorch weights.
+"""Layer names in the authors' public PyTorch weights.
 
-`gfn_jax/interop/convert.py` converts by these tables, from our names to theirs and back.
+`gfn_jax/interop/conversion.py` uses these tables to convert weights in both directions.
 """
 
 import dataclasses
@@ -10,20 +10,20 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Version:
-  """What the authors of a network, or of one version of it, called its layers.
+  """Layer names in one PyTorch version of a network.
 
   Attributes:
-    layers: our names and theirs; `{i}`, `{j}` and `{k}` stand for numbers, the same in both, and in
-      theirs `{next_i}` for the number that follows, and the name of an option for its value.
+    layers: our layer names to the authors'. `{i}`, `{j}` and `{k}` stand for the same numbers in
+      both. The authors' names may also use `{next_i}`, which is i + 1, and values of options.
     transposed: our names of the transposed convolutions.
-    features: their name of a tensor whose first axis is the option `features`.
-    blocks: options, and their name of a tensor that each such block has.
-    options: of `create_model`.
-    widths: options, and how they follow from the output channels of their layers, which a function
-      tells by the name.
-    prelus: endings of their names of the layers that a PReLU follows, and of the PReLUs. All these
-      are one parameter.
-    ignored: endings of names that serve for nothing.
+    features: the authors' name of a tensor whose first axis is the option `features`.
+    blocks: options that count blocks, each with the authors' name of one tensor per block.
+    options: options of `create_model` that this version fixes.
+    widths: options that follow from output channels, each with a function that computes its value.
+      The function receives a function from the authors' layer name to its output channels.
+    prelus: endings of the authors' names of layers followed by a PReLU, and of those PReLUs. All
+      PReLUs share one parameter.
+    ignored: endings of tensor names to ignore.
   """
 
   layers: Mapping[str, str]
@@ -39,7 +39,7 @@ class Version:
 
 
 def _attention_block(ours: str, theirs: str, attention: str = 'CA') -> dict[str, str]:
-  """The layers of a channel attention block."""
+  """Return the layers of a channel attention block."""
   return {
     f'{ours}.conv1': f'{theirs}.body.0',
     f'{ours}.conv2': f'{theirs}.body.2',
@@ -94,12 +94,12 @@ _MPRNET = Version(
 
 
 def _res_block(ours: str, theirs: str) -> dict[str, str]:
-  """The layers of a residual block of CNLRN's deblurring network."""
+  """Return the layers of a residual block of CNLRN's deblurring network."""
   return {f'{ours}.conv1': f'{theirs}.body.0.body.0', f'{ours}.conv2': f'{theirs}.body.2.body.0'}
 
 
 def _cnlrn_deblur(stage_blocks: str) -> dict[str, str]:
-  """The layers of CNLRN's deblurring network; the name of an option of ours tells of its stages."""
+  """Return the layers of CNLRN's deblurring network; `stage_blocks` names the option."""
   return {
     'deblur.conv1': 'DeblurNet.inBlock.0.body.0',
     **_res_block('deblur.encoder1_{i}', 'DeblurNet.inBlock.{next_i}'),
@@ -115,7 +115,7 @@ def _cnlrn_deblur(stage_blocks: str) -> dict[str, str]:
 
 
 def _subgroup(ours: str, theirs: str) -> dict[str, str]:
-  """The layers of a sub-group of CNLRN."""
+  """Return the layers of a sub-group of CNLRN."""
   block = f'{theirs}.nonlocal_block'
   return {
     **{
@@ -131,7 +131,7 @@ def _subgroup(ours: str, theirs: str) -> dict[str, str]:
 
 
 def _groups(ours: str, theirs: str, count: str) -> dict[str, str]:
-  """The layers of a row of groups of CNLRN, and of the convolution behind it."""
+  """Return the layers of consecutive CNLRN groups and of the convolution that follows them."""
   return {
     **_subgroup(f'{ours}_{{i}}.subgroup_{{j}}', f'{theirs}.{{i}}.body.{{j}}'),
     f'{ours}_{{i}}.conv': f'{theirs}.{{i}}.body.{{subgroups}}',
@@ -185,7 +185,7 @@ VERSIONS = {
       },
       features='conv_input.weight',
       blocks={'blocks': 'residual.{i}.conv1.weight'},
-      # Old versions of PyTorch keep them for instance normalisation, which has no use for them.
+      # Old PyTorch versions store these for instance normalisation, which does not use them.
       ignored=('.running_mean', '.running_var', '.num_batches_tracked'),
     ),
     Version(  # BasicSR's MSRResNet
@@ -266,4 +266,4 @@ VERSIONS = {
     ),
   ),
 }
-"""The networks that have public weights for PyTorch."""
+"""PyTorch versions of each network with public weights."""

@@ -1,10 +1,10 @@
-"""Reads the pickles in PyTorch's files. Nothing that a file names is imported, made or called.
+"""Safe unpickler for PyTorch files. It imports, instantiates and calls nothing that a file names.
 
-Python's own unpickler is not used: even with a safe `find_class` a short file makes it allocate
-gigabytes (an index of its memo) or hash for ever (nested tuples as keys of a dictionary). This is a
-small machine for the instructions that `torch.save` writes, in which an object is a note of what
-the file says. An instruction makes one object at most, moves each reference once, and copies no
-more bytes than it occupies: time and memory are proportional to the size of the pickle.
+Python's own unpickler is not used. Even with a safe `find_class`, a short file can make it allocate
+gigabytes (a large memo index) or hash forever (nested tuples as dictionary keys). This interpreter
+supports only the instructions that `torch.save` writes, and represents objects by inert records.
+Each instruction creates at most one object, moves each reference once, and copies no more bytes
+than it occupies. Time and memory are therefore proportional to the size of the pickle.
 """
 
 import dataclasses
@@ -19,10 +19,11 @@ from gfn_jax.errors import UserError
 from gfn_jax.system.files import printable
 
 MAX_STEPS = 1_000_000
-"""Instructions in the pickles of a file. The largest published networks have some 50,000."""
+"""Limit on the instructions in a file's pickles. The largest published networks have about 50,000.
+"""
 
 MAX_NAME = 1024
-"""Characters in a name: a key of a dictionary, or a class with its module."""
+"""Limit on the characters of a name: a dictionary key, or a class with its module."""
 
 MAX_DIMENSIONS = 32
 
@@ -38,7 +39,7 @@ DTYPES = {
   'ByteStorage': 'uint8',
   'BoolStorage': 'bool',
 }
-"""PyTorch's names of what a storage can hold, and the usual ones."""
+"""NumPy names of the storage types of PyTorch."""
 
 ITEM_SIZES = {
   'float64': 8,
@@ -52,19 +53,19 @@ ITEM_SIZES = {
   'uint8': 1,
   'bool': 1,
 }
-"""Bytes of each."""
+"""Bytes per value of each type."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Global:
-  """A class or a function that a file names."""
+  """Class or function that a file names."""
 
   module: str
   name: str
 
   @property
   def full_name(self) -> str:
-    """With its module."""
+    """Name with the module."""
     return f'{self.module}.{self.name}'
 
   def __str__(self) -> str:
@@ -73,7 +74,7 @@ class Global:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Storage:
-  """Values that lie in the file, `size` of them, under a key."""
+  """Block of `size` values in the file, identified by a key."""
 
   dtype: str
   key: str
@@ -82,7 +83,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tensor:
-  """A view of a storage, within its bounds; offset and strides count values."""
+  """View within the bounds of a storage. Offset and strides are in values."""
 
   storage: Storage
   offset: int
@@ -92,21 +93,21 @@ class Tensor:
 
 @dataclasses.dataclass(eq=False, slots=True)
 class Instance:
-  """An object of a class that the file names: attributes, where it has any, and no behaviour."""
+  """Object of a class that the file names: its attributes, without behaviour."""
 
   cls: Global
   state: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
 
 class Unpickler:
-  """Reads one pickle after another from `data`."""
+  """Reader of consecutive pickles in `data`."""
 
   def __init__(self, data: bytes, persistent_load: Callable[[tuple], Any]):
-    """Starts at the first byte.
+    """Start at the first byte.
 
     Args:
-      data: the pickles, and what comes after them.
-      persistent_load: turns the tuple by which a pickle names something outside of it into that.
+      data: the pickles; other data may follow them.
+      persistent_load: function that resolves a persistent ID.
     """
     self.position = 0
     self._data = data
@@ -114,14 +115,14 @@ class Unpickler:
     self._steps = 0
 
   def load(self) -> Any:
-    """The object of the next pickle, and `position` moves behind it.
+    """Load the object of the next pickle, and move `position` past it.
 
-    Numbers, strings, bytes, None, lists, tuples and dicts (OrderedDicts too) are Python's; sets are
-    lists. All else is a `Global`, a `Storage`, a `Tensor` or an `Instance`. Any of it can be
-    shared, cyclic, and nested to any depth.
+    Numbers, strings, bytes, None, lists, tuples and dictionaries become Python objects, an
+    OrderedDict becomes a dict, and a set a list. Everything else is a `Global`, `Storage`, `Tensor`
+    or `Instance`. Objects can be shared, cyclic and nested to any depth.
 
     Raises:
-      UserError: if the pickle is damaged, too long, or has what no checkpoint needs.
+      UserError: if the pickle is corrupt, too long, or has content that no checkpoint needs.
     """
     self._stack: list[Any] = []
     self._marks: list[int] = []
@@ -130,20 +131,20 @@ class Unpickler:
       self.spend(1)
       action = _ACTIONS.get(code)
       if action is None:
-        raise UserError(f'there is an instruction that torch.save never writes: {code!r}')
+        raise UserError(f'corrupt pickle: torch.save never writes instruction {code!r}')
       action(self)
     return self._pop()
 
   def spend(self, steps: int) -> None:
-    """Counts work, and raises `UserError` when it gets too much."""
+    """Count work, and raise `UserError` above the limit."""
     self._steps += steps
     if self._steps > MAX_STEPS:
-      raise UserError(f'more than {MAX_STEPS:,} instructions: more than any network needs')
+      raise UserError(f'more than {MAX_STEPS:,} pickle instructions')
 
   def _take(self, size: int) -> bytes:
     end = self.position + size
     if end > len(self._data):
-      raise UserError('it ends too early, or claims more than it has: damaged')
+      raise UserError('corrupt pickle: unexpected end of file')
     taken = self._data[self.position : end]
     self.position = end
     return taken
@@ -154,7 +155,7 @@ class Unpickler:
   def _take_line(self) -> bytes:
     end = self._data.find(b'\n', self.position, self.position + MAX_NAME)
     if end < 0:
-      raise UserError('a name does not end: damaged')
+      raise UserError('corrupt pickle: unterminated name')
     line = self._take(end - self.position)
     self.position += 1
     return line
@@ -164,17 +165,17 @@ class Unpickler:
 
   def _pop(self) -> Any:
     if not self._stack:
-      raise _damaged()
+      raise _corrupt()
     return self._stack.pop()
 
   def _top(self) -> Any:
     if not self._stack:
-      raise _damaged()
+      raise _corrupt()
     return self._stack[-1]
 
   def _pop_mark(self) -> list[Any]:
     if not self._marks:
-      raise _damaged()
+      raise _corrupt()
     start = self._marks.pop()
     items = self._stack[start:]
     del self._stack[start:]
@@ -188,7 +189,7 @@ class Unpickler:
     self._push(_decode(self._take(self._take_number(layout))))
 
   def _take_python2_string(self, layout: str) -> None:
-    """Text if it can be that: in Python 2 a string is bytes."""
+    """Push ASCII as a string and other content as bytes: Python 2 strings may be either."""
     raw = self._take(self._take_number(layout))
     try:
       self._push(raw.decode('ascii'))
@@ -202,36 +203,36 @@ class Unpickler:
     self._push(int.from_bytes(self._take(self._take_number('B')), 'little', signed=True))
 
   def _take_decimal(self) -> None:
-    line = self._take_line()  # Python 2's way for numbers of more than 32 bits
+    line = self._take_line()  # how Python 2 writes numbers of more than 32 bits
     if len(line) > 20 or not line.removeprefix(b'-').isdigit():
-      raise _damaged()
+      raise _corrupt()
     self._push(int(line))
 
   def _take_protocol(self) -> None:
     protocol = self._take_number('B')
     if not 2 <= protocol <= 5:
-      raise UserError(f'pickle protocol {protocol} is none of 2 to 5')
+      raise UserError(f'pickle protocol {protocol} is not supported; 2 to 5 are')
 
   def _append(self, items: list[Any]) -> None:
     target = self._top()
     if type(target) is list:
       target.extend(items)
     elif type(target) is not Instance:
-      raise _damaged()
+      raise _corrupt()
 
   def _set_items(self, items: list[Any]) -> None:
     target = self._top()
     if len(items) % 2:
-      raise _damaged()
+      raise _corrupt()
     if type(target) is dict:
       for key, value in zip(items[::2], items[1::2], strict=True):
         target[_check_key(key)] = value
     elif type(target) is not Instance:
-      raise _damaged()
+      raise _corrupt()
 
   def _get(self, index: int) -> None:
     if index not in self._memo:
-      raise _damaged()
+      raise _corrupt()
     self._push(self._memo[index])
 
   def _put(self, index: int) -> None:
@@ -243,36 +244,36 @@ class Unpickler:
   def _pop_global(self) -> None:
     name, module = self._pop(), self._pop()
     if type(name) is not str or type(module) is not str:
-      raise _damaged()
+      raise _corrupt()
     self._push(_make_global(module, name))
 
   def _reduce(self) -> None:
     args, function = self._pop(), self._pop()
     if type(function) is not Global or type(args) is not tuple:
-      raise UserError('something is called that is no function: damaged')
+      raise UserError('corrupt pickle: called object is not a function')
     self._push(_call(function, args, self.spend))
 
   def _new_object(self) -> None:
     args, cls = self._pop(), self._pop()
     if type(cls) is not Global or type(args) is not tuple:
-      raise UserError('an object is made of something that is no class: damaged')
+      raise UserError('corrupt pickle: instantiated object is not a class')
     self._push(_call(cls, args, self.spend) if cls.full_name in _CALLS else Instance(cls))
 
   def _build(self) -> None:
-    """Attributes of an object. Those of a dict or a tensor, as `_metadata`, serve for nothing."""
+    """Set the attributes of an instance. Those of a dict or tensor, as `_metadata`, are ignored."""
     state, target = self._pop(), self._top()
     if type(target) is Instance:
       if type(state) is dict:
         target.state = state
     elif type(target) not in (dict, Tensor):
-      raise UserError('attributes are set on something that has none: damaged')
+      raise UserError('corrupt pickle: attributes set on an object without attributes')
 
   def _persistent(self) -> None:
     self._push(self._persistent_load(self._pop()))
 
 
 def show(name: str) -> str:
-  """A name of a file for a message: printable and not too long."""
+  """Return a name from a file for use in a message: printable, at most 100 characters."""
   return printable(name if len(name) <= 100 else f'{name[:97]}...')
 
 
@@ -280,104 +281,107 @@ def _decode(raw: bytes) -> str:
   try:
     return raw.decode('utf-8')
   except UnicodeDecodeError as error:
-    raise UserError('a text is no UTF-8: damaged') from error
+    raise UserError('corrupt pickle: string is not UTF-8') from error
 
 
-def _damaged() -> UserError:
-  return UserError('its instructions do not fit together: damaged')
+def _corrupt() -> UserError:
+  return UserError('corrupt pickle: inconsistent instructions')
 
 
 def _check_key(key: Any) -> Any:
-  """A key of a dictionary: hashing and comparing it is cheap, whatever the file says."""
+  """Return a dictionary key after checking that hashing and comparing it is cheap."""
   short = type(key) in (str, bytes) and len(key) <= MAX_NAME
   number = type(key) is int and abs(key) < 2**64
   if not (short or number or key is None or type(key) in (bool, float, Global)):
     raise UserError(
-      f'a dictionary has a key that is neither a number nor a name of up to {MAX_NAME} characters'
+      f'a dictionary key is neither a number nor a string of up to {MAX_NAME:,} characters'
     )
   return key
 
 
 def _make_global(module: str, name: str) -> Global:
-  """Whatever a file names is only ever a note; these checks tell what cannot be of a network."""
+  """Return a record of a name, or raise `UserError` for one that no checkpoint needs."""
   if len(module) + len(name) > MAX_NAME:
-    raise UserError(f'a class has a name of more than {MAX_NAME} characters')
+    raise UserError(f'a class name has more than {MAX_NAME:,} characters')
   found = Global(module, name)
   package = module.partition('.')[0]
   standard = package in sys.stdlib_module_names or package in ('__builtin__', 'copy_reg')
   if standard and found.full_name not in _STANDARD:
-    raise UserError(f'it names {found}, which no network needs; nothing of it was run')
+    raise UserError(f'the file names {found}, which no checkpoint needs; nothing was executed')
   return found
 
 
 def _call(function: Global, args: tuple, spend: Callable[[int], None]) -> Any:
-  """What a known function or class would return; of most, nothing but the name is kept."""
+  """Return the result of a known function or class, or an `Instance` that keeps its name."""
   name = function.full_name
   if name in _CALLS:
     return _CALLS[name](args, spend)
   if name in _INERT:
     return Instance(function)
   raise UserError(
-    f'it calls {function}, which is not known here and was not run. If you trust the file, load it '
-    'with PyTorch and save model.state_dict()'
+    f'the file calls {function}, which is not supported; nothing was executed. If you trust the '
+    'file, load it with PyTorch and save model.state_dict()'
   )
 
 
 def _ordered_dict(args: tuple, spend: Callable[[int], None]) -> dict[Any, Any]:
-  pairs = args[0] if args else []  # Python 2 writes them here, as lists
+  pairs = args[0] if args else []  # Python 2 passes the items as a list of lists
   if len(args) > 1 or type(pairs) is not list:
-    raise _damaged()
+    raise _corrupt()
   spend(len(pairs))
   if not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs):
-    raise _damaged()
+    raise _corrupt()
   return {_check_key(key): value for key, value in pairs}
 
 
 def _set(args: tuple, spend: Callable[[int], None]) -> list[Any]:
   items = args[0] if args else []
   if len(args) > 1 or type(items) is not list:
-    raise _damaged()
+    raise _corrupt()
   return items
 
 
 def _tensor(args: tuple, spend: Callable[[int], None]) -> Tensor:
-  """`_rebuild_tensor(storage, offset, size, stride)`; `_v2` adds gradient, hooks, metadata."""
+  """Return the tensor of `_rebuild_tensor(storage, offset, size, stride)` or of its `_v2`.
+
+  `_v2` adds requires_grad, hooks and metadata, which are ignored.
+  """
   if not 4 <= len(args) <= 7:
-    raise _damaged()
+    raise _corrupt()
   storage, offset, shape, strides = args[:4]
   if type(storage) is not Storage or type(shape) is not tuple or type(strides) is not tuple:
-    raise _damaged()
+    raise _corrupt()
   spend(len(shape))
   if len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS:
     raise UserError(f'a tensor has {len(shape)} dimensions and {len(strides)} strides')
   if not all(type(n) is int and 0 <= n < 2**62 for n in (offset, *shape, *strides)):
-    raise UserError('a tensor has a negative or absurd size, offset or stride')
+    raise UserError('corrupt pickle: invalid size, offset or stride of a tensor')
   if len(args) == 7 and args[6]:
-    raise UserError('a tensor is stored negated or conjugated, which is not read here')
+    raise UserError('negated or conjugated tensors are not supported')
   steps = [(n - 1, stride) for n, stride in zip(shape, strides, strict=True)]
-  if 0 not in shape:  # otherwise it has no values, wherever it lies
+  if 0 not in shape:  # an empty tensor reads no values
     if any(count > 0 and stride == 0 for count, stride in steps):
-      raise UserError('a tensor repeats its values (a stride of 0), which no weights do')
+      raise UserError('tensors with a stride of 0 are not supported; save them contiguous')
     if offset + sum(count * stride for count, stride in steps) >= storage.size:
-      raise UserError(f'a tensor reaches beyond its storage of {storage.size} values')
+      raise UserError(f'corrupt pickle: a tensor exceeds its storage of {storage.size} values')
   if math.prod(n or 1 for n in shape) > 2**40:
-    raise UserError('a tensor has an absurd size')
+    raise UserError('corrupt pickle: a tensor is too large')
   return Tensor(storage, offset, shape, strides)
 
 
 def _parameter(args: tuple, spend: Callable[[int], None]) -> Tensor:
-  """A tensor that comes wrapped: `nn.Parameter(tensor, ...)`."""
+  """Return the tensor that `nn.Parameter(tensor, ...)` wraps."""
   if not args or type(args[0]) is not Tensor:
-    raise _damaged()
+    raise _corrupt()
   return args[0]
 
 
 def _typed_tensor(args: tuple, spend: Callable[[int], None]) -> Tensor:
-  """`_rebuild_from_type_v2(function, class, args, state)`: a tensor with attributes."""
+  """Return the tensor of `_rebuild_from_type_v2(function, class, args, state)`."""
   if len(args) != 4 or type(args[0]) is not Global or type(args[2]) is not tuple:
-    raise _damaged()
+    raise _corrupt()
   if args[0].full_name not in _TENSORS:
-    raise _damaged()
+    raise _corrupt()
   return _TENSORS[args[0].full_name](args[2], spend)
 
 
@@ -400,7 +404,7 @@ _CALLS = _TENSORS | {
   '__builtin__.frozenset': _set,
 }
 
-# Values beside the weights in files that people share: scores, arrays, settings, paths, dates.
+# Classes of values that checkpoints hold beside weights: scores, arrays, settings, paths, dates.
 _INERT = {
   'numpy.dtype',
   'numpy.core.multiarray.scalar',
@@ -426,7 +430,7 @@ _INERT = {
 
 _TYPES = ('bool', 'bytes', 'dict', 'float', 'int', 'list', 'object', 'str', 'tuple')
 
-# All that may be named of Python's own; of other packages any class, as only its name is kept.
+# Allowed names of the standard library. Other packages may name any class: only the name is kept.
 _STANDARD = {
   *_CALLS,
   *_INERT,
@@ -440,7 +444,7 @@ _Action = Callable[[Unpickler], None]
 # fmt: off
 _ACTIONS: dict[bytes, _Action] = {
   pickle.PROTO: Unpickler._take_protocol,
-  pickle.FRAME: lambda self: self._take(8),  # a hint for reading ahead
+  pickle.FRAME: lambda self: self._take(8),  # frame length, not needed
   pickle.MARK: lambda self: self._marks.append(len(self._stack)),
   pickle.POP: lambda self: self._pop(),
   pickle.POP_MARK: lambda self: self._pop_mark(),

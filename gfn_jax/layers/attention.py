@@ -1,4 +1,4 @@
-"""Attention between all patches of an image, exact, in a memory that has a bound."""
+"""Exact attention between all patches of an image, in limited memory."""
 
 from typing import Any
 
@@ -10,22 +10,22 @@ import jax.numpy as jnp
 from gfn_jax.layers.blocks import ModuleDef
 
 SCORE_BYTES = 2**26
-"""Of the scores of an image that are in memory at once: those of 2048 patches and 4 heads fit."""
+"""Limit on the scores of an image in memory at once: enough for 2048 patches and 4 heads."""
 
-_EXPORTED_BLOCK = 256  # queries, where the number of patches is not known yet
+_EXPORTED_BLOCK = 256  # queries per block if the number of patches is symbolic
 
 
 class PatchAttention(nn.Module):
   """Multi-head attention whose tokens are small patches that do not overlap.
 
-  The channels are divided among the heads. A token is what a head has of a patch, all its pixels
-  together, and sees those of all other patches. There is no position code.
+  The channels are divided among the heads. A token has all pixels of a patch in the channels of a
+  head, and attends to the tokens of all patches. Positions are not encoded.
 
   Attributes:
-    heads: number of heads, which divides the number of channels.
+    heads: number of heads, a divisor of the number of channels.
     patch_size: side of a patch, in pixels.
     conv: makes a convolution.
-    precision: of the matrix products.
+    precision: precision of the matrix products.
   """
 
   heads: int
@@ -35,7 +35,7 @@ class PatchAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, F]`, sides multiples of the patches', to `[B, h, w, F]`."""
+    """Map `[B, h, w, F]`, sides multiples of `patch_size`, to `[B, h, w, F]`."""
     tokens = [
       to_tokens(self.conv(x.shape[-1], (1, 1), name=name)(x), self.heads, self.patch_size)
       for name in ('query', 'key', 'value')
@@ -50,19 +50,19 @@ def attend(
   precision: Any = None,
   score_bytes: int = SCORE_BYTES,
 ) -> jax.Array:
-  """`softmax(query key^T / sqrt(D)) value`, in blocks of queries, one after the other.
+  """Return `softmax(query key^T / sqrt(D)) value`, computed in successive blocks of queries.
 
-  `jax.nn.dot_product_attention` does not serve: by XLA it holds all scores, 3.3 GB for a map of
-  640x360; by cuDNN it takes no float32, and on GPUs older than Hopper at most 128 numbers in
-  a token, where the networks here have 256.
+  `jax.nn.dot_product_attention` is unsuitable. Its XLA version holds all scores in memory, 3.3 GB
+  for a map of 640x360. Its cuDNN version does not support float32, and on GPUs older than Hopper
+  at most 128 numbers per token, while the networks here have 256.
 
   Args:
     query: `[B, H, N, D]`: batch, heads, tokens, numbers in a token.
     key: as `query`.
     value: as `query`.
-    precision: of the matrix products.
-    score_bytes: of the scores of one image that are in memory at once. For a gradient too: where
-      there is more than one block, its scores are computed again.
+    precision: precision of the matrix products.
+    score_bytes: limit on the scores of one image in memory at once. It holds for gradients, too:
+      with more than one block, the scores are computed again.
 
   Returns:
     `[B, H, N, D]`, of the type of `value`.
@@ -82,7 +82,7 @@ def attend(
     block = max(1, score_bytes // (heads * n * 4))  # scores are float32
     if block >= n:
       return attend_block(query)
-    block = -(-n // -(-n // block))  # as many blocks, all alike
+    block = -(-n // -(-n // block))  # the same number of blocks, of equal size
   count = -(-n // block)
   query = jnp.pad(query, ((0, 0), (0, 0), (0, count * block - n), (0, 0)))
   blocks = jnp.moveaxis(query.reshape(b, heads, count, block, d), 2, 0)
@@ -91,7 +91,10 @@ def attend(
 
 
 def to_tokens(x: jax.Array, heads: int, patch_size: int) -> jax.Array:
-  """`[B, h, w, F]` as `[B, heads, N, D]`, N patches row by row, `D = patch_size**2 * F / heads`."""
+  """Return `[B, h, w, F]` as tokens `[B, heads, N, D]`, patch by patch in rows.
+
+  N is the number of patches, and `D = patch_size**2 * F / heads`.
+  """
   b, h, w, f = x.shape
   p = patch_size
   x = x.reshape(b, h // p, p, w // p, p, heads, f // heads)
@@ -100,7 +103,7 @@ def to_tokens(x: jax.Array, heads: int, patch_size: int) -> jax.Array:
 
 
 def from_tokens(tokens: jax.Array, shape: tuple[int, ...], patch_size: int) -> jax.Array:
-  """The opposite of `to_tokens`; `shape` is that of the result."""
+  """Return features `[B, h, w, F]` of the given shape: the inverse of `to_tokens`."""
   b, h, w, f = shape
   p, heads = patch_size, tokens.shape[1]
   x = tokens.reshape(b, heads, h // p, w // p, p, p, f // heads)

@@ -1,11 +1,10 @@
-"""What the networks of this library share: residual blocks, pixel shuffle, sizes, initialisers."""
+"""Parts that several networks use: residual blocks, pixel shuffle, resizing, initialisers."""
 
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +14,7 @@ from gfn_jax.layers.cpu_conv import ConvTranspose, conv_general_dilated
 from gfn_jax.ops.imresize import cubic_kernel
 
 INITIALIZATIONS = ('scaled', 'authors')
-"""How the networks' weights are drawn; `models.gfn.GFN` tells."""
+"""Initialisations of the weights; `models.gfn.GFN` describes them."""
 
 ModuleDef = Callable[..., nn.Module]
 """A module class, or a `functools.partial` of one that fixes its dtype and initialisers."""
@@ -24,40 +23,16 @@ torch_kernel_init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 """PyTorch's default for the kernel of a convolution."""
 
 
-@flax.struct.dataclass
-class RestorationOutput:
-  """What every model of this library returns for an `lr_blur` of `[B, h, w, 3]` in [0, 1].
-
-  Attributes:
-    hr: `[B, 4h, 4w, 3]` float32, sharp and super-resolved, or None where a model only deblurs. Not
-      clipped.
-    lr: `[B, h, w, 3]` float32, deblurred at the input's size, or None where a model has no such
-      output. Not clipped.
-    lr_stages: what the stages before the last one make of `lr`, in their order; empty for a model
-      that has no stages. They are for its loss.
-    hr_stages: what the streams that are joined in `hr` make of it; empty for a model that has no
-      such. They are for its loss.
-    frames: `[B, 7, h, w, 3]` float32, the sharp images whose mean `lr_blur` is, in their order, or
-      None where a model has no such output; `lr` is the one in the middle. Not clipped.
-  """
-
-  hr: jax.Array | None
-  lr: jax.Array | None = None
-  lr_stages: tuple[jax.Array, ...] = ()
-  hr_stages: tuple[jax.Array, ...] = ()
-  frames: jax.Array | None = None
-
-
 class ResBlock(nn.Module):
-  """Convolution, activation, convolution, plus the input. No activation after the sum.
+  """Residual block: x + conv(act(conv(x))). No activation follows the sum.
 
   Attributes:
     features: channels of the input and of the output.
     act: the activation between the two convolutions.
     conv: makes a convolution.
     last_init: kernel initialiser of the second convolution, which scales the whole branch.
-    norm: makes a normalisation, one after each convolution; None for none.
-    kernel_size: of both convolutions, odd.
+    norm: makes a normalisation, which follows each convolution; None to have none.
+    kernel_size: side of both kernels, odd.
   """
 
   features: int
@@ -69,7 +44,7 @@ class ResBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
+    """Map `[B, h, w, F]` to `[B, h, w, F]`."""
     size = dict(kernel_size=(self.kernel_size, self.kernel_size), padding=self.kernel_size // 2)
     y = self.conv(self.features, **size, name='conv1')(x)
     y = self.act(self.norm(name='norm1')(y) if self.norm else y)
@@ -78,14 +53,14 @@ class ResBlock(nn.Module):
 
 
 class Layers(NamedTuple):
-  """What a network is made of: each makes a module, with the network's dtype and initialisers.
+  """Constructors of the layers of a network, with the network's dtype and initialisers.
 
   Attributes:
-    conv: a convolution.
-    deconv: the transposed convolution that doubles the size: 4x4, stride 2.
-    gate_conv: the last convolution of a gate.
-    image_conv: the last convolution before an image.
-    res_block: a residual block.
+    conv: makes a convolution.
+    deconv: makes a transposed convolution that doubles the size: 4x4, stride 2.
+    gate_conv: makes the last convolution of a gate.
+    image_conv: makes a convolution whose output is an image.
+    res_block: makes a residual block.
   """
 
   conv: ModuleDef
@@ -96,12 +71,13 @@ class Layers(NamedTuple):
 
 
 def make_layers(model: nn.Module, gain: float = 1.0) -> Layers:
-  """The layers of a network with fields `initialization`, `global_skip`, `dtype`, `precision`.
+  """Return the constructors of the layers of a network.
 
   Args:
-    model: the network.
-    gain: of the convolutions' variance where `initialization` is 'scaled'. 1 is for GFN, whose
-      three residual groups double what they get, which makes up for the ReLUs; else He's is 2.
+    model: network with the fields `initialization`, `global_skip`, `dtype` and `precision`.
+    gain: factor of the kernels' variance if `initialization` is 'scaled'. The usual factor is 2
+      (He et al. 2015). GFN needs 1: its three residual groups double their inputs, which makes up
+      for the ReLUs.
   """
   layer = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
   zeros, ones = nn.initializers.zeros, nn.initializers.ones
@@ -113,13 +89,13 @@ def make_layers(model: nn.Module, gain: float = 1.0) -> Layers:
   )
   gate_init = dict(kernel_init=last_init, bias_init=ones if scaled else zeros)
   gate_conv = functools.partial(nn.Conv, **gate_init, **layer)
-  # With the skip, the network's own part of an image starts small.
+  # With a skip, the network starts near the identity.
   small_images = model.global_skip != 'none'
   image_conv = functools.partial(conv, kernel_init=last_init) if small_images else conv
   res_block = functools.partial(ResBlock, conv=conv, last_init=last_init)
 
   def deconv(features: int, name: str) -> nn.Module:
-    # An output pixel sees a quarter of a 4x4 kernel of stride 2: four times the variance.
+    # An output pixel depends on a quarter of a 4x4 kernel of stride 2: four times the variance.
     kernel_init = scaled_normal(4 * gain, 'fan_in') if scaled else torch_uniform_init(16 * features)
     bias_init = zeros if scaled else kernel_init
     size = dict(kernel_size=(4, 4), strides=(2, 2), padding='SAME')
@@ -130,13 +106,13 @@ def make_layers(model: nn.Module, gain: float = 1.0) -> Layers:
 
 
 class Enlarge(nn.Module):
-  """Enlargement by interpolation; the weights of the pixels that exist sum to 1.
+  """Enlargement by interpolation; at the border, the weights of the existing pixels sum to 1.
 
-  Equals `jax.image.resize`, which multiplies with a matrix as high as the image: most of its time
-  is in the rows, which are sums of a few shifted images here.
+  Equals `jax.image.resize`, but is faster. That function multiplies by a matrix as high as the
+  image, which is slow for the vertical axis; here this axis is a sum of a few shifted images.
 
   Attributes:
-    scale: whole factor.
+    scale: integer factor.
     method: 'cubic' (Keys, a = -0.5) or 'linear'.
   """
 
@@ -144,12 +120,12 @@ class Enlarge(nn.Module):
   method: str = 'cubic'
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, C]` to `[B, scale * h, scale * w, C]`."""
+    """Map `[B, h, w, C]` to `[B, scale * h, scale * w, C]`."""
     b, h, w, c = x.shape
-    x = jax.image.resize(x, (b, h, self.scale * w, c), self.method)
+    x = jax.image.resize(x, (b, h, self.scale * w, c), self.method)  # [B, h, scale * w, C]
     # New row p of old row i lies at i + (p + 1/2) / scale - 1/2.
     places = (np.arange(self.scale) + 0.5) / self.scale - 0.5
-    steps = np.arange(-2, 3)  # from a row to those that count
+    steps = np.arange(-2, 3)  # offsets of the old rows under the kernel
     weights = _KERNELS[self.method](np.abs(places[:, None] - steps))  # [scale, 5]
     padded = jnp.pad(x, ((0, 0), (2, 2), (0, 0), (0, 0)))
     near = [padded[:, i : i + h] for i in range(len(steps))]
@@ -168,10 +144,10 @@ _KERNELS = {'cubic': cubic_kernel, 'linear': lambda x: np.maximum(1 - x, 0.0)}
 
 
 class ChannelAttention(nn.Module):
-  """Weighs each channel by a score in (0, 1), made of the means of all channels over the image.
+  """Channel attention: weighs each channel by a score in (0, 1), from the means of all channels.
 
   Attributes:
-    reduction: how many times fewer channels there are between the two convolutions.
+    reduction: factor by which the channels are reduced between the two convolutions.
     conv: makes a convolution.
   """
 
@@ -180,7 +156,7 @@ class ChannelAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
+    """Map `[B, h, w, F]` to `[B, h, w, F]`."""
     features = x.shape[-1]
     y = jnp.mean(x, axis=(1, 2), keepdims=True)  # [B, 1, 1, F]
     y = relu(self.conv(features // self.reduction, (1, 1), name='conv1')(y))
@@ -188,12 +164,14 @@ class ChannelAttention(nn.Module):
 
 
 class ChannelAttentionBlock(nn.Module):
-  """conv 3x3, activation, conv 3x3, channel attention, plus the input (Zhang et al., ECCV 2018).
+  """Residual channel attention block (RCAB of Zhang et al., ECCV 2018).
+
+  x + attention(conv(act(conv(x)))), kernels of 3x3.
 
   Attributes:
     features: channels of the input and of the output.
     act: the activation between the two convolutions.
-    reduction: of `ChannelAttention`.
+    reduction: as for `ChannelAttention`.
     conv: makes a convolution.
   """
 
@@ -204,19 +182,19 @@ class ChannelAttentionBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
+    """Map `[B, h, w, F]` to `[B, h, w, F]`."""
     y = self.conv(self.features, (3, 3), padding=1, name='conv1')(x)
     y = self.conv(self.features, (3, 3), padding=1, name='conv2')(self.act(y))
     return x + ChannelAttention(self.reduction, self.conv, name='attention')(y)
 
 
 def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
-  """Rearranges channels into pixels in PyTorch's order (Shi et al. 2016).
+  """Rearrange channels into pixels, in PyTorch's order (Shi et al. 2016).
 
   Args:
     x: `[B, h, w, C * factor**2]`; channel `c * factor**2 + i * factor + j` goes to pixel `(i, j)`
       of channel `c`.
-    factor: how many times larger each side becomes.
+    factor: factor by which each side grows.
 
   Returns:
     `[B, h * factor, w * factor, C]`.
@@ -228,13 +206,16 @@ def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
 
 
 def pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
-  """Reflects `[B, h, w, C]` at its right and bottom edge up to the next multiple in each axis."""
+  """Reflect `[B, h, w, C]` at its right and bottom edges, up to the next multiple in each axis."""
   _, h, w, _ = x.shape
   return jnp.pad(x, ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0)), mode='reflect')
 
 
 def resize_bilinear(x: jax.Array, height: int, width: int) -> jax.Array:
-  """PyTorch's `interpolate(mode='bilinear', align_corners=False)`: without antialiasing."""
+  """Resize `[B, h, w, C]` as PyTorch's bilinear `interpolate` with `align_corners=False` does.
+
+  There is no antialiasing.
+  """
   b, h, w, c = x.shape
   if (h, w) == (height, width):
     return x
@@ -242,17 +223,17 @@ def resize_bilinear(x: jax.Array, height: int, width: int) -> jax.Array:
 
 
 def scaled_normal(scale: float, fan: str) -> nn.initializers.Initializer:
-  """Normal with variance `scale / fan`: 2 is He et al. 2015, 1 is LeCun et al. 1998.
+  """Return the normal initialiser with variance `scale / fan`.
 
   Args:
-    scale: of the variance.
+    scale: 2 for He et al. 2015, 1 for LeCun et al. 1998.
     fan: 'fan_in' or 'fan_out', the kernel's area times its input or output channels.
   """
   return nn.initializers.variance_scaling(scale, fan, 'normal')
 
 
 def torch_uniform_init(fan_in: int) -> nn.initializers.Initializer:
-  """PyTorch's default for weights and biases: uniform within `1 / sqrt(fan_in)` of zero."""
+  """Return PyTorch's default initialiser: uniform in `[-1, 1] / sqrt(fan_in)`."""
   bound = fan_in**-0.5
 
   def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -262,12 +243,12 @@ def torch_uniform_init(fan_in: int) -> nn.initializers.Initializer:
 
 
 def check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
-  """Raises a ValueError for a value that is not allowed for a network's field."""
+  """Raise a ValueError if the value of a network's field is not allowed."""
   if value not in allowed:
-    raise ValueError(f'{field} must be one of {allowed}, not {value!r}')
+    raise ValueError(f'unknown {field} {value!r}; choose from {", ".join(map(str, allowed))}')
 
 
 def check_positive(field: str, value: int) -> None:
-  """Raises a ValueError for a number below 1."""
+  """Raise a ValueError if the number in a network's field is below 1."""
   if value < 1:
     raise ValueError(f'{field} must be at least 1, not {value!r}')

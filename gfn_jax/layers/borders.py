@@ -1,53 +1,60 @@
-"""Runs a network on an array that is larger than the image in it, as if it ended with the image."""
+"""Application of a network to an image that fills only a part of an array."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gfn_jax.layers.blocks import Enlarge, RestorationOutput
-from gfn_jax.models.variables import as_variables
+from gfn_jax.layers.blocks import Enlarge
 
-LAYERS = (nn.Conv, nn.ConvTranspose, Enlarge)
-"""The layers that see beyond a pixel."""
+SPATIAL = (nn.Conv, nn.ConvTranspose, Enlarge)
+"""Layers whose output at a pixel depends on other pixels."""
+
+POINTWISE = (nn.BatchNorm, nn.PReLU)
+"""Flax's layers whose output at a pixel depends on that pixel alone."""
 
 
-def apply_within(model: nn.Module, params: Any, x: jax.Array, inside: jax.Array):
-  """Applies a network to images of any size in arrays of one size.
+def apply_within(model: nn.Module, variables: Mapping[str, Any], x: jax.Array, inside: jax.Array):
+  """Apply a local network to images of any size in arrays of one size.
 
-  A convolution sees zeros beyond an image. Here these begin where the image ends and not where the
-  array does: the input of each layer is cut anew, as biases fill what lies beyond.
+  The result equals that of the images alone: convolutions see zeros beyond an image, not beyond the
+  array. The input of each spatial layer is masked, since biases fill the area beyond an image.
 
   Args:
-    model: a network of this library.
-    params: its parameters.
-    x: `[B, h, w, 3]`, images that fill a part of it.
-    inside: `[1, h, w, 1]` bool, the same part of all. It begins and ends at multiples of the
+    model: a network.
+    variables: its variables.
+    x: `[B, h, w, 3]`, arrays that the images fill in part.
+    inside: `[1, h, w, 1]` bool, True in the images. The images begin and end at multiples of the
       network's stride, in both directions.
 
   Returns:
-    What the network returns. Beyond the images it means nothing.
+    The network's `RestorationOutput`. Beyond the images its values are meaningless.
+
+  Raises:
+    TypeError: for a Flax layer that is neither in `SPATIAL` nor in `POINTWISE`.
   """
 
-  def cut(next_layer: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext):
-    if not isinstance(context.module, LAYERS) or context.method_name != '__call__':
+  def mask(next_layer: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext):
+    layer = context.module
+    if not isinstance(layer, SPATIAL) or context.method_name != '__call__':
+      if type(layer).__module__.startswith('flax.') and not isinstance(layer, POINTWISE):
+        raise TypeError(f'{type(layer).__name__} is neither in SPATIAL nor in POINTWISE')
       return next_layer(*args, **kwargs)
     y = args[0]
-    mask = _mask_of_size(inside, y.shape[1])
-    y = next_layer(jnp.where(mask, y, 0))
-    if isinstance(context.module, Enlarge):  # the weights of the pixels that exist sum to 1
-      y = y / jnp.maximum(next_layer(mask.astype(y.dtype)), 0.1)
+    exists = _mask_of_size(inside, y.shape[1])
+    y = next_layer(jnp.where(exists, y, 0))
+    if isinstance(layer, Enlarge):  # its weights of the existing pixels sum to 1
+      y = y / jnp.maximum(next_layer(exists.astype(y.dtype)), 0.1)
     return y
 
-  with nn.intercept_methods(cut):
-    output: RestorationOutput = model.apply(as_variables(params), x)
-  return output
+  with nn.intercept_methods(mask):
+    return model.apply(variables, x)
 
 
 def _mask_of_size(inside: jax.Array, height: int) -> jax.Array:
-  """The mask `[1, h, w, 1]` for features that are smaller or larger than the images."""
+  """Return the mask `[1, h, w, 1]`, resized to features of the given height."""
   if height <= inside.shape[1]:
     step = inside.shape[1] // height
     return inside[:, ::step, ::step]

@@ -1,13 +1,13 @@
-"""Convolutions that are fast on CPUs, above all their weight gradients; elsewhere JAX's own.
+"""Convolutions with fast weight gradients on CPUs; on other devices, JAX's own.
 
-A weight gradient is a convolution too, of the input with the output's gradient as a kernel as large
-as an image. XLA's CPU backend copies such a kernel more than once. In pieces that stay in the
-cache, one after the other, it is as fast as the forward convolution. That of a transposed
-convolution takes XLA's CPU backend fifty times as long as that of the strided one beside it, which
-has the same.
+A weight gradient is a convolution of the input with the output's gradient, a kernel as large as an
+image. XLA's CPU backend copies such a kernel more than once. Computed in pieces that fit into the
+cache, it is as fast as the forward convolution. The weight gradient of a transposed convolution
+takes XLA's CPU backend fifty times as long as the equal one of the corresponding strided
+convolution.
 
-In bfloat16 the weight gradient is as JAX writes it: XLA hands it, like the other convolutions, to
-oneDNN (`gfn_jax.system.cpu_bfloat16`).
+In bfloat16 the weight gradient is JAX's own: XLA passes it, like the other convolutions, to oneDNN
+(`gfn_jax.system.cpu_bfloat16`).
 """
 
 import functools
@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-_PIECE_BYTES = 2**19  # of the output's gradient; of 1/4 to 2 MiB the best on the whole
+_PIECE_BYTES = 2**19  # of the output's gradient; the fastest of 1/4 to 2 MiB
 
 _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 
@@ -25,9 +25,9 @@ _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 def conv_general_dilated(
   lhs: jax.Array, rhs: jax.Array, window_strides: Any, padding: Any, **options: Any
 ) -> jax.Array:
-  """`jax.lax.conv_general_dilated`, for `flax.linen.Conv`'s attribute of that name.
+  """Convolve as `jax.lax.conv_general_dilated`, for the attribute of `flax.linen.Conv`.
 
-  On CPUs the convolutions that keep the size can be differentiated in reverse mode only.
+  On CPUs, convolutions that keep the size can be differentiated in reverse mode only.
   """
   height, width = rhs.shape[:2]
   same = [(height // 2, height // 2), (width // 2, width // 2)]
@@ -51,7 +51,7 @@ def _only_defaults(options: dict[str, Any]) -> bool:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(x: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:
-  """`[B, H, W, I]` and `[h, w, I, O]`, h and w odd, to `[B, H, W, O]`, padded with zeros."""
+  """Convolve `[B, H, W, I]` with `[h, w, I, O]`, h and w odd, to `[B, H, W, O]`, zero-padded."""
   return _plain_conv(x, kernel, precision)
 
 
@@ -77,7 +77,7 @@ def _backward(
   if x.dtype == jnp.bfloat16:
     _, transpose = jax.vjp(functools.partial(_plain_conv, x, precision=precision), kernel)
     return grad_x, *transpose(grad)
-  if features < in_features:  # the smaller one as the image
+  if features < in_features:  # use the smaller one as the image
     swapped = _correlate(grad, x, height, width)
     grad_kernel = swapped[::-1, ::-1].swapaxes(2, 3)
   else:
@@ -89,13 +89,13 @@ _conv.defvjp(_forward, _backward)
 
 
 def _correlate(x: jax.Array, y: jax.Array, height: int, width: int) -> jax.Array:
-  """Sums of products at each shift: `[B, H, W, I]` and `[B, H, W, O]` to `[h, w, I, O]`.
+  """Correlate `[B, H, W, I]` with `[B, H, W, O]` at each shift, to `[h, w, I, O]`.
 
-  One piece of `y`, some rows of one image, after the other.
+  Works through pieces of `y`, each some rows of one image.
   """
   b, h, w, in_features = x.shape
   features = y.shape[-1]
-  pieces = max(1, -(-h * w * features * y.dtype.itemsize // _PIECE_BYTES))  # of an image
+  pieces = max(1, -(-h * w * features * y.dtype.itemsize // _PIECE_BYTES))  # per image
   rows = -(-h // pieces)
   pieces = -(-h // rows)
   missing = pieces * rows - h
@@ -106,7 +106,7 @@ def _correlate(x: jax.Array, y: jax.Array, height: int, width: int) -> jax.Array
     start = (i // pieces, i % pieces * rows, 0, 0)
     image = jax.lax.dynamic_slice(x, start, (1, rows + height - 1, *x.shape[2:]))
     kernel = jax.lax.dynamic_slice(y, start, (1, rows, *y.shape[2:]))
-    # Channels as the batch, the image as the only channel.
+    # The channels become the batch, and the image the only channel.
     image, kernel = image.transpose(3, 1, 2, 0), kernel.transpose(1, 2, 0, 3)
     piece = jax.lax.conv_general_dilated(
       image, kernel, (1, 1), 'VALID', dimension_numbers=_DIMENSIONS
@@ -119,14 +119,15 @@ def _correlate(x: jax.Array, y: jax.Array, height: int, width: int) -> jax.Array
 
 
 class ConvTranspose(nn.ConvTranspose):
-  """Flax's, with its parameters, for stride 2 and the padding with which PyTorch's doubles a size.
+  """Transposed convolution that doubles the size, with the parameters of Flax's layer.
 
-  That is 'SAME' for an even kernel of side k, and `(k // 2, k // 2 + 1)` for an odd one.
+  The stride is 2 and the padding is PyTorch's: 'SAME' for an even kernel of side k, and
+  `(k // 2, k // 2 + 1)` for an odd one.
   """
 
   @nn.compact
   def __call__(self, inputs: jax.Array) -> jax.Array:
-    """Maps `[B, H, W, I]` to `[B, 2H, 2W, O]`."""
+    """Map `[B, H, W, I]` to `[B, 2H, 2W, O]`."""
     shape = (*self.kernel_size, inputs.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
     bias = self.param('bias', self.bias_init, (self.features,), self.param_dtype)
@@ -136,7 +137,7 @@ class ConvTranspose(nn.ConvTranspose):
 
 
 def _plain_enlarge(x: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:
-  """`[B, H, W, I]` and `[h, w, I, O]` to `[B, 2H, 2W, O]`."""
+  """Convolve `[B, H, W, I]` with `[h, w, I, O]`, transposed, to `[B, 2H, 2W, O]`."""
   padding = [(size // 2, size - size // 2) for size in kernel.shape[:2]]
   return jax.lax.conv_transpose(x, kernel, (2, 2), padding, precision=precision)
 
@@ -155,7 +156,7 @@ def _enlarge_backward(
 ) -> tuple[jax.Array, jax.Array]:
   x, kernel = residuals
 
-  def shrink(kernel: jax.Array) -> jax.Array:  # what `_enlarge` is the transpose of
+  def shrink(kernel: jax.Array) -> jax.Array:  # `_enlarge` is its transpose
     padding = [((size - 1) // 2, size // 2 - 1) for size in kernel.shape[:2]]
     kernel = kernel[::-1, ::-1].swapaxes(2, 3)
     return jax.lax.conv_general_dilated(

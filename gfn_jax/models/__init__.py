@@ -1,11 +1,10 @@
-"""The networks: one file for each paper's system, `blocks.py` for what they share."""
+"""The networks: one file for each paper, and `base.py` with the interface of all."""
 
 import dataclasses
-
-import flax.linen as nn
+from typing import Any
 
 from gfn_jax.errors import UserError
-from gfn_jax.layers.blocks import RestorationOutput
+from gfn_jax.models.base import RestorationModel, RestorationOutput
 from gfn_jax.models.bmdsrnet import BMDSRNet
 from gfn_jax.models.cascade import Cascade
 from gfn_jax.models.cnlrn import CNLRN, CNLRNDeblur
@@ -14,9 +13,9 @@ from gfn_jax.models.gfn_ablation import GFNAblation
 from gfn_jax.models.motion_deblur_sr import MotionDeblurSR
 from gfn_jax.models.mprnet import MPRNet
 from gfn_jax.models.srresnet import SRResNet
-from gfn_jax.models.variables import as_variables, init_params, param_count, param_shapes
+from gfn_jax.models.variables import init_variables, param_count, variable_shapes
 
-MODELS = {
+MODELS: dict[str, type[RestorationModel]] = {
   'bmdsrnet': BMDSRNet,
   'cascade': Cascade,
   'cnlrn': CNLRN,
@@ -39,56 +38,63 @@ __all__ = [
   'GFNAblation',
   'MPRNet',
   'MotionDeblurSR',
+  'RestorationModel',
   'RestorationOutput',
   'SRBranch',
   'SRResNet',
-  'as_variables',
   'create_model',
-  'init_params',
+  'init_variables',
+  'list_models',
   'param_count',
-  'param_shapes',
+  'variable_shapes',
 ]
 
 
-def create_model(name: str, preset: str | None = None, **options) -> nn.Module:
-  """Makes a network by its name.
+def list_models() -> list[str]:
+  """Return the names of the networks, sorted, as `create_model` takes them."""
+  return sorted(MODELS)
 
-  Every network maps `lr_blur`, `[B, h, w, 3]` float in [0, 1], to a `RestorationOutput`:
+
+def create_model(name: str, preset: str | None = None, **options: Any) -> RestorationModel:
+  """Make a network.
 
       model = create_model('gfn', gate_recursions=3)
-      params = model.init(jax.random.key(0), lr_blur)['params']
-      output = model.apply({'params': params}, lr_blur)
+      variables = model.init(jax.random.key(0), lr_blur)
+      output = model.apply(variables, lr_blur)
 
   Args:
-    name: a key of `MODELS`.
-    preset: a key of the class's `presets`, where it has any: a set of options.
+    name: one of `list_models()`.
+    preset: name of a set of options, a key of the class's `presets`.
     **options: fields of the network's class, such as `features` or `dtype`; they take precedence
-      over the preset's. A field that is itself a network is given as a dict of what this function
-      takes.
+      over the preset. For a field that is itself a network, pass a dict of this function's
+      arguments.
 
   Returns:
-    The Flax module.
+    The Flax module, which maps `lr_blur` to a `RestorationOutput`.
 
   Raises:
-    UserError: for an unknown name, preset or option, or a value that the network refuses.
+    UserError: for an unknown name, preset or option, or an invalid value of an option.
   """
   if name not in MODELS:
-    raise UserError(f'unknown model {name!r}; there are {", ".join(sorted(MODELS))}')
-  fields = {field.name for field in dataclasses.fields(MODELS[name])} - {'parent', 'name'}
+    raise UserError(f'unknown model {name!r}; choose from {", ".join(list_models())}')
+  fields = {field.name for field in dataclasses.fields(MODELS[name])} - _NOT_OPTIONS
   if unknown := sorted(set(options) - fields):
     raise UserError(
-      f'model {name!r} has no option {unknown[0]!r}; it has {", ".join(sorted(fields))}'
+      f'model {name!r} has no option {unknown[0]!r}; choose from {", ".join(sorted(fields))}'
     )
   options = {
     key: create_model(**value) if hasattr(value, 'keys') else value  # a dict or a ConfigDict
     for key, value in options.items()
   }
-  presets = getattr(MODELS[name], 'presets', {})
+  presets = MODELS[name].presets
   if preset is not None and preset not in presets:
     raise UserError(
-      f'model {name!r} has no preset {preset!r}; it has {", ".join(presets) or "none"}'
+      f'model {name!r} has no preset {preset!r}; choose from {", ".join(presets) or "none"}'
     )
   try:
-    return MODELS[name](**presets.get(preset, {}) | options)
+    return MODELS[name](**{**presets.get(preset, {}), **options})
   except (TypeError, ValueError) as error:
     raise UserError(f'model {name!r}: {error}') from error
+
+
+_NOT_OPTIONS = {'parent', 'name', 'axis_name'}  # set by Flax and by `for_training`

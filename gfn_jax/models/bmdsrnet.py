@@ -1,28 +1,29 @@
-"""BMDSRNet, blind motion deblurring super-resolution: one blurred image becomes a short video.
+"""BMDSRNet, blind motion deblurring super-resolution, by way of a video of seven sharp frames.
 
     lr_blur --> BMDNet --> 7 sharp frames --+-- 1 ... 7 --> ForNet ---> image --+
                                 |           +-- the 4th --> CoreNet --> image --+--> FuNet --> hr
                                 v           +-- 7 ... 1 --> BackNet --> image --+
                           the 4th: lr                        (ForNet's weights)
 
-    ForNet: for each frame: 7 x (conv, stride 2 --> ConvLSTM), the states go on to the next frame;
+    ForNet: for each frame: 7 x (conv, stride 2 --> ConvLSTM), states are kept for the next frame;
             then, once:     7 x (deconv, stride 2 --> concat with a state --> conv) --> N x --> conv
     BMDNet, CoreNet, FuNet: 2 convs --> residual blocks --(N x, in CoreNet)--> 3 convs
 
 Niu et al., "Blind Motion Deblurring Super-Resolution: When Dynamic Spatio-Temporal Learning Meets
-Static Image Understanding" (TIP 2021). There is no public code. The paper contradicts itself: the
-widths in its Table 2 make 43.6 million parameters, its Table 6 says 2.9 million. `BMDSRNet.presets`
+Static Image Understanding" (TIP 2021). No code is public. The paper contradicts itself: the widths
+in its Table 2 give 43.6 million parameters, but its Table 6 states 2.9 million. `BMDSRNet.presets`
 has both: `table2`, and `compact`, whose recurrent module is 5/32 as wide.
 
-What the paper leaves open is chosen so:
+Choices where the paper gives no details:
 
-- Table 2 has no strides. Row for row it is the depth network of Wang et al. (CVPR 2019), whose
+- Table 2 has no strides. Row by row it equals the depth network of Wang et al. (CVPR 2019), whose
   convolutions and transposed convolutions have stride 2 at all seven levels.
-- Odd sizes are halved to the next larger integer, and cut on the way up.
-- ForNet and BackNet see all frames and decode what they know after the last one; the target is the
-  sharp image of the 4th. `decode='center'` stops there, where both see four frames.
-- Enlargements repeat pixels. ReLUs follow all convolutions but the last and a block's second; there
-  is no normalisation. A ConvLSTM is SRN-Deblur's: no peepholes, the forget gate starts open.
+- Odd sizes are halved to the next larger integer, and cut in the decoder.
+- ForNet and BackNet process all frames and decode the states after the last one. The target is the
+  sharp image of the 4th frame. With `decode='center'` both stop at that frame.
+- Enlargements repeat pixels. ReLUs follow all convolutions except the last and the second of each
+  block, without normalisation. The ConvLSTM is SRN-Deblur's: no peepholes, and a forget gate that
+  starts open.
 - The "+" in FuNet's figure is a skip around its blocks.
 """
 
@@ -38,7 +39,6 @@ from gfn_jax.layers.blocks import (
   Enlarge,
   Layers,
   ModuleDef,
-  RestorationOutput,
   check_choice,
   check_positive,
   make_layers,
@@ -46,10 +46,10 @@ from gfn_jax.layers.blocks import (
   scaled_normal,
 )
 from gfn_jax.layers.cpu_conv import ConvTranspose
+from gfn_jax.models.base import RestorationModel, RestorationOutput
+from gfn_jax.ops.sizes import SCALES, SHARP_FRAMES
 
-SHARP_FRAMES = 7  # that BMDNet makes of an image
 CENTER = SHARP_FRAMES // 2  # the index of the frame that `hr` shows
-SCALES = (2, 3, 4)
 VARIANTS = ('srnet', 'c', 'f+c', 'f+c+b')
 DECODES = ('last', 'center')
 UPSAMPLES = ('nearest', 'shuffle')
@@ -57,25 +57,25 @@ FUSION_SKIPS = ('features', 'core')
 GLOBAL_SKIPS = ('none', 'input')
 INITIALIZATIONS = ('scaled', 'he')
 
-# Channels of the recurrent module (Table 2), in units of those of its first level.
+# Channels of the recurrent module (Table 2), as multiples of its first level's.
 _ENCODER = (1, 2, 4, 8, 8, 8, 16)
 _DECODER = (8, 4, 4, 4, 2, 1, 1)
 
 States = tuple[tuple[jax.Array, jax.Array], ...]
-"""For each level the cell and the hidden state of its ConvLSTM, both `[B, ., ., F]`."""
+"""The cell and the hidden state of the ConvLSTM of each level, both `[B, ., ., F]`."""
 
 
 class ResidualNet(nn.Module):
-  """What BMDNet, CoreNet and FuNet are (Tables 1 and 3, Figure 6): a plain network with blocks.
+  """BMDNet, CoreNet and FuNet (Tables 1 and 3, Figure 6): a plain residual network.
 
   Attributes:
-    features: channels.
-    blocks: residual blocks.
+    features: number of channels.
+    blocks: number of residual blocks.
     outputs: channels of the result.
     layers: makes the layers.
-    scale: how much larger the result is.
-    upsample: 'nearest', or 'shuffle' for pixel shuffles behind convolutions.
-    long_skip: whether what goes into the blocks is added to what comes out.
+    scale: factor of enlargement.
+    upsample: 'nearest', or 'shuffle' for convolutions with pixel shuffles.
+    long_skip: True for a skip around the blocks.
   """
 
   features: int
@@ -88,10 +88,10 @@ class ResidualNet(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, C]` to `[B, scale * h, scale * w, outputs]`."""
+    """Map `[B, h, w, C]` to `[B, scale * h, scale * w, outputs]`."""
     f = self.features
     conv = functools.partial(self.layers.conv, kernel_size=(3, 3), padding=1)
-    y = relu(conv(f, name='conv1')(x))
+    y = relu(conv(f, name='conv1')(x))  # [B, h, w, F]
     y = before = relu(conv(f, name='conv2')(y))
     for i in range(self.blocks):
       y = self.layers.res_block(f, relu, name=f'resblock_{i}')(y)
@@ -102,7 +102,7 @@ class ResidualNet(nn.Module):
     else:
       for i, factor in enumerate((2, 2) if self.scale == 4 else (self.scale,), start=1):
         y = pixel_shuffle(conv(factor**2 * f, name=f'upconv{i}')(y), factor)
-    y = relu(conv(f, name='conv3')(y))
+    y = relu(conv(f, name='conv3')(y))  # [B, scale * h, scale * w, F]
     y = relu(conv(f, name='conv4')(y))
     return self.layers.image_conv(self.outputs, (3, 3), padding=1, name='conv5')(y)
 
@@ -110,7 +110,7 @@ class ResidualNet(nn.Module):
 class ConvLSTM(nn.Module):
   """One step of a convolutional LSTM (Shi et al. 2015), without peepholes.
 
-  Flax's `ConvLSTMCell` has the same equations, but two convolutions, and so two biases or none.
+  Flax's `ConvLSTMCell` has the same equations, but two convolutions, with two biases or none.
 
   Attributes:
     features: channels of the input, of both states and of the output.
@@ -124,11 +124,11 @@ class ConvLSTM(nn.Module):
   def __call__(
     self, state: tuple[jax.Array, jax.Array], x: jax.Array
   ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-    """Maps cell, hidden state and input, all `[B, h, w, F]`, to new states and the output."""
+    """Map cell, hidden state and input, all `[B, h, w, F]`, to new states and the output."""
     cell, hidden = state
     init = nn.initializers.glorot_uniform()
     conv = self.conv(4 * self.features, (3, 3), padding=1, kernel_init=init, name='gates')
-    gates = conv(jnp.concatenate([x, hidden], axis=-1))
+    gates = conv(jnp.concatenate([x, hidden], axis=-1))  # [B, h, w, 4F]
     enter, new, keep, show = jnp.split(gates, 4, axis=-1)
     cell = cell * nn.sigmoid(keep + 1) + nn.sigmoid(enter) * jnp.tanh(new)
     hidden = jnp.tanh(cell) * nn.sigmoid(show)
@@ -136,7 +136,7 @@ class ConvLSTM(nn.Module):
 
 
 class EncoderStep(nn.Module):
-  """What the recurrent module does with one frame.
+  """Encoder of the recurrent module, for one frame.
 
   Attributes:
     widths: channels of each level.
@@ -148,7 +148,7 @@ class EncoderStep(nn.Module):
 
   @nn.compact
   def __call__(self, states: States, frame: jax.Array) -> tuple[States, None]:
-    """Maps the states after the frame before and `[B, h, w, 3]` to the states after this one."""
+    """Map the states of the previous frame and a frame `[B, h, w, 3]` to its states."""
     y, new_states = frame, []
     for i, (f, state) in enumerate(zip(self.widths, states, strict=True), start=1):
       y = relu(self.conv(f, (3, 3), strides=2, padding=1, name=f'conv{i}')(y))
@@ -161,10 +161,10 @@ class RecurrentNet(nn.Module):
   """ForNet and BackNet (Table 2): from a sequence of frames to one image.
 
   Attributes:
-    features: channels of the first level, half the size of the frames.
-    scale: how much larger the image is.
+    features: channels of the first level, at half the size of the frames.
+    scale: factor of enlargement.
     layers: makes the layers.
-    dtype: of the states.
+    dtype: type of the states.
   """
 
   features: int
@@ -174,7 +174,7 @@ class RecurrentNet(nn.Module):
 
   @nn.compact
   def __call__(self, frames: jax.Array) -> jax.Array:
-    """Maps `[B, T, h, w, 3]` to `[B, scale * h, scale * w, 3]`."""
+    """Map `[B, T, h, w, 3]` to `[B, scale * h, scale * w, 3]`."""
     b, _, h, w, _ = frames.shape
     f = self.features
     conv = functools.partial(self.layers.conv, kernel_size=(3, 3), padding=1)
@@ -193,45 +193,44 @@ class RecurrentNet(nn.Module):
         skip = skips.pop()
         y = jnp.concatenate([y[:, : skip.shape[1], : skip.shape[2]], skip], axis=-1)
         y = relu(conv(n * f, name=f'conv{i}')(y))
-    y = _repeat(y[:, :h, :w], self.scale)
+    y = _repeat(y[:, :h, :w], self.scale)  # [B, scale * h, scale * w, F]
     y = relu(conv(_DECODER[-1] * f, name='conv_hr')(y))
     return self.layers.image_conv(3, (3, 3), padding=1, name='conv_last')(y)
 
 
-class BMDSRNet(nn.Module):
-  """Makes seven sharp frames of a blurred image, and a large image of these; 2,926,427 parameters.
+class BMDSRNet(RestorationModel):
+  """Restoration by way of seven sharp frames; 2,926,427 parameters by default.
 
-  `frames` are what BMDNet makes, `lr` is the one in the middle; `hr_stages` are the images of
-  ForNet, CoreNet and BackNet, as far as there are such, and `hr` is FuNet's, or CoreNet's where
-  that is alone. The top-level modules are `bmd`, `core`, `recurrent` and `fusion`.
+  `frames` are BMDNet's, `lr` is the middle one. `hr_stages` are the images of ForNet, CoreNet and
+  BackNet, as far as the variant has them. `hr` is FuNet's image, or CoreNet's without FuNet. The
+  top-level modules are `bmd`, `core`, `recurrent` and `fusion`.
+
+  Presets: `compact`, the default, has the paper's number of parameters; `table2` has 43,574,846.
 
   Attributes:
     variant: 'f+c+b', or a row of the paper's ablation: 'f+c' has no BackNet (2,924,699 parameters),
       'c' is BMDNet and CoreNet (1,568,408), 'srnet' CoreNet on the blurred image (779,011).
-    scale: how much larger `hr` is: 2, 3 or 4. The paper trains a network for each.
+    scale: factor between `lr_blur` and `hr`: 2, 3 or 4. The paper trains a network for each.
     features: channels of BMDNet, CoreNet and FuNet.
-    blocks: residual blocks of BMDNet and of CoreNet.
-    fusion_blocks: residual blocks of FuNet.
-    recurrent_features: channels of ForNet's and BackNet's first level; the last has 16 times as
+    blocks: number of residual blocks of BMDNet and of CoreNet.
+    fusion_blocks: number of residual blocks of FuNet.
+    recurrent_features: channels of the first level of ForNet and BackNet; the last has 16 times as
       many.
-    decode: which state ForNet and BackNet decode: that after the 'last' frame or after the 'center'
-      one, where they stop.
-    upsample: how CoreNet enlarges: 'nearest', which has no parameters, or 'shuffle', by one pixel
+    decode: states that ForNet and BackNet decode: those after the 'last' frame, or those after the
+      'center' one, where they stop.
+    upsample: enlargement in CoreNet: 'nearest', without parameters, or 'shuffle', by one pixel
       shuffle for 2x and 3x and two for 4x (CoreNet then has 926,723, 1,111,363 and 1,074,435).
-    fusion_skip: where the "+" of FuNet comes from: 'features' is a skip around its blocks, 'core'
-      adds CoreNet's image to the result.
-    residual_input: whether BMDNet's input is added to each frame.
-    global_skip: 'input' adds the input to each frame, and enlarged bicubically to each large image
-      (but not twice to `hr`), which makes short trainings better; 'none' is the paper's.
-    initialization: 'scaled' starts with residual blocks that do little, and images that are small
-      where there is a `global_skip`; 'he' is He's, fan-out, with which each block doubles the
-      variance or more: the first images are in the thousands. Gates are Glorot's in both.
-    dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
-    precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
-    stride: any size will do. Not an option.
-    local: whether a result depends on what is near it only. Not an option.
-    presets: the options of the versions. Not an option. `table2` has 43,574,846 parameters;
-      `compact`, the default, has the number that the paper gives.
+    fusion_skip: meaning of the "+" of FuNet: 'features' is a skip around its blocks, 'core' adds
+      CoreNet's image to the result.
+    residual_input: True to add BMDNet's input to each frame.
+    global_skip: 'none' is the paper's. 'input' adds the input to each frame, and the input enlarged
+      bicubically to each large image (but not twice to `hr`). This improves short trainings.
+    initialization: 'scaled' starts with small residual branches, and with small images if there is
+      a `global_skip`. 'he' is He's, fan-out: each block doubles the variance or more, and the first
+      images are in the thousands. Gates are Glorot's in both.
+    dtype: type of the computation, such as 'bfloat16'. Parameters and outputs are float32.
+    precision: precision of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU
+      and TPU.
   """
 
   variant: str = 'f+c+b'
@@ -249,7 +248,6 @@ class BMDSRNet(nn.Module):
   dtype: Any = jnp.float32
   precision: Any = None
 
-  stride = 1
   presets = {  # noqa: RUF012
     'compact': {},
     'table2': dict(recurrent_features=32),
@@ -257,8 +255,14 @@ class BMDSRNet(nn.Module):
 
   @property
   def local(self) -> bool:
-    """False with ForNet: its smallest features have one pixel for 128 of the input."""
+    """True without ForNet, whose smallest features have one pixel for 128 of the input."""
     return not self._directions
+
+  def for_output(self, output: str) -> 'BMDSRNet':
+    """Return the network without ForNet, which needs the whole image, if `hr` is not needed."""
+    if output == 'hr' or self.local:
+      return self
+    return self.clone(variant='c')
 
   def __post_init__(self):
     for field in ('features', 'blocks', 'fusion_blocks', 'recurrent_features'):
@@ -278,10 +282,10 @@ class BMDSRNet(nn.Module):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
-    """Restores `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, scale * h, scale * w, 3]`.
+  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
+    """Restore `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, scale * h, scale * w, 3]`.
 
-    All but 'srnet' give `lr` `[B, h, w, 3]` and `frames` `[B, 7, h, w, 3]`, too.
+    All variants except 'srnet' also return `lr` `[B, h, w, 3]` and `frames` `[B, 7, h, w, 3]`.
     """
     layers = self._make_layers()
     enlarged = Enlarge(self.scale)(lr_blur) if self.global_skip == 'input' else 0.0
@@ -290,9 +294,9 @@ class BMDSRNet(nn.Module):
     )
     if self.variant == 'srnet':
       return RestorationOutput(hr=core_net(lr_blur).astype(jnp.float32) + enlarged)
-    frames = self.make_frames(lr_blur, layers)
-    lr = frames[:, CENTER]
-    core = core_net(lr).astype(jnp.float32) + enlarged
+    frames = self.make_frames(lr_blur, layers)  # [B, 7, h, w, 3]
+    lr = frames[:, CENTER]  # [B, h, w, 3]
+    core = core_net(lr).astype(jnp.float32) + enlarged  # [B, scale * h, scale * w, 3]
     if not self._directions:
       return RestorationOutput(hr=core, lr=lr, frames=frames)
     streams = [image + enlarged for image in self._recur(frames, layers)]
@@ -305,16 +309,16 @@ class BMDSRNet(nn.Module):
     return RestorationOutput(hr=hr, lr=lr, hr_stages=tuple(streams), frames=frames)
 
   def make_frames(self, lr_blur: jax.Array, layers: Layers) -> jax.Array:
-    """BMDNet: from `[B, h, w, 3]` to `[B, 7, h, w, 3]`."""
+    """Map `[B, h, w, 3]` to sharp frames `[B, 7, h, w, 3]`, by BMDNet."""
     bmd_net = self._residual_net(self.blocks, 3 * SHARP_FRAMES, layers, name='bmd')
-    frames = bmd_net(lr_blur).astype(jnp.float32)  # [B, h, w, 21], all channels of a frame together
+    frames = bmd_net(lr_blur).astype(jnp.float32)  # [B, h, w, 21], frame by frame
     frames = jnp.stack(jnp.split(frames, SHARP_FRAMES, axis=-1), axis=1)
     if self.residual_input or self.global_skip == 'input':
       frames = frames + lr_blur[:, None]
     return frames
 
   def _recur(self, frames: jax.Array, layers: Layers) -> list[jax.Array]:
-    """The large images of ForNet and, if there is one, of BackNet; both at once, as one batch."""
+    """Return the large images of ForNet and maybe BackNet, computed as one batch."""
     count = SHARP_FRAMES if self.decode == 'last' else CENTER + 1
     sequences = [frames[:, ::step][:, :count] for step in self._directions]
     recurrent = RecurrentNet(
@@ -325,14 +329,14 @@ class BMDSRNet(nn.Module):
 
   @property
   def _directions(self) -> tuple[int, ...]:
-    """The steps in which sequences of frames go through the recurrent module."""
+    """Steps between frames for each pass of the recurrent module: 1 forward, -1 backward."""
     return {'f+c': (1,), 'f+c+b': (1, -1)}.get(self.variant, ())
 
   def _residual_net(self, blocks: int, outputs: int, layers: Layers, **options) -> ResidualNet:
     return ResidualNet(self.features, blocks, outputs, layers, **options)
 
   def _make_layers(self) -> Layers:
-    # An output pixel sees a quarter of a 3x3 kernel of stride 2: four times He's variance.
+    # An output pixel depends on a quarter of a 3x3 kernel of stride 2: four times He's variance.
     deconv = functools.partial(
       ConvTranspose,
       kernel_size=(3, 3),
@@ -345,5 +349,5 @@ class BMDSRNet(nn.Module):
 
 
 def _repeat(x: jax.Array, factor: int) -> jax.Array:
-  """`[B, h, w, C]` as `[B, factor * h, factor * w, C]`, nearest neighbours."""
+  """Enlarge `[B, h, w, C]` to `[B, factor * h, factor * w, C]` by nearest neighbours."""
   return x.repeat(factor, axis=1).repeat(factor, axis=2)

@@ -1,10 +1,10 @@
-"""Two networks, one after the other: deblurring and super-resolution apart, in either order.
+"""Cascade of two networks, one for deblurring and one for super-resolution, in either order.
 
-    lr_blur --> deblurs --> lr --> enlarges --> hr
-    lr_blur --> enlarges --> deblurs --> hr
+    lr_blur --> deblurring network --> lr --> SR network --> hr
+    lr_blur --> SR network --> deblurring network --> hr
 
-The rows "A -> B" in the papers' tables. There the first network's result usually went through an
-8-bit file; `quantize` does that.
+These are the rows "A -> B" in the papers' tables. There the first network's result usually went
+through an 8-bit file; `quantize` simulates this.
 """
 
 import math
@@ -14,39 +14,38 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gfn_jax.layers.blocks import RestorationOutput
+from gfn_jax.models.base import RestorationModel, RestorationOutput
 
 
-class Cascade(nn.Module):
-  """Hands the image of one network to another, of which one enlarges and one only deblurs.
+class Cascade(RestorationModel):
+  """Two networks in sequence: one only deblurs, the other one super-resolves.
 
-  `create_model('cascade', first=dict(name='mprnet'), second=dict(name='srresnet'))` makes one. The
-  parameters are those of both, under 'first' and 'second', and are trained together; `lr` is the
-  deblurred image, in the order that has one.
+      create_model('cascade', first=dict(name='mprnet'), second=dict(name='srresnet'))
+
+  The parameters of the networks are under 'first' and 'second', and are trained together. `lr` is
+  the deblurred image; None if the first network super-resolves.
 
   Attributes:
-    first: the network that sees the input.
-    second: the network that sees the first one's image.
-    quantize: whether that image is rounded to 8 bits, and clipped. The gradient passes as if not.
-    dtype: of the computation of both; None leaves each its own.
-    precision: of the matrix products of both; None leaves each its own.
-    stride: sides that need no padding are multiples of it. Not an option.
-    local: whether a result depends on what is near it only. Not an option.
-    scale: how much larger `hr` is. Not an option.
+    first: the network that gets the input.
+    second: the network that gets the first network's image.
+    quantize: True to clip the image between the networks and round it to 8 bits. The gradient
+      ignores both.
+    dtype: type of the computation of both networks; None to keep each network's own.
+    precision: precision of the matrix products of both networks; None to keep each network's own.
   """
 
-  first: nn.Module
-  second: nn.Module
+  first: RestorationModel
+  second: RestorationModel
   quantize: bool = False
   dtype: Any = None
   precision: Any = None
 
   def __post_init__(self):
     if Cascade in (type(self.first), type(self.second)):
-      raise ValueError('a cascade has two networks, and no cascade among them')
+      raise ValueError('the networks of a cascade must not be cascades')
     if (self.first.scale == 1) == (self.second.scale == 1):
       scales = f'{self.first.scale}x and {self.second.scale}x'
-      raise ValueError(f'one of the two networks must enlarge and one only deblur; these: {scales}')
+      raise ValueError(f'one network must enlarge and the other one only deblur, not {scales}')
     changes = {'dtype': self.dtype, 'precision': self.precision}
     changes = {field: value for field, value in changes.items() if value is not None}
     if changes:
@@ -56,28 +55,33 @@ class Cascade(nn.Module):
 
   @property
   def stride(self) -> int:
-    """What both need."""
+    """Least common multiple of both strides."""
     return math.lcm(self.first.stride, self.second.stride)
 
   @property
   def local(self) -> bool:
-    """Whether both are."""
+    """True if both networks are local."""
     return self.first.local and self.second.local
 
   @property
   def scale(self) -> int:
-    """That of the one that enlarges."""
+    """Scale of the SR network."""
     return self.first.scale * self.second.scale
 
-  @nn.compact
-  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
-    """Restores `lr_blur`, `[B, h, w, 3]` in [0, 1]: `hr` `[B, 4h, 4w, 3]`, `lr` `[B, h, w, 3]`."""
-    output = self.first(lr_blur)
-    if self.first.scale == 1:
-      return output.replace(hr=self.second(self._handed_over(output.lr)).hr)
-    return RestorationOutput(hr=self.second(self._handed_over(output.hr)).lr)
+  def for_training(self, axis_name: str | None) -> 'Cascade':
+    """Return the cascade of both networks' `for_training`."""
+    first, second = (part.for_training(axis_name) for part in (self.first, self.second))
+    return self.clone(first=first, second=second)
 
-  def _handed_over(self, image: jax.Array) -> jax.Array:
+  @nn.compact
+  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
+    """Restore `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]` and maybe `lr`."""
+    output = self.first(lr_blur, train)
+    if self.first.scale == 1:
+      return output.replace(hr=self.second(self._between(output.lr), train).hr)
+    return RestorationOutput(hr=self.second(self._between(output.hr), train).lr)
+
+  def _between(self, image: jax.Array) -> jax.Array:
     if not self.quantize:
       return image
     rounded = jnp.round(255 * jnp.clip(image, 0, 1)) / 255

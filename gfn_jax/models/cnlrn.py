@@ -13,11 +13,11 @@
     sub-group: --+--> non-local block --> 4 channel attention blocks --> conv --(+)-->
                  +--------------------------------------------------------------+
 
-Where the paper and the authors' released code differ, this is the code: scores are divided by the
-root of a token's length; a leaky ReLU follows the attention's convolution and both of the
-feed-forward part, the first of which is dilated; a convolution follows each row of groups, and the
-convolution of an enlargement stands before its pixel shuffle. Both call the second network NLRN,
-and the first one is SRN-Deblur's encoder-decoder at one scale, twice as wide.
+Where the paper and the authors' released code differ, this follows the code: scores are divided by
+the root of a token's length. A leaky ReLU follows the attention's convolution and both convolutions
+of the feed-forward part, the first of which is dilated. A convolution follows each sequence of
+groups, and precedes the pixel shuffle of each enlargement. The second network is named NLRN in
+both. The first one is SRN-Deblur's encoder-decoder at one scale, twice as wide.
 """
 
 import functools
@@ -36,7 +36,6 @@ from gfn_jax.layers.blocks import (
   Enlarge,
   ModuleDef,
   ResBlock,
-  RestorationOutput,
   check_choice,
   check_positive,
   pad_to_multiple,
@@ -45,6 +44,7 @@ from gfn_jax.layers.blocks import (
   torch_uniform_init,
 )
 from gfn_jax.layers.cpu_conv import ConvTranspose, conv_general_dilated
+from gfn_jax.models.base import RestorationModel, RestorationOutput
 
 SCALE = 4  # two pixel shuffles of 2
 DEBLUR_STRIDE = 4  # two strided convolutions
@@ -52,14 +52,14 @@ GLOBAL_SKIPS = ('none', 'input')
 
 
 class DeblurNet(nn.Module):
-  """Encoder-decoder at the input's size, with kernels of 5x5.
+  """Deblurring encoder-decoder at the input's size, with kernels of 5x5.
 
   Attributes:
-    features: channels at full size; twice at 1/2, four times at 1/4.
-    blocks: residual blocks at 1/4.
-    stage_blocks: residual blocks in each of the four other stages.
+    features: channels at full size, doubled at 1/2 and again at 1/4.
+    blocks: number of residual blocks at 1/4.
+    stage_blocks: number of residual blocks in each of the four other stages.
     conv: makes a convolution.
-    deconv: makes the transposed convolution that doubles the size.
+    deconv: makes a transposed convolution that doubles the size.
   """
 
   features: int
@@ -78,7 +78,7 @@ class DeblurNet(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, 3]`, sides multiples of 4, to `[B, h, w, F]`."""
+    """Map `[B, h, w, 3]`, sides multiples of 4, to `[B, h, w, F]`."""
     f, n = self.features, self.stage_blocks
     conv = functools.partial(self.conv, kernel_size=(5, 5), padding=2)
     # Encoder.
@@ -89,20 +89,20 @@ class DeblurNet(nn.Module):
     y = relu(conv(4 * f, strides=2, name='conv3')(half))
     y = self._res_blocks(y, self.blocks, 'body')  # [B, h/4, w/4, 4F]
     # Decoder.
-    y = relu(self.deconv(2 * f, name='deconv1')(y)) + half
+    y = relu(self.deconv(2 * f, name='deconv1')(y)) + half  # [B, h/2, w/2, 2F]
     y = self._res_blocks(y, n, 'decoder2')
-    y = relu(self.deconv(f, name='deconv2')(y)) + full
+    y = relu(self.deconv(f, name='deconv2')(y)) + full  # [B, h, w, F]
     return self._res_blocks(y, n, 'decoder1')
 
 
 class NonLocalBlock(nn.Module):
-  """Attention between all patches of the image, and two convolutions.
+  """Non-local block: attention between all patches of the image, and two convolutions.
 
   Attributes:
-    heads: of the attention.
-    patch_size: of the attention.
+    heads: number of heads of the attention.
+    patch_size: side of the attention's patches, in pixels.
     conv: makes a convolution.
-    precision: of the attention's matrix products.
+    precision: precision of the attention's matrix products.
   """
 
   heads: int
@@ -112,7 +112,7 @@ class NonLocalBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, F]`, sides multiples of the patches', to `[B, h, w, F]`."""
+    """Map `[B, h, w, F]`, sides multiples of `patch_size`, to `[B, h, w, F]`."""
     conv = functools.partial(self.conv, x.shape[-1], (3, 3))
     attention = PatchAttention(
       self.heads, self.patch_size, self.conv, self.precision, name='attention'
@@ -123,13 +123,13 @@ class NonLocalBlock(nn.Module):
 
 
 class Subgroup(nn.Module):
-  """A non-local block, channel attention blocks, a convolution, plus the input.
+  """Sub-group: a non-local block, channel attention blocks, a convolution, plus the input.
 
   Attributes:
     rcabs: number of channel attention blocks.
-    reduction: of their channel attention.
+    reduction: factor by which a channel attention reduces the channels.
     conv: makes a convolution.
-    nonlocal_block: makes a non-local block; None for none.
+    nonlocal_block: makes a non-local block; None to have none.
   """
 
   rcabs: int
@@ -139,7 +139,7 @@ class Subgroup(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
+    """Map `[B, h, w, F]` to `[B, h, w, F]`."""
     f = x.shape[-1]
     y = self.nonlocal_block(name='nonlocal')(x) if self.nonlocal_block else x
     for i in range(self.rcabs):
@@ -148,11 +148,11 @@ class Subgroup(nn.Module):
 
 
 class Group(nn.Module):
-  """A non-local residual group: sub-groups, a convolution, plus the input.
+  """Non-local residual group: sub-groups, a convolution, plus the input.
 
   Attributes:
     subgroups: number of sub-groups.
-    subgroup: makes one.
+    subgroup: makes a sub-group.
     conv: makes a convolution.
   """
 
@@ -162,7 +162,7 @@ class Group(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, F]` to `[B, h, w, F]`."""
+    """Map `[B, h, w, F]` to `[B, h, w, F]`."""
     y = x
     for i in range(self.subgroups):
       y = self.subgroup(name=f'subgroup_{i}')(y)
@@ -170,13 +170,13 @@ class Group(nn.Module):
 
 
 class NLRN(nn.Module):
-  """From features to the image, four times larger: a non-local residual network.
+  """Non-local residual network, from features to an image of four times the size.
 
   Attributes:
-    groups: groups before the first enlargement's own.
-    upsample_groups: groups before each of the two enlargements.
-    progressive: whether the second enlargement's groups see the result of the first; else both
-      enlargements follow all groups.
+    groups: number of groups in the body.
+    upsample_groups: number of groups that precede each of the two enlargements.
+    progressive: True for groups between the two enlargements; False for both enlargements after
+      all groups.
     group: makes a group.
     conv: makes a convolution.
   """
@@ -189,7 +189,7 @@ class NLRN(nn.Module):
 
   @nn.compact
   def __call__(self, y: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, F]` to `[B, 4h, 4w, 3]`."""
+    """Map `[B, h, w, F]` to `[B, 4h, 4w, 3]`."""
     f = y.shape[-1]
     conv = functools.partial(self.conv, kernel_size=(3, 3), padding=1)
 
@@ -208,28 +208,25 @@ class NLRN(nn.Module):
       y = upsample(y, 1)  # [B, 2h, 2w, F]
     y = refine(y, self.upsample_groups, 'refine2')
     if not self.progressive:
-      y = upsample(y, 1)
+      y = upsample(y, 1)  # [B, 2h, 2w, F]
     y = upsample(y, 2)  # [B, 4h, 4w, F]
     return conv(3, name='conv_last')(conv(f, name='conv_hr')(y))
 
 
-class CNLRNDeblur(nn.Module):
-  """CNLRN's deblurring network alone, as it is pre-trained; 73,095,427 parameters by default.
+class CNLRNDeblur(RestorationModel):
+  """CNLRN's deblurring network alone, for pre-training; 73,095,427 parameters by default.
 
-  Its output has no `hr`. The parameters of its module `deblur` are those of CNLRN's.
+  Its output has no `hr`. The parameters of its module `deblur` fit CNLRN's.
 
   Attributes:
-    features: channels at full size; twice at 1/2, four times at 1/4.
-    blocks: residual blocks at 1/4.
-    stage_blocks: residual blocks in each of the four other stages.
-    global_skip: 'input' adds the input to `lr`, which makes short trainings better; 'none' is the
-      paper's.
-    dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
-    precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
-    stride: sides that need no padding are multiples of it; others are reflected up to the next, and
-      the outputs are cropped. Not an option.
-    local: whether a result depends on what is near it only. Not an option.
-    scale: 1: it only deblurs. Not an option.
+    features: channels at full size, doubled at 1/2 and again at 1/4.
+    blocks: number of residual blocks at 1/4.
+    stage_blocks: number of residual blocks in each of the four other stages.
+    global_skip: 'none' is the paper's. 'input' adds the input to `lr`, which improves short
+      trainings.
+    dtype: type of the computation, such as 'bfloat16'. Parameters and outputs are float32.
+    precision: precision of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU
+      and TPU.
   """
 
   features: int = 64
@@ -240,7 +237,6 @@ class CNLRNDeblur(nn.Module):
   precision: Any = None
 
   stride = DEBLUR_STRIDE
-  local = True
   scale = 1
 
   def __post_init__(self):
@@ -250,8 +246,8 @@ class CNLRNDeblur(nn.Module):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
-    """Deblurs `lr_blur`, `[B, h, w, 3]` in [0, 1], to `lr`, `[B, h, w, 3]`."""
+  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
+    """Deblur `lr_blur`, `[B, h, w, 3]` in [0, 1], to `lr`, `[B, h, w, 3]`."""
     _, h, w, _ = lr_blur.shape
     conv, deconv = _convolutions(self)
     x = pad_to_multiple(lr_blur, self.stride)
@@ -262,40 +258,40 @@ class CNLRNDeblur(nn.Module):
     return RestorationOutput(hr=None, lr=lr[:, :h, :w])
 
 
-class CNLRN(nn.Module):
+class CNLRN(RestorationModel):
   """Cascaded Non-Local Residual Network: deblurs and enlarges 4x, 83,063,491 parameters by default.
 
-  The deblurring network hands features over, not an image. In the paper it is pre-trained, which
-  `deblur_head` is for: the loss is of `lr` alone, and then `deblur_head` is dropped. It restores an
-  image whole: patches attend to all others, and channels are weighed by means over the image.
+  The deblurring network passes features to NLRN, not an image. The paper pre-trains it with a loss
+  of `lr` alone: set `deblur_head` for this, and drop it afterwards. The network restores an image
+  whole, as patches attend to all others and channels are weighed by means over the image.
 
-  Weights and biases are drawn as the authors', by PyTorch's default, uniform: the images start near
-  zero, or with `global_skip` near the input.
+  Weights and biases are initialised as the authors', uniformly by PyTorch's default. The images
+  start near zero, or with `global_skip` near the input.
+
+  Presets: `small` is for CPUs.
 
   Attributes:
     features: channels of the second network, NLRN.
-    deblur_features: channels of the deblurring network at full size; twice at 1/2, four times at
-      1/4. Where the two differ, one more convolution, `conv_first`, joins them.
-    deblur_blocks: residual blocks of the deblurring network at 1/4.
-    deblur_stage_blocks: residual blocks in each of its four other stages.
-    groups: groups before the first enlargement's own.
-    upsample_groups: groups before each of the two enlargements.
-    subgroups: sub-groups of a group.
-    rcabs: channel attention blocks of a sub-group.
-    heads: of the attention.
+    deblur_features: channels of the deblurring network at full size, doubled at 1/2 and again at
+      1/4. If they differ from `features`, a convolution, `conv_first`, joins the networks.
+    deblur_blocks: number of residual blocks of the deblurring network at 1/4.
+    deblur_stage_blocks: number of residual blocks in each of its four other stages.
+    groups: number of groups in the body of NLRN.
+    upsample_groups: number of groups that precede each of the two enlargements.
+    subgroups: number of sub-groups of a group.
+    rcabs: number of channel attention blocks of a sub-group.
+    heads: number of heads of the attention.
     patch_size: side of the attention's patches, in pixels.
-    reduction: how many times fewer channels there are within a channel attention.
-    deblur: False leaves the deblurring network out; `conv_first` takes its place.
-    deblur_head: whether there is an `lr`, by one convolution more; 4,803 parameters.
-    use_nonlocal: False leaves the non-local blocks out.
-    progressive: False enlarges twice at the end, and all groups work at the input's size.
-    global_skip: 'input' adds the input to `lr`, and enlarged bicubically to `hr`, which makes short
-      trainings better; 'none' is the paper's.
-    dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
-    precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
-    local: whether a result depends on what is near it only. Not an option.
-    scale: how much larger `hr` is. Not an option.
-    presets: the options of the versions. Not an option. `small` is for CPUs.
+    reduction: factor by which a channel attention reduces the channels.
+    deblur: False to replace the deblurring network by `conv_first`.
+    deblur_head: True for an output `lr`, by one more convolution of 4,803 parameters.
+    use_nonlocal: False to omit the non-local blocks.
+    progressive: False for both enlargements at the end, with all groups at the input's size.
+    global_skip: 'none' is the paper's. 'input' adds the input to `lr`, and the input enlarged
+      bicubically to `hr`, which improves short trainings.
+    dtype: type of the computation, such as 'bfloat16'. Parameters and outputs are float32.
+    precision: precision of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU
+      and TPU.
   """
 
   features: int = 64
@@ -335,7 +331,7 @@ class CNLRN(nn.Module):
 
   @property
   def stride(self) -> int:
-    """Sides that need no padding are multiples of it; others are reflected up to the next."""
+    """Least common multiple of the deblurring network's stride and the patch size."""
     return math.lcm(DEBLUR_STRIDE, self.patch_size)
 
   def __post_init__(self):
@@ -365,8 +361,8 @@ class CNLRN(nn.Module):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
-    """Restores `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr`, `[B, 4h, 4w, 3]`, and maybe `lr`."""
+  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
+    """Restore `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr`, `[B, 4h, 4w, 3]`, and maybe `lr`."""
     _, h, w, _ = lr_blur.shape
     conv, deconv = _convolutions(self)
     x = pad_to_multiple(lr_blur, self.stride)
@@ -401,11 +397,11 @@ class CNLRN(nn.Module):
 
 
 def _convolutions(model: nn.Module) -> tuple[ModuleDef, ModuleDef]:
-  """Convolutions, and transposed ones that double the size, as PyTorch has and draws them."""
+  """Return makers of convolutions and of transposed ones that double the size, as PyTorch's."""
   layer = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
 
   def conv(features: int, kernel_size: tuple[int, int], **options) -> Callable:
-    def apply(x: jax.Array) -> jax.Array:  # a part of the module that calls
+    def apply(x: jax.Array) -> jax.Array:  # becomes a submodule of the calling module
       init = dict(
         kernel_init=torch_kernel_init,
         bias_init=torch_uniform_init(math.prod(kernel_size) * x.shape[-1]),
@@ -424,6 +420,6 @@ def _convolutions(model: nn.Module) -> tuple[ModuleDef, ModuleDef]:
 
 
 def _deblurred(f_deblur: jax.Array, x: jax.Array, conv: ModuleDef, global_skip: str) -> jax.Array:
-  """The image of the deblurring network's features, `[B, h, w, 3]`."""
+  """Return the image `[B, h, w, 3]` that the deblurring network's features give."""
   lr = conv(3, (5, 5), padding=2, name='deblur_head')(f_deblur).astype(jnp.float32)
   return lr + x if global_skip == 'input' else lr

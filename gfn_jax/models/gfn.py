@@ -1,4 +1,4 @@
-"""GFN, the Gated Fusion Network (Zhang et al., BMVC 2018), as in the paper's Figure 2.
+"""GFN, the Gated Fusion Network (Zhang et al., BMVC 2018): Figure 2 and section 3.1 of the paper.
 
     lr_blur --+--> deblurring module --> f_deblur --+--> gate --> g
               |           |                         |             |
@@ -7,24 +7,24 @@
               |                                                   ^
               +--> SR feature module --> f_sr ---------------------+
 
-Where the paper and the authors' released code differ, this is the code: 7x7 kernels in the two
-first convolutions and the decoder's last, ReLU in the deblurring and reconstruction blocks, a gate
-without a sigmoid, per pixel and channel.
+Where the paper and the authors' released code differ, this follows the code: 7x7 kernels in the two
+first convolutions and the decoder's last, ReLU in the deblurring and reconstruction blocks, and a
+gate without a sigmoid, per pixel and channel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gfn_jax.errors import UserError
 from gfn_jax.layers.activations import leaky_relu, relu
 from gfn_jax.layers.blocks import (
   INITIALIZATIONS,
   Enlarge,
   Layers,
-  RestorationOutput,
   check_choice,
   check_positive,
   make_layers,
@@ -32,9 +32,10 @@ from gfn_jax.layers.blocks import (
   pixel_shuffle,
   resize_bilinear,
 )
+from gfn_jax.models.base import RestorationModel, RestorationOutput
 
 SCALE = 4  # two pixel shuffles of 2
-STRIDE = 4  # two strided convolutions: the sizes that need no padding are multiples of it
+STRIDE = 4  # two convolutions of stride 2
 SIZE_MODES = ('pad', 'resize')
 GLOBAL_SKIPS = ('none', 'input', 'deblurred')
 DEBLUR_MODULES = ('encoder_decoder', 'unet')
@@ -42,11 +43,11 @@ UPSAMPLERS = ('pixelshuffle', 'pixelshuffledirect')
 
 
 class DeblurModule(nn.Module):
-  """Residual encoder-decoder that deblurs at the input's size (section 3.1).
+  """Deblurring module: residual encoder-decoder at the input's size (section 3.1).
 
   Attributes:
-    features: channels at full size; twice at 1/2, four times at 1/4.
-    blocks: residual blocks at each of the three sizes, the full one first.
+    features: channels at full size, doubled at 1/2 and again at 1/4.
+    blocks: number of residual blocks at full size, at 1/2 and at 1/4.
     layers: makes the layers.
   """
 
@@ -62,7 +63,7 @@ class DeblurModule(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Maps `[B, h, w, 3]`, sides multiples of 4, to features `[B, h, w, F]` and `lr`."""
+    """Map `[B, h, w, 3]`, sides multiples of 4, to features `[B, h, w, F]` and `lr`."""
     f, conv, deconv = self.features, self.layers.conv, self.layers.deconv
     full, half, quarter = self.blocks
     # Encoder.
@@ -76,21 +77,21 @@ class DeblurModule(nn.Module):
     y = relu(deconv(2 * f, name='deconv1')(y))  # [B, h/2, w/2, 2F]
     y = relu(deconv(f, name='deconv2')(y))  # [B, h, w, F]
     f_deblur = conv(f, (7, 7), padding=3, name='conv4')(y)
-    # The image, from the features and the only skip between the encoder and the decoder.
+    # Image, from the features and the only skip between encoder and decoder.
     y = relu(conv(f, (3, 3), padding=1, name='conv5')(f_deblur + c1))
     lr = self.layers.image_conv(3, (3, 3), padding=1, name='conv6')(y)  # [B, h, w, 3]
     return f_deblur, lr
 
 
 class UNetDeblurModule(nn.Module):
-  """U-shaped alternative to `DeblurModule`: skips and residual blocks at every size, both ways.
+  """U-Net alternative to `DeblurModule`, with skips and residual blocks at every size.
 
-  Not in the paper. The upward steps are pixel shuffles, and skips are added, not concatenated.
+  It is not in the paper. Pixel shuffles enlarge, and skips are added, not concatenated.
 
   Attributes:
-    features: channels at full size; twice at 1/2, four times at 1/4.
-    blocks: residual blocks at each of the three sizes, the full one first; the two larger sizes
-      have as many again on the way up.
+    features: channels at full size, doubled at 1/2 and again at 1/4.
+    blocks: number of residual blocks at full size, at 1/2 and at 1/4. The decoder has the same
+      numbers at full size and at 1/2.
     layers: makes the layers.
   """
 
@@ -105,7 +106,7 @@ class UNetDeblurModule(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Maps `[B, h, w, 3]`, sides multiples of 4, to features `[B, h, w, F]` and `lr`."""
+    """Map `[B, h, w, 3]`, sides multiples of 4, to features `[B, h, w, F]` and `lr`."""
     f, conv = self.features, self.layers.conv
     y = leaky_relu(conv(f, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
     skip1 = self._blocks(y, 0, 'encoder')
@@ -123,11 +124,11 @@ class UNetDeblurModule(nn.Module):
 
 
 class SRFeatureModule(nn.Module):
-  """Features for super-resolution, at the input's size and never downsampled (section 3.1).
+  """SR feature module: features at the input's size, never downsampled (section 3.1).
 
   Attributes:
-    features: channels.
-    blocks: residual blocks.
+    features: number of channels.
+    blocks: number of residual blocks.
     layers: makes the layers.
   """
 
@@ -137,7 +138,7 @@ class SRFeatureModule(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, 3]` to `[B, h, w, F]`."""
+    """Map `[B, h, w, 3]` to `[B, h, w, F]`."""
     f, conv = self.features, self.layers.conv
     s1 = leaky_relu(conv(f, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
     y = s1
@@ -147,10 +148,12 @@ class SRFeatureModule(nn.Module):
 
 
 class Gate(nn.Module):
-  """The learned score map that weighs the deblurred features (section 3.1). Linear, unbounded.
+  """Gate module: the score map that weighs the deblurred features (section 3.1).
+
+  The map is the output of a convolution, without bounds.
 
   Attributes:
-    features: channels.
+    features: number of channels.
     layers: makes the layers.
   """
 
@@ -159,22 +162,22 @@ class Gate(nn.Module):
 
   @nn.compact
   def __call__(self, f_deblur: jax.Array, x: jax.Array, f_sr: jax.Array) -> jax.Array:
-    """Maps features, input image and features, all `[B, h, w, .]`, to `[B, h, w, F]`."""
+    """Map `f_deblur` `[B, h, w, F]`, image `[B, h, w, 3]` and `f_sr` to the score map."""
     y = jnp.concatenate([f_deblur, x.astype(f_deblur.dtype), f_sr], axis=-1)  # [B, h, w, 2F + 3]
     y = self.layers.conv(self.features, (3, 3), padding=1, name='conv1')(y)  # [B, h, w, F]
-    return self.layers.gate_conv(self.features, (1, 1), name='conv2')(leaky_relu(y))
+    return self.layers.gate_conv(self.features, (1, 1), name='conv2')(leaky_relu(y))  # [B, h, w, F]
 
 
 class ReconstructionModule(nn.Module):
-  """From fused features to the image, four times larger (section 3.1).
+  """Reconstruction module: from fused features to an image of four times the size (section 3.1).
 
   Attributes:
-    features: channels.
-    blocks: residual blocks.
+    features: number of channels.
+    blocks: number of residual blocks.
     layers: makes the layers.
     upsampler: 'pixelshuffle' is the paper's: two pixel shuffles of 2, and two convolutions at the
-      full size. 'pixelshuffledirect' is one convolution to 48 channels and one pixel shuffle of 4
-      (the name of Liang et al. 2021, SwinIR): far less work.
+      final size. 'pixelshuffledirect' is much cheaper: one convolution to 48 channels and one pixel
+      shuffle of 4 (named as in SwinIR, Liang et al. 2021).
   """
 
   features: int
@@ -184,14 +187,14 @@ class ReconstructionModule(nn.Module):
 
   @nn.compact
   def __call__(self, y: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, F]` to `[B, 4h, 4w, 3]`."""
+    """Map `[B, h, w, F]` to `[B, 4h, 4w, 3]`."""
     f, conv = self.features, self.layers.conv
     for i in range(self.blocks):
       y = self.layers.res_block(f, relu, name=f'resblock_{i}')(y)
     if self.upsampler == 'pixelshuffledirect':
-      y = self.layers.image_conv(3 * SCALE**2, (3, 3), padding=1, name='conv1')(y)
+      y = self.layers.image_conv(3 * SCALE**2, (3, 3), padding=1, name='conv1')(y)  # [B, h, w, 48]
       return pixel_shuffle(y, SCALE)  # [B, 4h, 4w, 3]
-    # The activations stand before the shuffles, where they fuse with the convolutions.
+    # Activations precede the shuffles, so that they fuse with the convolutions.
     y = leaky_relu(conv(4 * f, (3, 3), padding=1, name='conv1')(y), negative_slope=0.1)
     y = pixel_shuffle(y, 2)  # [B, 2h, 2w, F]
     y = leaky_relu(conv(4 * f, (3, 3), padding=1, name='conv2')(y))
@@ -200,35 +203,37 @@ class ReconstructionModule(nn.Module):
     return self.layers.image_conv(3, (3, 3), padding=1, name='conv4')(y)  # [B, 4h, 4w, 3]
 
 
-class GFN(nn.Module):
+class GFN(RestorationModel):
   """Gated Fusion Network: deblurs and super-resolves 4x, 12,210,438 parameters by default.
+
+  The paper's loss is eq. 2 (`training.losses`), its two training phases are in section 3.3.
 
   Attributes:
     features: base number of channels.
-    deblur_blocks: residual blocks at the deblurring module's three sizes, the full one first; one
-      number is for each of them.
-    deblur_module: 'encoder_decoder' is the paper's `DeblurModule`, 'unet' is `UNetDeblurModule`.
-    sr_blocks: residual blocks of the SR feature module.
-    reconstruction_blocks: residual blocks of the reconstruction module.
-    upsampler: the end of the reconstruction module, as `ReconstructionModule` has it.
-    gated: False replaces the score map by ones: the first training phases, and the paper's Model-5.
-    gate_recursions: how often the gate is applied to its own fusion, with the same weights: 1 in
-      the BMVC paper, 3 in the authors' IJCV 2020 variant.
-    size_mode: for sides that are no multiples of 4, 'pad' reflects the input and crops the outputs;
-      'resize' does as the authors' test code: the input is resized bilinearly to the next
-      multiples, `hr` back to `(4h, 4w)`, and `lr` stays at the padded size.
-    initialization: 'authors' is the released code's: He, fan-out, and PyTorch's default for the
+    deblur_blocks: number of residual blocks of the deblurring module at full size, at 1/2 and at
+      1/4; or one number for all three.
+    deblur_module: 'encoder_decoder' for the paper's `DeblurModule`, or 'unet' for
+      `UNetDeblurModule`.
+    sr_blocks: number of residual blocks of the SR feature module.
+    reconstruction_blocks: number of residual blocks of the reconstruction module.
+    upsampler: as for `ReconstructionModule`.
+    gated: False replaces the score map by ones, as in the first training phase (section 3.3) and in
+      the paper's Model-5.
+    gate_recursions: number of times that the gate is applied to its own fusion, with shared
+      weights: 1 in the BMVC paper, 3 in the authors' IJCV 2020 variant.
+    size_mode: treatment of sides that are not multiples of 4. 'pad' reflects the input and crops
+      the outputs. 'resize' is the authors' test code: the input is resized bilinearly to the next
+      multiples, `hr` is resized back to `(4h, 4w)`, and `lr` stays at the padded size.
+    initialization: 'authors' is the released code's: He, fan-out, with PyTorch's default for the
       transposed convolutions; its outputs start at about 1e7. 'scaled' is LeCun's (variance
       1 / fan-in), with the residual branches and the gate's last convolution scaled by 0.1: outputs
-      start near the range of an image, and the gate near 1, where the ungated phase ends.
-    global_skip: 'deblurred' adds the input to `lr`, and this, enlarged bicubically, to `hr`: the
-      network learns only the differences. 'input' adds the enlarged input to `hr` instead. 'none'
-      is the paper's; the others make short trainings better.
-    dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
-    precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
-    stride: sides that need no padding are multiples of it. Not an option.
-    local: whether a result depends on what is near it only. Not an option.
-    scale: how much larger `hr` is; 1 for a network that only deblurs. Not an option.
+      start near the range of an image, and the gate near 1, as in the ungated phase.
+    global_skip: 'none' is the paper's. 'deblurred' adds the input to `lr`, and `lr`, enlarged
+      bicubically, to `hr`: the network learns only the differences. 'input' adds the input to `lr`,
+      and the enlarged input to `hr`. Both improve short trainings.
+    dtype: type of the computation, such as 'bfloat16'. Parameters and outputs are float32.
+    precision: precision of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU
+      and TPU.
   """
 
   features: int = 64
@@ -246,8 +251,12 @@ class GFN(nn.Module):
   precision: Any = None
 
   stride = STRIDE
-  local = True
   scale = SCALE
+
+  @property
+  def local(self) -> bool:
+    """True unless size_mode is 'resize', where every pixel depends on the image's size."""
+    return self.size_mode != 'resize'
 
   def __post_init__(self):
     check_choice('size_mode', self.size_mode, SIZE_MODES)
@@ -257,16 +266,14 @@ class GFN(nn.Module):
     check_choice('upsampler', self.upsampler, UPSAMPLERS)
     check_positive('features', self.features)
     if not isinstance(self.deblur_blocks, int):
-      self.deblur_blocks = tuple(self.deblur_blocks)  # a list, as JSON has it, becomes hashable
+      self.deblur_blocks = tuple(self.deblur_blocks)  # hashable, unlike a list from JSON
       if len(self.deblur_blocks) != 3 or not all(isinstance(n, int) for n in self.deblur_blocks):
-        raise ValueError(
-          f'deblur_blocks must be one number or one for each of 3 sizes, not {self.deblur_blocks}'
-        )
+        raise ValueError(f'deblur_blocks must be one number or 3 numbers, not {self.deblur_blocks}')
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
-    """Restores `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]` and `lr`."""
+  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
+    """Restore `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]` and `lr`."""
     f = self.features
     layers = make_layers(self)
     blocks = self.deblur_blocks
@@ -303,23 +310,19 @@ class GFN(nn.Module):
     return RestorationOutput(hr=hr[:, : SCALE * h, : SCALE * w], lr=lr[:, :h, :w])
 
 
-class SRBranch(nn.Module):
-  """GFN's SR feature module and reconstruction alone, without deblurring.
+class SRBranch(RestorationModel):
+  """GFN's SR feature module and reconstruction module alone, without deblurring.
 
-  A plain SRResNet-like network, the baseline that shows what the other branch is worth. Its output
-  has no `lr`.
+  This SRResNet-like network is the baseline for the value of the deblurring branch. It has no `lr`.
 
   Attributes:
-    features: channels.
-    sr_blocks: residual blocks of the SR feature module.
-    reconstruction_blocks: residual blocks of the reconstruction module.
-    initialization: as GFN's.
+    features: number of channels.
+    sr_blocks: number of residual blocks of the SR feature module.
+    reconstruction_blocks: number of residual blocks of the reconstruction module.
+    initialization: as for GFN.
     global_skip: 'input' adds the input, enlarged bicubically, to `hr`; or 'none'.
-    dtype: as GFN's.
-    precision: as GFN's.
-    stride: any size will do. Not an option.
-    local: as GFN's. Not an option.
-    scale: as GFN's. Not an option.
+    dtype: as for GFN.
+    precision: as for GFN.
   """
 
   features: int = 64
@@ -330,8 +333,6 @@ class SRBranch(nn.Module):
   dtype: Any = jnp.float32
   precision: Any = None
 
-  stride = 1
-  local = True
   scale = SCALE
 
   def __post_init__(self):
@@ -341,13 +342,47 @@ class SRBranch(nn.Module):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
-    """Enlarges `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]`."""
+  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
+    """Enlarge `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]`."""
     f = self.features
     layers = make_layers(self)
-    f_sr = SRFeatureModule(f, self.sr_blocks, layers, name='sr_feature')(lr_blur)
+    f_sr = SRFeatureModule(f, self.sr_blocks, layers, name='sr_feature')(lr_blur)  # [B, h, w, F]
     hr = ReconstructionModule(f, self.reconstruction_blocks, layers, name='reconstruction')(f_sr)
     hr = hr.astype(jnp.float32)  # [B, 4h, 4w, 3]
     if self.global_skip == 'input':
       hr = hr + Enlarge(SCALE)(lr_blur)
     return RestorationOutput(hr=hr)
+
+
+def fusion_features(
+  model: nn.Module, variables: Mapping[str, Any], lr_blur: jax.Array
+) -> tuple[RestorationOutput, dict[str, jax.Array]]:
+  """Return the output of a GFN and the features around its fusion, as in Figure 3 of the paper.
+
+  Args:
+    model: a `GFN`.
+    variables: its variables.
+    lr_blur: `[B, h, w, 3]` in [0, 1], sides multiples of 4.
+
+  Returns:
+    The output, and `[B, h, w, F]` arrays: `f_deblur`, `f_sr` and `f_fusion`; with a gate also
+    `gate` and `gated`, the product of gate and `f_deblur`. Gates of several recursions are added.
+
+  Raises:
+    UserError: for another network.
+  """
+  if not isinstance(model, GFN):
+    raise UserError(f'{type(model).__name__} has no gate to draw; pass weights of a GFN')
+  names = ('deblur', 'sr_feature', 'gate')
+  output, state = model.apply(
+    variables,
+    lr_blur,
+    capture_intermediates=lambda module, method: module.name in names and method == '__call__',
+  )
+  calls = {name: calls['__call__'] for name, calls in state['intermediates'].items()}
+  [(f_deblur, _)], [f_sr] = calls['deblur'], calls['sr_feature']
+  features = {'f_deblur': f_deblur, 'f_sr': f_sr, 'f_fusion': f_sr + f_deblur}
+  if 'gate' in calls:
+    gate = sum(calls['gate'])
+    features |= {'gate': gate, 'gated': gate * f_deblur, 'f_fusion': f_sr + gate * f_deblur}
+  return output, features

@@ -1,4 +1,4 @@
-"""Shoyan et al., "Single Image Joint Motion Deblurring and Super-Resolution": MPRNet, and 4x.
+"""Shoyan et al., "Single Image Joint Motion Deblurring and Super-Resolution": MPRNet with 4x SR.
 
     lr_blur --> MPRNet --> lr
                 | | |
@@ -6,8 +6,8 @@
                 fusion --> reconstruction --> hr
 
 The three deblurring stages are MPRNet's, and the reconstruction is GFN's. Where the paper and the
-authors' released code differ, this is the code: a convolution before the third block of the fusion,
-a PReLU behind it, and a sigmoid at the end.
+authors' released code differ, this follows the code: a convolution precedes the third block of the
+fusion, a PReLU follows the fusion, and a sigmoid the reconstruction.
 """
 
 import flax.linen as nn
@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from gfn_jax.layers.blocks import (
   INITIALIZATIONS,
   Enlarge,
-  RestorationOutput,
   check_choice,
   check_positive,
   make_layers,
   pad_to_multiple,
 )
+from gfn_jax.models.base import RestorationOutput
 from gfn_jax.models.gfn import GLOBAL_SKIPS, SCALE, ReconstructionModule
 from gfn_jax.models.mprnet import STRIDE, AttentionLayers, MPRNet
 
@@ -30,10 +30,10 @@ FINAL_ACTIVATIONS = ('sigmoid', 'none')
 
 
 class FusionModule(nn.Module):
-  """From the features of the three stages to those of the reconstruction.
+  """Fusion of the features of the three stages.
 
   Attributes:
-    stage_features: channels of the first two stages, to which the third's are reduced.
+    stage_features: channels of the first two stages; the third stage is reduced to as many.
     features: channels of the result.
     layers: makes the layers.
   """
@@ -44,7 +44,7 @@ class FusionModule(nn.Module):
 
   @nn.compact
   def __call__(self, stages: list[jax.Array]) -> jax.Array:
-    """Maps three features `[B, h, w, .]` to `[B, h, w, F]`."""
+    """Map the features of three stages, `[B, h, w, .]`, to `[B, h, w, F]`."""
     conv, block = self.layers.conv, self.layers.block
     first, second, third = stages
     third = conv(self.stage_features, (3, 3), padding=1, name='stage3_conv')(third)
@@ -54,27 +54,27 @@ class FusionModule(nn.Module):
         for i, stage in enumerate((first, second, third), start=1)
       ],
       axis=-1,
-    )
+    )  # [B, h, w, 3 * stage_features]
     return self.layers.act(conv(self.features, (3, 3), padding=1, name='conv')(y))
 
 
 class MotionDeblurSR(MPRNet):
-  """MPRNet with its features used again for 4x super-resolution, 21,839,972 parameters by default.
+  """MPRNet with 4x super-resolution from its features, 21,839,972 parameters by default.
 
-  `lr` is the image of MPRNet's third stage, `lr_stages` are those before. As MPRNet it restores an
-  image whole. What it adds to MPRNet's parameters are the modules `fusion` and `reconstruction`:
-  trained weights of MPRNet fit all others.
+  `lr` is the image of MPRNet's third stage, `lr_stages` are those of the first two. Like MPRNet it
+  restores an image whole. The modules `fusion` and `reconstruction` are new; trained weights of
+  MPRNet fit all others.
 
   Attributes:
-    features: as MPRNet's, like all that are not below.
+    features: as for MPRNet, like all fields that are not listed here.
     sr_features: channels of the reconstruction.
-    reconstruction_blocks: residual blocks of the reconstruction.
-    final_activation: 'sigmoid', which the paper does not mention and the authors' weights need, or
+    reconstruction_blocks: number of residual blocks of the reconstruction.
+    final_activation: 'sigmoid', which the paper does not mention but the authors' weights need, or
       'none'.
-    initialization: of the reconstruction, as GFN's. With 'authors' many pixels start where the
-      sigmoid is flat. The rest is drawn as MPRNet.
-    global_skip: as GFN's, without a sigmoid; 'input' and 'deblurred' differ in `hr` only, as MPRNet
-      always adds its input to `lr`.
+    initialization: initialisation of the reconstruction, as for GFN. With 'authors', many pixels
+      start where the sigmoid is flat. All other weights are initialised as in MPRNet.
+    global_skip: as for GFN, but only without a sigmoid. 'input' and 'deblurred' differ in `hr`
+      only, as MPRNet always adds its input to `lr`.
   """
 
   sr_features: int = 64
@@ -95,12 +95,12 @@ class MotionDeblurSR(MPRNet):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
-    """Restores `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]`, `lr`, `lr_stages`."""
+  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
+    """Restore `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]`, `lr`, `lr_stages`."""
     _, h, w, _ = lr_blur.shape
     layers, f = self.make_layers(), self.sr_features
     x = pad_to_multiple(lr_blur, STRIDE)
-    images, stages = self.deblur(x, layers)
+    images, stages = self.deblur(x, layers)  # [B, h, w, 3] and [B, h, w, .] for each stage
     y = FusionModule(self.features, f, layers, name='fusion')(stages)  # [B, h, w, F]
     reconstruction = ReconstructionModule(
       f, self.reconstruction_blocks, make_layers(self), name='reconstruction'

@@ -8,8 +8,8 @@
                       v           v                      |
     the whole ----> ORSNet, at full resolution <---------+ ------> image of stage 3: lr
 
-Every stage predicts the difference from what it sees of the input. All of this is the authors'
-deblurring network, without any bias, and with one slope of a PReLU for all of its blocks.
+Every stage predicts the difference from its part of the input. This is the authors' deblurring
+network: convolutions have no bias, and all blocks share the slope of one PReLU.
 """
 
 import functools
@@ -24,26 +24,26 @@ from gfn_jax.layers.blocks import (
   ChannelAttentionBlock,
   Enlarge,
   ModuleDef,
-  RestorationOutput,
   check_positive,
   pad_to_multiple,
   torch_kernel_init,
 )
 from gfn_jax.layers.cpu_conv import conv_general_dilated
+from gfn_jax.models.base import RestorationModel, RestorationOutput
 
-STRIDE = 8  # two halvings of a quarter of the image
+STRIDE = 8  # half of a side is halved twice
 
 Levels = list[jax.Array]
 """Features at full size, at 1/2 and at 1/4."""
 
 
 class AttentionLayers(NamedTuple):
-  """What the network is made of: each makes a module, but `act`.
+  """Layers of the network.
 
   Attributes:
-    conv: a convolution without bias.
-    act: the PReLU that all share.
-    block: a channel attention block.
+    conv: makes a convolution without bias.
+    act: the PReLU that all blocks share.
+    block: makes a channel attention block.
   """
 
   conv: ModuleDef
@@ -52,12 +52,12 @@ class AttentionLayers(NamedTuple):
 
 
 class Encoder(nn.Module):
-  """Features at three sizes, each with more channels than the one before.
+  """U-Net encoder: features at three sizes, with more channels at smaller sizes.
 
   Attributes:
     features: channels at full size.
     step: channels that each halving adds.
-    blocks: channel attention blocks at each size.
+    blocks: number of channel attention blocks at each size.
     layers: makes the layers.
   """
 
@@ -68,15 +68,15 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(self, y: jax.Array, encoded: Levels = (), decoded: Levels = ()) -> Levels:
-    """Maps `[B, h, w, F]`, sides multiples of 4, to features at three sizes.
+    """Map `[B, h, w, F]`, sides multiples of 4, to features at three sizes.
 
-    Features of the stage before, encoded and decoded, are added to those of the same size.
+    Features of the previous stage, encoded and decoded, are added to those of the same size.
     """
     conv, levels = self.layers.conv, []
     for i in range(3):
       f = self.features + i * self.step
       if i:
-        y = conv(f, (1, 1), name=f'down{i}')(halve(y))
+        y = conv(f, (1, 1), name=f'down{i}')(halve(y))  # [B, h/2, w/2, .], then [B, h/4, w/4, .]
       y = _run_blocks(y, self.layers, f, self.blocks, f'level{i + 1}')
       if encoded:
         y = y + conv(f, (1, 1), name=f'fuse_encoded{i + 1}')(encoded[i])
@@ -86,12 +86,12 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-  """Back to the full size; the skips have a block of their own.
+  """U-Net decoder: back to the full size, with a channel attention block in each skip.
 
   Attributes:
-    features: as the encoder's, like all below.
+    features: channels at full size.
     step: channels that each halving adds.
-    blocks: channel attention blocks at each size.
+    blocks: number of channel attention blocks at each size.
     layers: makes the layers.
   """
 
@@ -102,7 +102,7 @@ class Decoder(nn.Module):
 
   @nn.compact
   def __call__(self, encoded: Levels) -> Levels:
-    """Maps the encoder's features to as many of the same sizes."""
+    """Map the encoder's features to features of the same shapes."""
     levels, y = [], None
     for i in (2, 1, 0):
       f = self.features + i * self.step
@@ -117,10 +117,10 @@ class Decoder(nn.Module):
 
 
 class SupervisedAttention(nn.Module):
-  """A stage's image, and its features for the next stage, weighed by what that image shows.
+  """Supervised attention module: a stage's image, and features weighed by it for the next stage.
 
   Attributes:
-    features: channels.
+    features: number of channels.
     conv: makes a convolution.
   """
 
@@ -129,21 +129,20 @@ class SupervisedAttention(nn.Module):
 
   @nn.compact
   def __call__(self, y: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Maps features `[B, h, w, F]` and the input `[B, h, w, 3]` to features and the image."""
+    """Map features `[B, h, w, F]` and the input `[B, h, w, 3]` to features and the image."""
     image = self.conv(3, (1, 1), name='conv2')(y).astype(jnp.float32) + x
     attention = nn.sigmoid(self.conv(self.features, (1, 1), name='conv3')(image))
     return self.conv(self.features, (1, 1), name='conv1')(y) * attention + y, image
 
 
 class ORSNet(nn.Module):
-  """The "original resolution subnetwork": never downsampled, it gets one level after each group.
+  """Original resolution subnetwork: never downsampled, with one U-Net level added per group.
 
   Attributes:
-    features: channels.
-    step: those that each of the levels has more than the next larger one, of which the first has
-      `level_features`.
-    level_features: channels of the first level.
-    blocks: channel attention blocks in each of the three groups.
+    features: number of channels.
+    step: channels that each halving adds in the U-Nets.
+    level_features: channels of the U-Nets at full size.
+    blocks: number of channel attention blocks in each of the three groups.
     layers: makes the layers.
   """
 
@@ -154,7 +153,7 @@ class ORSNet(nn.Module):
   layers: AttentionLayers
 
   def _at_full_size(self, y: jax.Array, level: int, name: str) -> jax.Array:
-    """Features of a level as those of this network."""
+    """Return features of a U-Net level as `[B, h, w, F]`."""
     for i in range(level, 0, -1):
       up = self.layers.conv(self.level_features + (i - 1) * self.step, (1, 1), name=f'{name}_up{i}')
       y = enlarge(up(y))
@@ -162,7 +161,7 @@ class ORSNet(nn.Module):
 
   @nn.compact
   def __call__(self, y: jax.Array, encoded: Levels, decoded: Levels) -> jax.Array:
-    """Maps `[B, h, w, F]` and the features of the stage before to `[B, h, w, F]`."""
+    """Map `[B, h, w, F]` and the features of the previous stage to `[B, h, w, F]`."""
     f = self.features
     for i in range(3):
       name = f'group{i + 1}'
@@ -173,28 +172,26 @@ class ORSNet(nn.Module):
     return y
 
 
-class MPRNet(nn.Module):
-  """Deblurs at the size of its input, in three stages; 20,127,073 parameters by default.
+class MPRNet(RestorationModel):
+  """Multi-stage deblurring at the input's size, 20,127,073 parameters by default.
 
-  Its output has no `hr`: `lr` is the image of the third stage, `lr_stages` are those before. For
-  results that do not depend on a tile it restores an image whole: it divides the image itself, and
-  its blocks weigh their channels by means over a quarter, a half or all of it.
+  Its output has no `hr`. `lr` is the image of the third stage, `lr_stages` are those of the first
+  two. It restores an image whole, not in tiles: it divides the image itself, and its blocks weigh
+  channels by means over a quarter, a half or all of the image.
 
-  Weights are drawn as the authors', by PyTorch's default, uniform: the images start near the input.
+  Weights are initialised as the authors', uniformly by PyTorch's default. The images start near the
+  input.
 
   Attributes:
     features: channels at full size.
     unet_step: channels that each halving adds, in the first two stages.
-    orsnet_step: channels that the third stage has more.
-    unet_blocks: channel attention blocks at each size of the encoders and decoders.
-    orsnet_blocks: channel attention blocks in each of the third stage's three groups.
-    reduction: how many times fewer channels there are within a channel attention.
-    dtype: of the computation, such as 'bfloat16'. Parameters and outputs are float32.
-    precision: of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU and TPU.
-    stride: sides that need no padding are multiples of it; others are reflected up to the next, and
-      the outputs are cropped. Not an option.
-    local: whether a result depends on what is near it only. Not an option.
-    scale: 1: it only deblurs. Not an option.
+    orsnet_step: channels that the third stage has in addition to `features`.
+    unet_blocks: number of channel attention blocks at each size of the encoders and decoders.
+    orsnet_blocks: number of channel attention blocks in each of the third stage's three groups.
+    reduction: factor by which a channel attention reduces the channels.
+    dtype: type of the computation, such as 'bfloat16'. Parameters and outputs are float32.
+    precision: precision of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU
+      and TPU.
   """
 
   features: int = 96
@@ -223,15 +220,15 @@ class MPRNet(nn.Module):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
-    """Deblurs `lr_blur`, `[B, h, w, 3]` in [0, 1], to `lr` and `lr_stages`, `[B, h, w, 3]`."""
+  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
+    """Deblur `lr_blur`, `[B, h, w, 3]` in [0, 1], to `lr` and `lr_stages`, `[B, h, w, 3]`."""
     _, h, w, _ = lr_blur.shape
     images, _ = self.deblur(pad_to_multiple(lr_blur, STRIDE), self.make_layers())
     *lr_stages, lr = (image[:, :h, :w] for image in images)
     return RestorationOutput(hr=None, lr=lr, lr_stages=tuple(lr_stages))
 
   def make_layers(self) -> AttentionLayers:
-    """The layers, with the network's dtype; called once, as they share a parameter."""
+    """Return the layers, with the network's dtype. Call it once: the layers share a parameter."""
     conv = functools.partial(
       nn.Conv,
       use_bias=False,
@@ -247,9 +244,9 @@ class MPRNet(nn.Module):
   def deblur(
     self, x: jax.Array, layers: AttentionLayers
   ) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Maps `[B, h, w, 3]`, sides multiples of 8, to each stage's image and last features.
+    """Map `[B, h, w, 3]`, sides multiples of 8, to the image and last features of each stage.
 
-    All are of the input's size; the features of the last stage have `orsnet_step` more channels.
+    All have the input's size. The features of the last stage have `orsnet_step` more channels.
     """
     f, conv = self.features, layers.conv
     unet = dict(features=f, step=self.unet_step, blocks=self.unet_blocks, layers=layers)
@@ -262,17 +259,17 @@ class MPRNet(nn.Module):
     quarters = split(halves, axis=2)  # [4B, h/2, w/2, 3]
 
     encoded = Encoder(**unet, name='encoder1')(shallow(quarters, 1))
-    encoded = [merge(y, axis=2) for y in encoded]  # of halves
+    encoded = [merge(y, axis=2) for y in encoded]  # [2B, ...], of the halves
     decoded = Decoder(**unet, name='decoder1')(encoded)
-    features1 = decoded[0]
+    features1 = decoded[0]  # [2B, h/2, w, F]
     attended, image1 = SupervisedAttention(f, conv, name='sam12')(features1, halves)
 
     y = jnp.concatenate([shallow(halves, 2), attended], axis=-1)  # [2B, h/2, w, 2F]
     y = conv(f, (3, 3), padding=1, name='concat12')(y)
     encoded = Encoder(**unet, name='encoder2')(y, encoded, decoded)
-    encoded = [merge(y, axis=1) for y in encoded]  # of the whole
+    encoded = [merge(y, axis=1) for y in encoded]  # [B, ...], of the whole
     decoded = Decoder(**unet, name='decoder2')(encoded)
-    features2 = decoded[0]
+    features2 = decoded[0]  # [B, h, w, F]
     attended, image2 = SupervisedAttention(f, conv, name='sam23')(features2, x)
 
     y = jnp.concatenate([shallow(x, 3), attended], axis=-1)  # [B, h, w, 2F]
@@ -287,7 +284,7 @@ class MPRNet(nn.Module):
 
 
 def split(x: jax.Array, axis: int) -> jax.Array:
-  """Halves of `[B, h, w, C]` along an axis, all first ones before all second ones: 2B images."""
+  """Split `[B, h, w, C]` along an axis into 2B images: all first halves, then all second ones."""
   b, *sides, c = x.shape
   sides[axis - 1] //= 2
   halves = x.reshape(*x.shape[:axis], 2, sides[axis - 1], *x.shape[axis + 1 :])
@@ -295,7 +292,7 @@ def split(x: jax.Array, axis: int) -> jax.Array:
 
 
 def merge(x: jax.Array, axis: int) -> jax.Array:
-  """The opposite of `split`."""
+  """Join the halves of images: the inverse of `split`."""
   b, *sides, c = x.shape
   halves = jnp.moveaxis(x.reshape(2, b // 2, *sides, c), 0, axis)
   sides[axis - 1] *= 2
@@ -303,17 +300,17 @@ def merge(x: jax.Array, axis: int) -> jax.Array:
 
 
 def halve(x: jax.Array) -> jax.Array:
-  """Means of 2x2 pixels: bilinear, as PyTorch's `interpolate`. The sides are even."""
+  """Reduce even sides by 2, to means of 2x2 pixels: PyTorch's bilinear `interpolate`."""
   b, h, w, c = x.shape
   x = x.reshape(b, h // 2, 2, w, c).mean(axis=2)
   return x.reshape(b, h // 2, w // 2, 2, c).mean(axis=3)
 
 
 def enlarge(x: jax.Array) -> jax.Array:
-  """Twice as large, bilinearly.
+  """Enlarge by 2, bilinearly.
 
-  A 1x1 convolution without bias may stand before it or behind it: the result is the same. The
-  authors have it behind, where it takes four times as long.
+  A 1x1 convolution without bias gives the same result before and after it. The authors apply it
+  after, where it takes four times as long.
   """
   return Enlarge(2, 'linear')(x)
 
@@ -321,7 +318,7 @@ def enlarge(x: jax.Array) -> jax.Array:
 def _run_blocks(
   y: jax.Array, layers: AttentionLayers, features: int, count: int, name: str
 ) -> jax.Array:
-  """A row of channel attention blocks, as parts of the module that calls."""
+  """Apply a sequence of channel attention blocks, as submodules of the calling module."""
   for i in range(count):
     y = layers.block(features, name=f'{name}_{i}')(y)
   return y

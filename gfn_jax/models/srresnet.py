@@ -4,7 +4,7 @@
                        |                                |
                        +--------------------------------+
 
-It has no public code of its authors; `SRResNet.presets` has the three versions that matter.
+The authors published no code. `SRResNet.presets` has the three versions in common use.
 """
 
 import functools
@@ -19,13 +19,12 @@ from gfn_jax.layers.blocks import (
   INITIALIZATIONS,
   Enlarge,
   ModuleDef,
-  RestorationOutput,
   check_choice,
   check_positive,
   make_layers,
   pixel_shuffle,
 )
-from gfn_jax.system.parallel import AXIS
+from gfn_jax.models.base import RestorationModel, RestorationOutput
 
 SCALE = 4
 NORMS = ('none', 'batch', 'instance')
@@ -33,38 +32,35 @@ ACTIVATIONS = ('relu', 'leaky_relu', 'prelu')
 GLOBAL_SKIPS = ('none', 'input', 'input_bilinear')
 
 
-class SRResNet(nn.Module):
-  """Residual blocks at the input's size, a long skip around them, two pixel shuffles.
+class SRResNet(RestorationModel):
+  """Residual network at the input's size, with a long skip and two pixel shuffles; it has no `lr`.
 
-  It deblurs only as far as its enlargement does: its output has no `lr`. The GFN paper does not say
-  which version it retrained; its training script descends from the code of `srresnet_gfn`.
+  The GFN paper does not state which version it retrained. Its training script descends from the
+  code of `srresnet_gfn`.
+
+  Presets: `srresnet_gfn`, the default, is the twtygqyy/pytorch-SRResNet that GFN's code builds on,
+  1,546,752 parameters. `srresnet_paper` has the batch normalisation and the PReLUs of the paper,
+  1,549,462. `msrresnet` is BasicSR's, without normalisation, 1,517,571.
 
   Attributes:
-    features: channels.
-    blocks: residual blocks.
-    norm: 'instance', 'batch' or 'none', after each convolution of the blocks and the one behind
-      them. 'instance' takes its statistics from the whole image: tiles would change them. The
-      running statistics of 'batch' are the collection `batch_stats`; those of the batch are taken
-      while that is mutable.
-    act: activation outside the blocks: 'relu', 'leaky_relu' or 'prelu' with one parameter.
+    features: number of channels.
+    blocks: number of residual blocks.
+    norm: normalisation after each convolution of the blocks and the one that follows them:
+      'instance', 'batch' or 'none'. 'instance' computes its statistics from the whole image, so
+      that tiles would change them. 'batch' keeps running statistics in `batch_stats`.
+    act: activation outside the blocks: 'relu', 'leaky_relu', or 'prelu' with one parameter.
     block_act: activation inside the blocks.
-    slope: of 'leaky_relu', above 0.
-    use_bias: whether the convolutions have biases.
-    kernel_size: of the first and the last convolution.
-    long_skip: whether a convolution, a normalisation and a skip follow the blocks.
-    hr_conv: whether there is one more 3x3 convolution at the size of the result.
-    initialization: 'authors' is He's, fan-out, in all convolutions; 'scaled' as GFN's.
-    global_skip: 'input' adds the input, enlarged bicubically, to `hr`; 'input_bilinear' does so
-      bilinearly; 'none' adds nothing.
-    dtype: of the computation.
-    precision: of the matrix products.
-    stride: any size will do. Not an option.
-    local: whether a result depends on what is near it only. Not an option.
-    scale: how much larger `hr` is. Not an option.
-    presets: the options of the versions. Not an option. `srresnet_gfn`, the default, is
-      the twtygqyy/pytorch-SRResNet that GFN's code builds on, 1,546,752 parameters;
-      `srresnet_paper` has the batch normalisation and the PReLUs of the paper, 1,549,462;
-      `msrresnet` is BasicSR's, without normalisation, 1,517,571.
+    slope: negative slope of 'leaky_relu', above 0.
+    use_bias: True for convolutions with biases.
+    kernel_size: side of the kernels of the first and the last convolution.
+    long_skip: True for a convolution, a normalisation and a skip after the blocks.
+    hr_conv: True for one more 3x3 convolution at the final size.
+    initialization: 'authors' is He's, fan-out, in all convolutions; 'scaled' as for GFN.
+    global_skip: 'input' adds the input, enlarged bicubically, to `hr`; 'input_bilinear' adds it
+      enlarged bilinearly; 'none' adds nothing.
+    dtype: type of the computation.
+    precision: precision of the matrix products.
+    axis_name: mapped axis of devices over which 'batch' averages its statistics in training.
   """
 
   features: int = 64
@@ -81,8 +77,8 @@ class SRResNet(nn.Module):
   global_skip: str = 'none'
   dtype: Any = jnp.float32
   precision: Any = None
+  axis_name: str | None = None
 
-  stride = 1
   scale = SCALE
   presets = {  # noqa: RUF012
     'srresnet_gfn': {},
@@ -101,7 +97,7 @@ class SRResNet(nn.Module):
 
   @property
   def local(self) -> bool:
-    """False with instance normalisation."""
+    """True unless the normalisation is 'instance'."""
     return self.norm != 'instance'
 
   def __post_init__(self):
@@ -118,9 +114,9 @@ class SRResNet(nn.Module):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array) -> RestorationOutput:
-    """Enlarges `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]`."""
-    f, k, layers, norm = self.features, self.kernel_size, make_layers(self), self._norm()
+  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
+    """Enlarge `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]`."""
+    f, k, layers, norm = self.features, self.kernel_size, make_layers(self), self._norm(train)
     conv = functools.partial(layers.conv, use_bias=self.use_bias)
     res_block = functools.partial(layers.res_block, conv=conv, norm=norm)
     act = functools.partial(_activate, self.act, self.slope)
@@ -146,20 +142,26 @@ class SRResNet(nn.Module):
       hr = hr + Enlarge(SCALE, method)(lr_blur)
     return RestorationOutput(hr=hr)
 
-  def _norm(self) -> ModuleDef | None:
+  def for_training(self, axis_name: str | None) -> 'SRResNet':
+    """Return the network with statistics of the batch on all devices mapped over `axis_name`."""
+    return self.clone(axis_name=axis_name)
+
+  def _norm(self, train: bool) -> ModuleDef | None:
     options = dict(epsilon=1e-5, use_fast_variance=False, dtype=jnp.dtype(self.dtype))
     if self.norm == 'instance':
       return functools.partial(nn.InstanceNorm, **options)
     if self.norm == 'batch':
-      training = self.is_mutable_collection('batch_stats')
-      axis = None if self.is_initializing() else AXIS
       return functools.partial(
-        nn.BatchNorm, use_running_average=not training, momentum=0.9, axis_name=axis, **options
+        nn.BatchNorm,
+        use_running_average=not train,
+        momentum=0.9,
+        axis_name=self.axis_name,
+        **options,
       )
     return None
 
 
 def _activate(act: str, slope: float, x: jax.Array, name: str) -> jax.Array:
-  if act == 'prelu':  # a part of the module that calls
+  if act == 'prelu':  # becomes a submodule of the calling module
     return nn.PReLU(negative_slope_init=0.25, name=name)(x)
   return relu(x) if act == 'relu' else leaky_relu(x, slope)

@@ -1,1 +1,1 @@
-"""Functions of arrays, without parameters."""
+"""Functions of arrays, without trained parameters."""

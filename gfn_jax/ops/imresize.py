@@ -1,4 +1,4 @@
-"""MATLAB's bicubic `imresize`, to the last uint8 value, for NumPy and for JAX arrays.
+"""MATLAB's bicubic `imresize`, exact in every uint8 value, for NumPy and JAX arrays.
 
 The degradation of every paper in this library is `imresize(image, 1/4, 'bicubic')`. PIL,
 `jax.image.resize` and OpenCV all differ from it, at least near the border.
@@ -13,15 +13,16 @@ import numpy as np
 
 Array = TypeVar('Array', np.ndarray, jax.Array)
 
-BORDERS = {'symmetric': 'symmetric', 'replicate': 'edge'}  # MATLAB's words -> np.pad's
+BORDERS = {'symmetric': 'symmetric', 'replicate': 'edge'}
+"""MATLAB's names of the borders, with the names of `np.pad`."""
 
-# Values this close below a half are rounded up with it: halves are common (the weights are small
-# fractions) and must not be left to the last bit of a sum.
+# Values this close below a half are rounded up, too. Halves are common, as the weights are small
+# fractions, and their rounding must not depend on the last bit of a sum.
 _TIE = 1e-6
 
 
 def round_half_up(x: np.ndarray) -> np.ndarray:
-  """Rounds to the next integer, halves up, as MATLAB does with the positive values of an image."""
+  """Round to the nearest integer, halves up, as MATLAB does for the positive values of an image."""
   return np.floor(x + (0.5 + _TIE))
 
 
@@ -35,18 +36,18 @@ def cubic_kernel(x: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def resize_weights(in_size: int, out_size: int, scale: float, border: str) -> np.ndarray:
-  """The matrix that resizes one axis: `out = weights @ axis`.
+  """Return the matrix that resizes one axis: `out = weights @ axis`.
 
   Args:
     in_size: input length in pixels.
     out_size: output length in pixels.
-    scale: factor that maps coordinates; need not equal `out_size / in_size`.
-    border: 'symmetric' (the border is mirrored, edge pixel included) or 'replicate'.
+    scale: factor that maps coordinates; may differ from `out_size / in_size`.
+    border: 'symmetric' (mirrors the border, edge pixel included) or 'replicate'.
 
   Returns:
     float64 `[out_size, in_size]`, each row summing to 1. Read-only, as it is cached.
   """
-  stretch = min(scale, 1.0)  # when shrinking, the kernel widens: MATLAB's antialiasing
+  stretch = min(scale, 1.0)  # MATLAB's antialiasing widens the kernel to shrink
   support = 4.0 / stretch
   centre = (np.arange(out_size) + 0.5) / scale - 0.5
   left = np.floor(centre - support / 2).astype(np.int64)
@@ -62,11 +63,11 @@ def resize_weights(in_size: int, out_size: int, scale: float, border: str) -> np
 
 
 def imresize(image: Array, scale: float | tuple[int, int], border: str = 'symmetric') -> Array:
-  """Resizes an image as MATLAB's `imresize(image, scale, 'bicubic')` does.
+  """Resize an image as MATLAB's `imresize(image, scale, 'bicubic')` does.
 
-  Keys' cubic (a = -0.5), widened by 1/scale when shrinking; the axis of the smaller scale first,
-  rows first if they are equal. An integer image is rounded (half up) and clipped after each of the
-  two, as MATLAB does; a float image is neither, so it can overshoot its range slightly.
+  The kernel is Keys' cubic (a = -0.5), widened by 1/scale when shrinking. The axis with the smaller
+  scale is resized first, or rows first if the scales are equal. Integer images are rounded (half
+  up) and clipped after each axis, as in MATLAB. Float images are not, and can overshoot slightly.
 
   A NumPy image is computed in float64. A JAX image is computed in its own float type (float32
   for uint8), may be traced by `jit`, `vmap` and `grad`, and gives the same integers.
@@ -82,13 +83,13 @@ def imresize(image: Array, scale: float | tuple[int, int], border: str = 'symmet
     The resized image, with the type of `image`.
 
   Raises:
-    ValueError: for another rank, an empty image, a scale that is not positive or an unknown border.
-    TypeError: for an element type that cannot be resized.
+    ValueError: for another rank, an empty image, a scale of 0 or less, or an unknown border.
+    TypeError: for an unsupported element type.
   """
   if image.ndim not in (2, 3) or 0 in image.shape:
-    raise ValueError(f'imresize takes [H, W] or [H, W, C] with no empty axis, not {image.shape}')
+    raise ValueError(f'image must be [H, W] or [H, W, C] without an empty axis, not {image.shape}')
   if border not in BORDERS:
-    raise ValueError(f'border must be one of {sorted(BORDERS)}, not {border!r}')
+    raise ValueError(f'unknown border {border!r}; choose from {", ".join(sorted(BORDERS))}')
   resize_axis = _resize_axis_jax if isinstance(image, jax.Array) else _resize_axis_numpy
   in_size = image.shape[:2]
   if isinstance(scale, tuple):
@@ -105,7 +106,7 @@ def imresize(image: Array, scale: float | tuple[int, int], border: str = 'symmet
 
 def _resize_axis_numpy(image: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
   if image.dtype.kind not in 'uif':
-    raise TypeError(f'imresize takes integers or floats, not {image.dtype}')
+    raise TypeError(f'image must be of integers or floats, not {image.dtype}')
   out = np.moveaxis(np.tensordot(weights, image.astype(np.float64), (1, axis)), 0, axis)
   if image.dtype.kind == 'f':
     return out.astype(image.dtype)
@@ -122,9 +123,9 @@ def _resize_axis_jax(image: jax.Array, weights: np.ndarray, axis: int) -> jax.Ar
   if jnp.issubdtype(image.dtype, jnp.floating):
     return matmul(weights, image)
   if image.dtype != jnp.uint8:
-    raise TypeError(f'imresize takes uint8 or float JAX arrays, not {image.dtype}')
-  # float32 cannot hold the sums to the last bit, and halves must round as in float64: split the
-  # weights into multiples of 2**-15, whose sums are exact, and a small remainder.
+    raise TypeError(f'a JAX image must be uint8 or float, not {image.dtype}')
+  # float32 sums are inexact, but halves must round as in float64. So the weights are split into
+  # multiples of 2**-15, whose sums are exact, and a small remainder.
   coarse = np.round(weights * 2**15) / 2**15
   exact = matmul(coarse, image.astype(jnp.float32))
   rest = matmul(weights - coarse, image.astype(jnp.float32))

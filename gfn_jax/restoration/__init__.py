@@ -1,1 +1,1 @@
-"""Restoring photos, folders and videos with trained networks."""
+"""Restoration of photos, folders and videos with trained networks."""

@@ -1,6 +1,6 @@
-"""Restores a file or a whole folder: what is finished stays, what fails is named at the end.
+"""Restoration of a file or a folder: finished results are kept, failures are listed at the end.
 
-The results may go into a bucket, `gs://...`.
+The results may be written to a bucket, `gs://...`.
 """
 
 import contextlib
@@ -10,23 +10,20 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
 from gfn_jax.errors import UserError
-from gfn_jax.evaluation.evaluate import score
 from gfn_jax.images import animations, folders, videos
 from gfn_jax.images.reading import MAX_PIXELS, Photo, read_photo
 from gfn_jax.images.writing import EXTENSIONS, check_target, write_photo
-from gfn_jax.restoration.report import open_report, to_picture
 from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system import parallel
 from gfn_jax.system.files import exists, is_remote, local_copy, make_folder, printable
 
-# What makes a target a file. Not all can be written, and a folder is hardly meant.
+# A target with one of these extensions is a file, even if its format cannot be written.
 _FILE_EXTENSIONS = (*EXTENSIONS, *animations.EXTENSIONS, *videos.FORMATS)
 
 
@@ -35,7 +32,7 @@ class Job:
   """One image to restore.
 
   Attributes:
-    name: for reports: the source's path below its folder.
+    name: path of the image relative to its folder.
     source: path of the image.
     target: path of the result.
   """
@@ -47,12 +44,12 @@ class Job:
 
 @dataclasses.dataclass
 class Outcome:
-  """What became of a folder.
+  """Results of `restore_files`.
 
   Attributes:
-    restored: how many images were restored.
-    skipped: how many were there already.
-    failures: the reasons of the others, which name their images.
+    restored: number of restored images.
+    skipped: number of images whose result existed.
+    failures: for each other image, its name and what is wrong.
   """
 
   restored: int = 0
@@ -63,17 +60,17 @@ class Outcome:
 def plan_jobs(
   source: str | os.PathLike, target: str | os.PathLike, extension: str | None = None
 ) -> list[Job]:
-  """What `restore_files` will do.
+  """Return the jobs for `restore_files`.
 
   Args:
-    source: an image, or a folder of images with all below it.
+    source: an image, or a folder that is searched for images recursively.
     target: for an image, a file with the extension of an image, an animation or a video, or a
       folder; for a folder, a folder, which gets the same structure.
-    extension: of the results, such as '.png'; None keeps each file's own.
+    extension: extension of the results, such as '.png'; None keeps each image's own.
 
   Raises:
-    UserError: if the source is missing, a source would be overwritten, or two images would become
-      one.
+    UserError: if the source does not exist or would be overwritten, or two images have the same
+      target.
   """
   source, target = os.fspath(source), os.fspath(target)
   if os.path.isdir(source):
@@ -103,7 +100,7 @@ def _is_same(source: str, target: str) -> bool:
 def _jobs_of_folder(source: str, target: str, extension: str | None) -> list[Job]:
   if os.path.isfile(target):
     raise UserError(f'{printable(target)} is a file; pass a folder for the images of a folder')
-  inside = os.path.realpath(target) + os.sep  # a target below the source is no source
+  inside = os.path.realpath(target) + os.sep  # earlier results, if the target is in the source
   jobs = []
   for path in folders.list_images(source, recursive=True):
     if os.path.realpath(path).startswith(inside) and not os.path.samefile(source, target):
@@ -125,27 +122,50 @@ def restore_files(
   max_pixels: int = MAX_PIXELS,
   on_result: Callable[[Job, np.ndarray, np.ndarray], None] | None = None,
 ) -> Outcome:
-  """Restores images one after the other, with a progress bar.
+  """Restore images one after the other, with a progress bar.
 
-  A result is written aside and renamed when it is whole. An image that cannot be read, restored or
-  written does not keep the others from being done; only a full disk does. Frames become animations.
+  Several processes call it together, with the same jobs; each restores its `parallel.share`. A
+  result is written to a temporary file, which is renamed when complete. After an image that cannot
+  be read, restored or written, the next one follows; only a full disk ends all. Frames are written
+  as animations.
 
   Args:
     restorer: the network.
-    jobs: of `plan_jobs`.
-    overwrite: restore also what is there already.
-    max_pixels: of an input; larger ones are refused.
-    on_result: called with each job, the input and its result, `[h, w, C]` of uint8 or uint16. A
-      `UserError` of it counts as the image's failure. Not for frames.
+    jobs: jobs from `plan_jobs`.
+    overwrite: True to restore images whose result exists, too.
+    max_pixels: largest number of pixels of an input; larger images fail.
+    on_result: called with each job, its input and its result, `[h, w, C]` of uint8 or uint16, also
+      for results that existed. If it raises `UserError`, the image has failed. Not for frames.
 
   Returns:
-    What became of them.
+    The results of all processes.
 
   Raises:
-    UserError: if the disk is full, or a report is to show frames.
+    UserError: if the disk is full, the processes have different jobs, or `on_result` is passed for
+      frames.
   """
   if on_result is not None and restorer.output == 'frames':
-    raise UserError('a report shows images, not frames: leave it out, or choose another output')
+    raise UserError('a report shows images, not frames: omit the report, or choose another output')
+  targets = '\0'.join(job.target for job in jobs).encode(errors='surrogateescape')
+  if len(set(parallel.gather(hashlib.sha256(targets).hexdigest()))) > 1:
+    raise UserError('the processes see different images: put the images on a shared disk')
+  with parallel.ending_together():
+    outcome = _restore_share(restorer, parallel.share(jobs), overwrite, max_pixels, on_result)
+  outcomes = [Outcome(**fields) for fields in parallel.gather(dataclasses.asdict(outcome))]
+  return Outcome(
+    sum(one.restored for one in outcomes),
+    sum(one.skipped for one in outcomes),
+    [reason for one in outcomes for reason in one.failures],
+  )
+
+
+def _restore_share(
+  restorer: Restorer,
+  jobs: list[Job],
+  overwrite: bool,
+  max_pixels: int,
+  on_result: Callable[[Job, np.ndarray, np.ndarray], None] | None,
+) -> Outcome:
   outcome = Outcome()
   quiet = len(jobs) == 1 or jax.process_index() > 0
   for job in tqdm(jobs, 'restoring', unit='image', disable=quiet):
@@ -166,82 +186,8 @@ def restore_files(
     except (UserError, OSError, MemoryError) as error:
       outcome.failures.append(_reason(error, job))
       if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
-        raise UserError(f'{outcome.failures[-1]}; make room and start again') from error
+        raise UserError(f'{outcome.failures[-1]}; free some space and start again') from error
   return outcome
-
-
-def restore_together(restorer: Restorer, jobs: list[Job], **options: Any) -> Outcome:
-  """Restores images as `restore_files` does, in all processes of a run, each its `parallel.share`.
-
-  Args:
-    restorer: the network.
-    jobs: of `plan_jobs`, the same in all processes.
-    **options: of `restore_files`.
-
-  Returns:
-    What became of all of them, in every process.
-
-  Raises:
-    UserError: as `restore_files`; or if the processes have other jobs.
-  """
-  targets = '\0'.join(job.target for job in jobs).encode(errors='surrogateescape')
-  if len(set(parallel.gather(hashlib.sha256(targets).hexdigest()))) > 1:
-    raise UserError('the processes do not see the same images: put them on a shared disk')
-  with parallel.ending_together():
-    outcome = restore_files(restorer, parallel.share(jobs), **options)
-  outcomes = [Outcome(**fields) for fields in parallel.gather(dataclasses.asdict(outcome))]
-  return Outcome(
-    sum(one.restored for one in outcomes),
-    sum(one.skipped for one in outcomes),
-    [reason for one in outcomes for reason in one.failures],
-  )
-
-
-def restore_and_report(
-  restorer: Restorer,
-  jobs: list[Job],
-  page: str | os.PathLike,
-  *,
-  weights: str,
-  target_dir: str | os.PathLike | None = None,
-  protocol: str = 'gfn',
-  **options: Any,
-) -> Outcome:
-  """Restores images as `restore_files` does, and writes a page that shows them.
-
-  Args:
-    restorer: the network.
-    jobs: of `plan_jobs`.
-    page: the HTML file to write.
-    weights: what the page calls the network.
-    target_dir: sharp images, as large as the results, in the structure of the sources; or None.
-    protocol: how to compare with them, a key of `metrics.PROTOCOLS`.
-    **options: of `restore_files`.
-
-  Raises:
-    UserError: as `restore_files`; or naming an image without a target.
-  """
-  targets = {job.name: _find_target(target_dir, job.name) for job in jobs} if target_dir else {}
-  title = f'{type(restorer.model).__name__}: before and after'
-  with open_report(page, title, weights=weights, protocol=protocol if targets else None) as report:
-
-    def add(job: Job, before: np.ndarray, restored: np.ndarray) -> None:
-      target = scores = None
-      if targets:
-        target = folders.read_rgb(targets[job.name])
-        pair = (np.asarray(to_picture(image)) for image in (before, restored))
-        scores = score(job.name, *pair, target, protocol)
-      report.add(job.name, before, restored, target, scores)
-
-    return restore_files(restorer, jobs, on_result=add, **options)
-
-
-def _find_target(target_dir: str | os.PathLike, name: str) -> str:
-  stem = os.path.join(target_dir, os.path.splitext(name)[0])
-  for extension in EXTENSIONS:
-    if os.path.isfile(stem + extension):
-      return stem + extension
-  raise UserError(f'{printable(name)} has no target of its name in {printable(target_dir)}')
 
 
 def _restore_file(restorer: Restorer, photo: Photo, job: Job) -> np.ndarray:
@@ -263,7 +209,7 @@ def _restore_file(restorer: Restorer, photo: Photo, job: Job) -> np.ndarray:
 
 
 def _reason(error: Exception, job: Job) -> str:
-  """One line that names the file."""
+  """Return one line with the file and what is wrong."""
   if isinstance(error, UserError):
     return str(error)
   if isinstance(error, MemoryError):
@@ -273,7 +219,7 @@ def _reason(error: Exception, job: Job) -> str:
 
 @contextlib.contextmanager
 def tile_progress(name: str) -> Iterator[Callable[[int, int], None]]:
-  """A progress bar over the tiles of an image that has several."""
+  """Provide a callback that shows the progress of an image of several tiles."""
   with contextlib.ExitStack() as stack:
     bars = []
 
@@ -289,15 +235,16 @@ def tile_progress(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def finish(outcome: Outcome) -> None:
-  """Prints what became of the images, in the first process alone.
+  """Print the results of `restore_files`, in the first process alone.
 
   Raises:
-    UserError: if some failed; their reasons go to stderr before.
+    UserError: if images failed. If there were several images, what is wrong with each is printed on
+      stderr before.
   """
   total = outcome.restored + outcome.skipped + len(outcome.failures)
   if total == 1 and outcome.failures:
     raise UserError(outcome.failures[0])
-  skipped = f', {outcome.skipped} were there already (--overwrite)' if outcome.skipped else ''
+  skipped = f', {outcome.skipped} existed already (--overwrite)' if outcome.skipped else ''
   if jax.process_index() == 0:
     print(f'{outcome.restored} restored{skipped}')
     for reason in outcome.failures:

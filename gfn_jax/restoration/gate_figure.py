@@ -1,29 +1,26 @@
-"""Draws what the two branches of GFN respond to in a photo, and what its gate makes of that.
+"""Figure of the features of GFN's two branches for a photo, and of its gate's score map.
 
-python -m gfn_jax.restoration.gate_figure photo.jpg gate.png
-python -m gfn_jax.restoration.gate_figure photo.jpg gate.png --crop 600,200,320,240
-python -m gfn_jax.restoration.gate_figure photo.jpg gate.png --channel 5
-
-As Figure 3 of the paper. Of features, the mean of the absolute values over the channels is shown;
-of the gate, the mean, with white for 1: fused as without a gate. A photo of up to a megapixel goes
-through the network whole; take the part of a larger one that you want to see with --crop.
+Like the paper's Figure 3. Features are shown as the mean of their absolute values over the
+channels, the gate as its mean. White is a gate of 1, which fuses like a network without a gate.
 """
 
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gfn_jax.errors import ArgumentParser, UserError, exit_on_user_error
+from gfn_jax.errors import UserError
+from gfn_jax.images.preview import to_picture
 from gfn_jax.images.reading import read_photo, size_of
-from gfn_jax.models.gfn import GFN
-from gfn_jax.restoration.report import to_picture
-from gfn_jax.restoration.restorer import Restorer, from_float, to_float
+from gfn_jax.models.base import RestorationModel
+from gfn_jax.models.gfn import STRIDE, fusion_features
+from gfn_jax.ops.pixels import from_float, to_float
+from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system.files import printable, write_aside
 
 if TYPE_CHECKING:
@@ -31,14 +28,14 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 MAX_PIXELS = 1_000_000
-"""Of a photo, or of the part that is taken."""
+"""Largest number of pixels of a photo, or of the part that is used."""
 
-_PAGE, _DPI = 7.0, 300  # the figure's width in inches, pixels an inch
+_PAGE, _DPI = 7.0, 300  # width of the figure in inches, pixels per inch
 _TITLE, _BAR, _GAP = 0.2, 0.28, 0.1  # inches above, below and between panels
-_MOST_UPRIGHT = 1.5  # largest height of a panel, in its width
+_MAX_ASPECT = 1.5  # largest height of a panel, relative to its width
 
 Box = tuple[int, int, int, int]
-"""A part of a photo: its left and upper edge, its width and height, in pixels."""
+"""Part of a photo: left and upper edge, width and height, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +43,9 @@ class Panel:
   """A picture of the figure.
 
   Attributes:
-    title: above it.
-    values: `[h, w, 3]` uint8, an image; or `[h, w]` float32, a map.
-    centre: of a map, the value that is white; None for a map without negative values.
+    title: text above the picture.
+    values: `[h, w, 3]` uint8 for an image, or `[h, w]` float32 for a map.
+    centre: value of a map that is shown in white; None for a map without negative values.
   """
 
   title: str
@@ -64,18 +61,19 @@ def draw(
   crop: Box | None = None,
   channel: int | None = None,
 ) -> None:
-  """Draws the figure of a photo.
+  """Draw the figure of a photo.
 
   Args:
-    photo: a file that `gfn-restore` takes. Grey becomes RGB, what is transparent white, 16 bits 8.
-    path: of the PNG to write; its folder is made if needed.
-    weights: of a GFN: a file or a name, as for `load_pretrained`.
-    crop: the part of the photo that the network sees; None for all of it.
-    channel: the one to draw, with its sign; None for the mean over all.
+    photo: an image file that `gfn-restore` reads. Grey is converted to RGB, transparent pixels to
+      white, 16 bits to 8.
+    path: the PNG to write; its folder is made if needed.
+    weights: weights of a GFN: a file or a name, as for `load_pretrained`.
+    crop: the part of the photo that the network sees; None for the whole photo.
+    channel: a channel to draw, with its sign; None for the mean over all channels.
 
   Raises:
-    UserError: if something cannot be read, the photo would be overwritten, the network is no GFN,
-      the photo is too large or too small, or there is no such part or channel.
+    UserError: if the photo or the weights cannot be read, the photo would be overwritten, is too
+      large or too small, the network is not a GFN, or the part or channel does not exist.
     OSError: if the figure cannot be written.
   """
   if not os.fspath(path).lower().endswith('.png'):
@@ -90,49 +88,47 @@ def draw(
 
 
 def read_image(photo: str | os.PathLike, crop: Box | None = None) -> np.ndarray:
-  """A photo, or a part of it, as `[h, w, 3]` uint8, white where it is transparent.
+  """Return a photo, or a part of it, as `[h, w, 3]` uint8, white where it is transparent.
 
   Raises:
-    UserError: if it cannot be read, there is no such part, or that is too large or too small.
+    UserError: if the photo cannot be read, or the part does not exist, or is too large or small.
   """
   width, height = size_of(photo, max_pixels=None)
   x, y, w, h = crop or (0, 0, width, height)
   if not (0 <= x < x + w <= width and 0 <= y < y + h <= height):
     raise UserError(
-      f'{printable(photo)} is {width}x{height}: it has no part {w}x{h} at {x},{y}; --crop is '
-      'X,Y,WIDTH,HEIGHT'
+      f'{printable(photo)} is {width}x{height}: the part {w}x{h} at {x},{y} is not within it; '
+      '--crop is X,Y,WIDTH,HEIGHT'
     )
   if w * h > MAX_PIXELS:
     raise UserError(
-      f'{printable(photo)}: {w}x{h} is more than {MAX_PIXELS:,} pixels; take a part with '
-      '--crop X,Y,WIDTH,HEIGHT, or make it smaller'
+      f'{printable(photo)}: {w}x{h} exceeds {MAX_PIXELS:,} pixels; choose a smaller part with '
+      '--crop X,Y,WIDTH,HEIGHT'
     )
-  if min(w, h) < GFN.stride:
-    raise UserError(f'{printable(photo)}: {w}x{h} is too small; {GFN.stride} pixels are the least')
+  if min(w, h) < STRIDE:
+    raise UserError(
+      f'{printable(photo)}: {w}x{h} is too small; a side needs at least {STRIDE} pixels'
+    )
   pixels = read_photo(photo, max_pixels=None).pixels
   return np.asarray(to_picture(pixels[y : y + h, x : x + w]))
 
 
 def make_panels(restorer: Restorer, image: np.ndarray, channel: int | None = None) -> list[Panel]:
-  """What the figure shows, column by column; without a gate, its two panels are left out.
+  """Return the figure's panels, column by column; a network without a gate has two fewer.
 
   Args:
-    restorer: with a GFN.
-    image: `[h, w, 3]` uint8; cut to multiples of 4.
-    channel: the one to show, as it is; None for the mean over the channels: of the gate itself, and
-      of the absolute values of the features.
+    restorer: a restorer with a GFN.
+    image: `[h, w, 3]` uint8; cropped to multiples of 4.
+    channel: a channel to show, unchanged. None for the mean over the channels: of the gate itself,
+      and of the absolute values of the features.
 
   Raises:
-    UserError: if the network is no GFN, or has no such channel.
+    UserError: if the network is not a GFN, or has no such channel.
   """
   model = restorer.model
-  if not isinstance(model, GFN):
-    raise UserError(f'{type(model).__name__} has no gate to draw; pass weights of a GFN')
-  if channel is not None and not 0 <= channel < model.features:
-    raise UserError(f'channel {channel}: pass a number from 0 to {model.features - 1}')
   h, w = (side // model.stride * model.stride for side in image.shape[:2])
   image = image[:h, :w]
-  maps = jax.device_get(_maps(model, channel, restorer.params, image))
+  maps = jax.device_get(_maps(model, channel, restorer.variables, image))
 
   def panel(title: str, name: str) -> Panel:
     if channel is None:
@@ -154,20 +150,14 @@ def make_panels(restorer: Restorer, image: np.ndarray, channel: int | None = Non
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _maps(model: GFN, channel: int | None, params: Any, image: jax.Array) -> dict[str, np.ndarray]:
-  """Maps `[h, w]` float32, and `lr` `[h, w, 3]` uint8, for an image with no need of padding."""
-  names = ('deblur', 'sr_feature', 'gate')
-  output, state = model.apply(
-    {'params': params},
-    to_float(image)[None],
-    capture_intermediates=lambda module, method: module.name in names and method == '__call__',
-  )
-  calls = {name: calls['__call__'] for name, calls in state['intermediates'].items()}
-  [(f_deblur, _)], [f_sr] = calls['deblur'], calls['sr_feature']
-  features = {'f_deblur': f_deblur, 'f_sr': f_sr, 'f_fusion': f_sr + f_deblur}
-  if 'gate' in calls:
-    gate = sum(calls['gate'])  # a recursive one adds f_deblur several times
-    features |= {'gate': gate, 'gated': gate * f_deblur, 'f_fusion': f_sr + gate * f_deblur}
+def _maps(
+  model: RestorationModel, channel: int | None, variables: Mapping[str, Any], image: jax.Array
+) -> dict[str, jax.Array]:
+  """Return maps `[h, w]` float32 and `lr` `[h, w, 3]` uint8; sides are multiples of 4."""
+  output, features = fusion_features(model, variables, to_float(image)[None])
+  count = features['f_sr'].shape[-1]
+  if channel is not None and not 0 <= channel < count:
+    raise UserError(f'channel {channel}: pass a number from 0 to {count - 1}')
   maps = {'lr': from_float(output.lr[0], jnp.uint8)}
   for name, y in features.items():
     y = y[0].astype(jnp.float32)  # [h, w, F]
@@ -179,13 +169,13 @@ def _maps(model: GFN, channel: int | None, params: Any, image: jax.Array) -> dic
 
 
 def draw_panels(panels: Sequence[Panel]) -> 'Figure':
-  """A figure as wide as a page: panels of one size, two in each column.
+  """Return a figure as wide as a page: panels of one size, two in each column.
 
-  The colours of a map go up to the 99th percentile of its values, or of their distance to the
-  centre; the bar under it has the numbers.
+  The colours of a map extend to the 99th percentile of its values, or of their distance to the
+  centre. The bar below a map shows the numbers.
 
   Args:
-    panels: as of `make_panels`, all of the proportions of the first.
+    panels: panels from `make_panels`, all with the aspect ratio of the first.
   """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
@@ -193,13 +183,13 @@ def draw_panels(panels: Sequence[Panel]) -> 'Figure':
   columns = -(-len(panels) // 2)
   width = (_PAGE + _GAP) / columns - _GAP
   h, w = panels[0].values.shape[:2]
-  height = min(h / w, _MOST_UPRIGHT) * width
+  height = min(h / w, _MAX_ASPECT) * width
   row = _TITLE + height + _BAR
   figure = Figure((_PAGE, 2 * row), dpi=_DPI)
   FigureCanvasAgg(figure)
 
   def add_axes(x: float, y: float, w: float, h: float) -> 'Axes':
-    """Axes of a place in inches, from the upper left corner."""
+    """Add axes at a place in inches, measured from the upper left corner."""
     return figure.add_axes((x / _PAGE, 1 - (y + h) / (2 * row), w / _PAGE, h / (2 * row)))
 
   for number, panel in enumerate(panels):
@@ -225,36 +215,8 @@ def draw_panels(panels: Sequence[Panel]) -> 'Figure':
 
 
 def colour_range(panel: Panel) -> tuple[float, float]:
-  """The values of a map at the two ends of its colours."""
+  """Return the values of a map at the two ends of its colours."""
   if panel.centre is None:
     return 0.0, float(np.percentile(panel.values, 99)) or 1.0
   spread = float(np.percentile(np.abs(panel.values - panel.centre), 99)) or 1.0
   return panel.centre - spread, panel.centre + spread
-
-
-def crop(text: str) -> Box:
-  """What `--crop` takes: four numbers."""
-  x, y, width, height = map(int, text.split(','))
-  return x, y, width, height
-
-
-def make_parser() -> ArgumentParser:
-  """The command's options."""
-  parser = ArgumentParser('python -m gfn_jax.restoration.gate_figure', __doc__)
-  add = parser.add_argument
-  add('photo', metavar='PHOTO', help='an image')
-  add('path', metavar='OUT.png', help='the figure')
-  add('--weights', default='gfn', help='a .safetensors file or a name; default: %(default)s')
-  add('--crop', type=crop, metavar='X,Y,WIDTH,HEIGHT', help='the part of the photo to take')
-  add('--channel', type=int, metavar='N', help='draw this channel alone, with its sign')
-  return parser
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-  """Options to a call."""
-  draw(**vars(make_parser().parse_args(argv)))
-
-
-if __name__ == '__main__':
-  with exit_on_user_error():
-    main()

@@ -1,4 +1,4 @@
-"""Windows of equal size that cover an image, so that a network sees no more than one at a time."""
+"""Division of images into overlapping windows of one size, which a network sees one at a time."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,16 +8,17 @@ import numpy as np
 from gfn_jax.errors import UserError
 
 STEP = 32
-"""Sides of windows are multiples of it: few sizes, and so few programs to compile."""
+"""Sides of windows are multiples of 32, so that the network is compiled for few sizes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-  """A part of an image, and the part of that which it contributes to the result.
+  """A part of an image.
 
   Attributes:
     seen: rows and columns that the network sees.
-    kept: rows and columns that are kept, those farthest from where the window cuts the image.
+    kept: rows and columns of the result that are kept. Neighbours are cut in the middle of their
+      overlap.
   """
 
   seen: tuple[slice, slice]
@@ -25,10 +26,11 @@ class Window:
 
 
 def check_tile(tile: int, overlap: int) -> None:
-  """Checks the two options.
+  """Raise unless a tile and an overlap are valid.
 
   Raises:
-    UserError: if `tile` is no multiple of `STEP`, `overlap` none of `STEP / 2`, or not smaller.
+    UserError: if `tile` is not a multiple of `STEP`, `overlap` is not a multiple of `STEP / 2`, or
+      `overlap` is not smaller than `tile`.
   """
   if tile < STEP or tile % STEP:
     raise UserError(f'tile {tile}: pass a multiple of {STEP}')
@@ -36,23 +38,23 @@ def check_tile(tile: int, overlap: int) -> None:
     raise UserError(f'overlap {overlap}: pass a multiple of {STEP // 2}, or 0')
   if tile <= overlap:
     raise UserError(
-      f'tile {tile} is not larger than overlap {overlap}: pass another tile or overlap'
+      f'tile {tile} is not larger than overlap {overlap}: pass a larger tile or a smaller overlap'
     )
 
 
 def plan_windows(
   size: tuple[int, int], tile: int, overlap: int, stride: int
 ) -> tuple[tuple[int, int], list[Window]]:
-  """Divides an image into windows of one size.
+  """Divide an image into windows of one size.
 
-  A window lies within the image, where the image is not smaller than the window; then what the
-  network does at the image's border happens at the border and nowhere else.
+  Windows lie within the image unless it is smaller than a window. So the network pads at the
+  image's border and nowhere else.
 
   Args:
     size: height and width of the image, multiples of `stride`.
     tile: largest side of a window.
-    overlap: pixels that neighbours share, at least; each keeps its half of them.
-    stride: of the network; windows begin at multiples of it. Divides `STEP / 2`.
+    overlap: smallest number of pixels that neighbours share; each keeps half of them.
+    stride: the network's stride, which divides `STEP / 2`. Windows begin at multiples of it.
 
   Returns:
     Height and width of the windows, and the windows, row by row.
@@ -69,9 +71,9 @@ def plan_windows(
 def _plan_axis(
   size: int, tile: int, overlap: int, stride: int
 ) -> tuple[int, list[tuple[slice, slice]]]:
-  """The side of the windows and, for each, what it sees and what is kept."""
+  """Return the side of the windows and, for each, the seen and the kept range."""
   count = 1 if size <= tile else -(-(size - overlap) // (tile - overlap))
-  side = -(-(size + (count - 1) * overlap) // count)  # the least that suffices
+  side = -(-(size + (count - 1) * overlap) // count)  # the smallest that covers the image
   side += -side % STEP
   last = max(0, size - side)
   starts = [last * i // max(1, count - 1) // stride * stride for i in range(count)]
@@ -82,13 +84,13 @@ def _plan_axis(
 
 
 def batches(windows: list[Window], batch_size: int) -> Iterator[list[Window]]:
-  """Groups of `batch_size` windows; the last can be smaller."""
+  """Yield groups of `batch_size` windows; the last one may be smaller."""
   for i in range(0, len(windows), batch_size):
     yield windows[i : i + batch_size]
 
 
 def cut_out(image: np.ndarray, window: Window, shape: tuple[int, int]) -> np.ndarray:
-  """What a window sees of `[h, w, C]`, with zeros beyond the image, as `[*shape, C]`."""
+  """Return the seen part of `[h, w, C]`, with zeros beyond the image, as `[*shape, C]`."""
   part = image[window.seen]
   if part.shape[:2] == shape:
     return part
@@ -97,9 +99,13 @@ def cut_out(image: np.ndarray, window: Window, shape: tuple[int, int]) -> np.nda
 
 
 def put_in(image: np.ndarray, window: Window, restored: np.ndarray, scale: int) -> None:
-  """Writes what is kept of a restored window, `scale` times larger, to its place in `image`.
+  """Write the kept part of a restored window to its place in `image`.
 
-  What lies beyond the image is dropped.
+  Args:
+    image: the result, `[scale * h, scale * w, ...]`. Pixels beyond it are dropped.
+    window: the window.
+    restored: its result, `scale` times larger than the window.
+    scale: the network's scale.
   """
   offsets = [seen.start for seen in window.seen]
   source = tuple(

@@ -1,4 +1,4 @@
-"""Restores videos frame by frame; time stamps, sound, rotation and colours are kept."""
+"""Restoration of videos, frame by frame; time stamps, sound, rotation and colours are kept."""
 
 import collections
 import contextlib
@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -31,11 +30,12 @@ from gfn_jax.images.videos import (
   writing,
 )
 from gfn_jax.restoration.restorer import Restorer
+from gfn_jax.system.console import print_message
 from gfn_jax.system.files import extension_of, file_sha256, printable, write_aside, write_json
 
 _CONVERT_AUDIO = 'ffmpeg -i IN -c:v copy -c:a aac OUT.mkv'
 
-# What a file or a stream says about itself and is still true of the result.
+# Metadata of a file or a stream that also hold for the result.
 _METADATA = ('title', 'artist', 'album', 'comment', 'copyright', 'creation_time', 'date')
 _METADATA += ('description', 'genre', 'handler_name', 'language', 'location', 'make', 'model')
 
@@ -50,32 +50,33 @@ def restore_video(
   segment_frames: int = 24,
   crf: int = 18,
 ) -> None:
-  """Restores a video frame by frame, as H.264, in memory that does not grow with its length.
+  """Restore a video frame by frame, as H.264, in memory that does not grow with its length.
 
-  Every frame keeps its time stamp (Matroska rounds to milliseconds; what starts late, as broadcasts
-  do, starts at 0) and all audio streams are copied as they are. Frames are turned upright. Colours
-  keep their matrix, primaries and transfer function, in 8 bits of limited range; chroma has half
-  the resolution, unless a side is odd. Subtitles, chapters and alpha are left out.
+  Every frame keeps its time stamp, except that Matroska rounds to milliseconds, and that videos
+  which start late, as broadcasts do, start at 0. All audio streams are copied unchanged. Frames are
+  turned upright. Colours keep their matrix, primaries and transfer function, in 8 bits of limited
+  range. Chroma has half the resolution, unless a side is odd. Subtitles, chapters and alpha are
+  left out.
 
-  The restored frames are kept in the folder `TARGET.segments` until the video is whole. After an
-  interruption, the same call goes on behind the last segment that was finished, if the source,
-  `settings`, `segment_frames` and `crf` are the same.
+  Restored frames are kept in the folder `TARGET.segments` until the video is complete. After an
+  interruption, the same call continues after the last finished segment, if the source, `settings`,
+  `segment_frames` and `crf` are the same.
 
   Args:
-    restorer: turns a frame `[h, w, 3]` uint8 into `[s * h, s * w, 3]` uint8, as a `Restorer`; `s`
+    restorer: maps a frame `[h, w, 3]` uint8 to `[s * h, s * w, 3]` uint8, like a `Restorer`; `s`
       is its attribute `scale`.
-    source: any video that FFmpeg reads.
-    target: its extension is one of `videos.FORMATS`.
-    settings: what the restored frames depend on, in types of JSON: the weights' SHA-256, options of
-      the restorer. They guard against frames of two networks in one video.
-    overwrite: whether `target` may exist.
-    segment_frames: frames in a segment: what an interruption costs at most, and the distance of key
-      frames, to which players jump.
-    crf: of x264, from 0 (lossless) to 51; at 18 the loss is hard to see.
+    source: a video that FFmpeg reads.
+    target: the video to write; its extension is one of `videos.FORMATS`.
+    settings: settings that the restored frames depend on, in types of JSON: the weights' SHA-256,
+      options of the restorer. They prevent frames of two networks in one video.
+    overwrite: True if `target` may exist.
+    segment_frames: frames in a segment: the most that an interruption loses, and the distance
+      between key frames, to which players jump.
+    crf: quality of x264, from 0 (lossless) to 51; at 18 the loss is hard to see.
 
   Raises:
     UserError: if PyAV is missing, the source cannot be read, or the target cannot be written or
-      cannot hold the source's audio. Also if the source is damaged; `target` then has the frames
+      cannot contain the source's audio. Also if the source is damaged; `target` then has the frames
       that can be read.
     ValueError: if `segment_frames` or `crf` is out of range.
   """
@@ -88,7 +89,7 @@ def restore_video(
     video = VideoReader(source, container)
     _check_target(video, target, restorer.scale)
     if transfer := HDR.get(video.stream.color_trc):
-      _say(f'{printable(source)} is HDR ({transfer}), which is reduced to 8 bits')
+      print_message(f'{printable(source)} is HDR ({transfer}), which is reduced to 8 bits')
     manifest = {'source': file_sha256(source), 'settings': dict(settings), 'crf': crf}
     manifest |= {'segment_frames': segment_frames, 'scale': restorer.scale}
     manifest['pyav'] = pyav().__version__  # segments of two x264 may not fit together
@@ -99,7 +100,9 @@ def restore_video(
       if not segments.paths:
         segments.remove()
       elif isinstance(error, KeyboardInterrupt):
-        _say(f'what is finished is in {printable(segments.folder)}; the same command goes on')
+        print_message(
+          f'finished frames are in {printable(segments.folder)}; the same command continues'
+        )
       raise
     with writing(target), write_aside(target) as temporary:
       _join(video, segments, temporary)
@@ -112,13 +115,15 @@ def restore_video(
 
 
 def _restore_frames(
-  restorer: Restorer, video: 'VideoReader', segments: '_Segments', segment_frames: int, crf: int
+  restorer: Restorer, video: VideoReader, segments: '_Segments', segment_frames: int, crf: int
 ) -> None:
-  """Decodes all frames, and restores those of the segments that are not there yet."""
+  """Decode all frames, and restore those of missing segments."""
   kept = len(segments.paths)
   done = kept * segment_frames
   if kept:
-    _say(f'going on from frame {done + 1}; those before are in {printable(segments.folder)}')
+    print_message(
+      f'continuing at frame {done + 1}; earlier frames are in {printable(segments.folder)}'
+    )
   total = video.estimated_count()
   with tqdm(desc='restoring', total=total, initial=done, unit='frame', leave=False) as bar:
 
@@ -138,19 +143,19 @@ def _restore_frames(
       with segments.writing() as path:
         _write_segment(path, video, restored(group), crf)
   if not video.count:
-    raise UserError(f'{printable(video.path)}: no frame of it can be decoded')
+    raise UserError(f'cannot read {printable(video.path)}: no frame can be decoded')
 
 
 class _Segments:
-  """The folder of finished segments: NUT files, which keep any time base, and a manifest.
+  """Folder of finished segments: NUT files, which keep any time base, and a manifest.
 
   Attributes:
-    folder: its path.
+    folder: path of the folder.
     paths: the finished segments, in order.
   """
 
   def __init__(self, folder: str, manifest: dict[str, Any]):
-    """Takes over the segments that an interrupted call left, if the manifest is the same."""
+    """Open the folder, and keep the segments of an interrupted call with the same manifest."""
     self.folder = folder
     self.paths = []
     manifest_path = os.path.join(folder, 'manifest.json')
@@ -158,7 +163,9 @@ class _Segments:
       os.makedirs(folder, exist_ok=True)
       if _read_json(manifest_path) != json.loads(json.dumps(manifest)):
         if self._clear():
-          _say(f'{printable(folder)} is of another source or other settings, and made anew')
+          print_message(
+            f'{printable(folder)} is from another source or other settings: starting again'
+          )
         write_json(manifest_path, manifest)
     while os.path.exists(self._next()):
       self.paths.append(self._next())
@@ -168,16 +175,16 @@ class _Segments:
 
   @contextlib.contextmanager
   def writing(self) -> Iterator[str]:
-    """Gives a path for the next segment, which counts if all went well."""
+    """Provide a path for the next segment, which is added unless an error is raised."""
     path = self._next()
     with writing(path), write_aside(path) as temporary:
       yield temporary
       with open(temporary, 'r+b') as file:
-        os.fsync(file.fileno())  # a crash of the machine must not leave it empty
+        os.fsync(file.fileno())  # otherwise a crash of the machine may leave an empty file
     self.paths.append(path)
 
   def _clear(self) -> bool:
-    """Removes the files that are ours; whether there were any."""
+    """Remove the segments and the manifest. Return True if any existed."""
     ours = re.compile(r'manifest\.json|\.manifest\.tmp\.json|\d{6}\.nut|\.\d{6}\.tmp\.nut')
     names = [name for name in os.listdir(self.folder) if ours.fullmatch(name)]
     for name in names:
@@ -185,7 +192,7 @@ class _Segments:
     return bool(names)
 
   def remove(self) -> None:
-    """Removes the folder, unless it holds files of others."""
+    """Remove the folder, unless it contains other files."""
     self._clear()
     with contextlib.suppress(OSError):
       os.rmdir(self.folder)
@@ -194,7 +201,7 @@ class _Segments:
 def _write_segment(
   path: str, video: VideoReader, frames: Iterable[tuple[int, np.ndarray]], crf: int
 ) -> None:
-  """Encodes time stamps and restored frames; times count from the video's first frame."""
+  """Encode restored frames with their time stamps, relative to the video's first frame."""
   stream = None
   with pyav().open(f'file:{path}', 'w', format='nut') as output:
     for pts, image in frames:
@@ -210,10 +217,10 @@ def _write_segment(
 
 
 def _join(video: VideoReader, segments: _Segments, path: str) -> None:
-  """Writes the segments' video and the source's audio, both copied, into one file."""
+  """Copy the segments' video and the source's audio into one file."""
   form = FORMATS[extension_of(path)]
   options = {}
-  if form != 'matroska':  # a late start would be rounded to milliseconds
+  if form != 'matroska':  # otherwise a late start is rounded to milliseconds
     unit = video.time_base.denominator
     options['movie_timescale'] = str(unit * math.ceil(1000 / unit))
   with (
@@ -227,7 +234,7 @@ def _join(video: VideoReader, segments: _Segments, path: str) -> None:
     stream.framerate = video.rate
     stream.metadata.update(_metadata(video.stream))
     copies = _copy_audio(source, output)
-    start = Fraction(max(0, source.start_time or 0), 10**6)  # in seconds, of all streams
+    start = Fraction(max(0, source.start_time or 0), 10**6)  # seconds, of all streams
     packets = heapq.merge(
       _video_packets(video, segments, stream, start),
       _audio_packets(video.path, source, copies, start, trim=form == 'matroska'),
@@ -238,7 +245,7 @@ def _join(video: VideoReader, segments: _Segments, path: str) -> None:
 
 
 def _copy_audio(source: Any, output: Any) -> dict[int, Any]:
-  """Adds a stream for each audio stream of the source, whose index is its key."""
+  """Add a stream for each audio stream of the source, and return them by the source's index."""
   copies = {}
   for audio in source.streams.audio:
     copies[audio.index] = output.add_stream_from_template(audio)
@@ -254,7 +261,7 @@ def _metadata(source: Any) -> dict[str, str]:
 def _video_packets(
   video: VideoReader, segments: _Segments, stream: Any, start: Fraction
 ) -> Iterator[Any]:
-  """The packets of all segments, with the source's time stamps less `start`."""
+  """Yield the packets of all segments, with the source's time stamps less `start`."""
   shift = video.first - round(start / video.time_base)
   end = shift + video.end - video.first
   packets = _segment_packets(segments.paths, video.time_base, shift)
@@ -273,7 +280,7 @@ def _segment_packets(paths: list[str], time_base: Fraction, shift: int) -> Itera
     with open_video(path) as container, reading(path):
       for packet in container.demux(video=0):
         if packet.size:
-          # NUT has a multiple of the time base.
+          # The time base of NUT may be a multiple of the video's.
           packet.pts = packet.dts = round(packet.pts * packet.time_base / time_base) + shift
           packet.time_base = time_base
           yield packet
@@ -282,14 +289,14 @@ def _segment_packets(paths: list[str], time_base: Fraction, shift: int) -> Itera
 def _audio_packets(
   path: str | os.PathLike, source: Any, copies: Mapping[int, Any], start: Fraction, trim: bool
 ) -> Iterator[Any]:
-  """The packets of the audio streams, with their time stamps less `start`.
+  """Yield the packets of the audio streams, with their time stamps less `start`.
 
-  `trim` leaves out what was cut off at the beginning, for containers that cannot say that it is not
-  to be heard, but for one packet, which decoders need.
+  With `trim`, packets that were cut off at the beginning are left out, for containers that cannot
+  mark them as such. One of them is kept, because decoders need it.
   """
   if not copies:
     return
-  least = {}  # the time stamp that a container takes next, of each stream
+  least = {}  # smallest time stamp that the container accepts next, by stream
   with reading(path):
     for packet in source.demux(audio=tuple(range(len(copies)))):
       if not packet.size:
@@ -310,7 +317,7 @@ def _check_paths(source: str | os.PathLike, target: str | os.PathLike, overwrite
   if not os.path.isfile(source):
     raise UserError(f'no such file: {printable(source)}')
   if extension_of(target) not in FORMATS:
-    raise UserError(f'{printable(target)}: videos are written as {", ".join(FORMATS)}')
+    raise UserError(f'{printable(target)}: unknown extension; choose from {", ".join(FORMATS)}')
   if not os.path.exists(target):
     return
   if os.path.samefile(source, target):
@@ -318,18 +325,20 @@ def _check_paths(source: str | os.PathLike, target: str | os.PathLike, overwrite
   if os.path.isdir(target):
     raise UserError(f'{printable(target)} is a folder; choose another output')
   if not overwrite:
-    raise UserError(f'{printable(target)} exists already; choose another output, or overwrite it')
+    raise UserError(
+      f'{printable(target)} exists already; choose another output, or pass --overwrite'
+    )
 
 
 def _check_target(video: VideoReader, target: str | os.PathLike, scale: int) -> None:
-  """Tries to encode and to copy, before hours of work.
+  """Try to encode a frame and to copy audio, before hours of work.
 
   Raises:
-    UserError: if frames of this size cannot be encoded, or the target cannot hold the audio.
+    UserError: if frames of this size cannot be encoded, or the target cannot contain the audio.
   """
   size = scale * video.stream.width, scale * video.stream.height
   if not _can_encode(video, size):
-    raise UserError(f'{printable(video.path)}: H.264 cannot hold frames of {size[0]}x{size[1]}')
+    raise UserError(f'{printable(video.path)}: H.264 cannot encode frames of {size[0]}x{size[1]}')
   if _can_hold_audio(extension_of(target), video):
     return
   contexts = [stream.codec_context for stream in video.container.streams.audio]
@@ -337,8 +346,8 @@ def _check_target(video: VideoReader, target: str | os.PathLike, scale: int) -> 
   others = [extension for extension in FORMATS if _can_hold_audio(extension, video)]
   advice = f'choose {" or ".join(others)}' if others else f'convert it first ({_CONVERT_AUDIO})'
   raise UserError(
-    f'{printable(target)}: {extension_of(target)} cannot hold the audio of {printable(video.path)} '
-    f'({codecs}); {advice}'
+    f'cannot write {printable(target)}: {extension_of(target)} cannot contain the audio of '
+    f'{printable(video.path)} ({codecs}); {advice}'
   )
 
 
@@ -354,7 +363,7 @@ def _can_encode(video: VideoReader, size: tuple[int, int]) -> bool:
 
 
 def _can_hold_audio(extension: str, video: VideoReader) -> bool:
-  """Whether a container takes the first packets of the audio; some refuse at the very end."""
+  """Return True if a container takes the first packets of the audio; some refuse at the end."""
   av = pyav()
   try:
     with (
@@ -378,7 +387,3 @@ def _read_json(path: str) -> Any:
       return json.load(file)
   except (OSError, ValueError):
     return None
-
-
-def _say(line: str) -> None:
-  tqdm.write(line, file=sys.stderr)

@@ -1,1 +1,1 @@
-"""The machine: files and buckets, devices and processes, memory, compiled programs."""
+"""Access to the machine: files and buckets, devices and processes, memory, compiled programs."""

@@ -12,10 +12,10 @@ MAX_BYTES = 2**30
 
 
 def enable() -> None:
-  """Keeps compiled programs in the user's cache folder, from run to run.
+  """Store compiled programs in the user's cache folder, for later runs.
 
-  Nothing is changed where JAX's own variables say what to do (`JAX_COMPILATION_CACHE_DIR`, or
-  `JAX_ENABLE_COMPILATION_CACHE=false`), or where the folder cannot be written.
+  Has no effect if JAX's own variables configure the cache (`JAX_COMPILATION_CACHE_DIR` or
+  `JAX_ENABLE_COMPILATION_CACHE=false`), or if the folder is not writable.
   """
   if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
     return
@@ -28,18 +28,18 @@ def enable() -> None:
     return
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_compilation_cache_max_size', MAX_BYTES)
-  # The initial parameters are drawn by many small programs.
+  # Many small programs draw the initial parameters.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
 def cache_folder() -> pathlib.Path:
-  """Return the folder for this kind of processor: programs for another one may crash here."""
+  """Return the cache folder for this processor; programs compiled for another one may crash."""
   kind = hashlib.sha256(f'{platform.machine()} {_processor_features()}'.encode()).hexdigest()
   return _user_cache_folder() / f'xla-{kind[:12]}'
 
 
 def _user_cache_folder() -> pathlib.Path:
-  """Return the library's cache folder, that of Linux where platformdirs is not installed."""
+  """Return the library's cache folder; without platformdirs, Linux's location."""
   try:
     import platformdirs
   except ModuleNotFoundError:

@@ -1,18 +1,19 @@
 """Convolutions in bfloat16 on CPUs, through oneDNN.
 
-XLA's own convolutions gain nothing from bfloat16 on a CPU. With an option that JAX 0.12 brought,
-XLA hands them to oneDNN, which uses the processor's instructions for it (AVX512_BF16 or AMX): whole
-networks are twice as fast as in float32 (`benchmarks/results/light_cpu.json`).
+XLA's own convolutions are no faster in bfloat16 on a CPU. An option of JAX 0.12 and later passes
+them to oneDNN, which uses the processor's bfloat16 instructions (AVX512_BF16 or AMX). Whole
+networks are then twice as fast as in float32 (`benchmarks/results/light_cpu.json`).
 """
 
 import functools
 import pathlib
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
+
+from gfn_jax.system.console import print_message
 
 _OPTION = 'xla_cpu_experimental_onednn_custom_call'
 _FIRST_JAX = (0, 12)  # JAX 0.10 accepts the option and ignores it
@@ -22,7 +23,7 @@ _FLAGS = {'avx512_bf16', 'amx_bf16'}
 
 @functools.cache
 def has_bfloat16() -> bool:
-  """Return True if this machine's CPU computes in bfloat16; always False outside Linux on x86."""
+  """Return True if this machine's CPU computes in bfloat16; False if it is not x86 Linux."""
   try:
     lines = _CPUINFO.read_text().splitlines()
   except OSError:
@@ -32,10 +33,10 @@ def has_bfloat16() -> bool:
 
 
 def compiler_options(dtype: jax.typing.DTypeLike) -> dict[str, bool] | None:
-  """Return what `jax.jit(..., compiler_options=...)` needs for a network that computes in `dtype`.
+  """Return the `compiler_options` of `jax.jit` for a network that computes in `dtype`.
 
   Args:
-    dtype: of the network's computations, such as 'bfloat16'.
+    dtype: type of the network's computations, such as 'bfloat16'.
 
   Returns:
     The option that enables oneDNN's convolutions, or None on GPUs and TPUs, for other types, and
@@ -50,20 +51,20 @@ def compiler_options(dtype: jax.typing.DTypeLike) -> dict[str, bool] | None:
 
 @functools.cache
 def _has_option() -> bool:
-  """Return True if XLA takes the option, which is experimental and may go; else say so once."""
+  """Return True if XLA accepts the experimental option; otherwise print a warning, once."""
   try:
     jax.jit(lambda x: x, compiler_options={_OPTION: True})(0.0)
   except jax.errors.JaxRuntimeError as error:
     reason = str(error).partition('\n')[0]
-    print(f'bfloat16 without oneDNN, which is slower: {reason}', file=sys.stderr)
+    print_message(f'bfloat16 is computed without oneDNN, which is slower: {reason}')
     return False
   return True
 
 
 def without_cache_warning(function: Callable[..., Any]) -> Callable[..., Any]:
-  """Return `function` without JAX's warning that it cannot cache a program with calls of oneDNN.
+  """Return `function` without JAX's warning that programs with oneDNN calls cannot be cached.
 
-  Such programs are compiled in seconds, so that the persistent cache is not missed.
+  Such programs compile in seconds, so that the persistent cache is not missed.
   """
 
   @functools.wraps(function)

@@ -1,7 +1,7 @@
-"""Writing files whole or not at all, on this machine or in a bucket such as `gs://runs`.
+"""Atomic writes and other access to files, on this machine or in a bucket such as `gs://runs`.
 
-Only this module knows what is in a bucket. There a file, once written, appears in one piece; it
-cannot be renamed or appended to, and folders are but beginnings of names.
+This is the only module that accesses buckets. A file in a bucket appears in one piece when it is
+written, and cannot be renamed or appended to. Folders there are only prefixes of names.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from gfn_jax.errors import UserError
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-  """Whether a path is an address such as `gs://bucket/run`."""
+  """Return True if a path is an address such as `gs://bucket/run`."""
   return '://' in os.fspath(path)
 
 
 @contextlib.contextmanager
 def write_aside(path: str | os.PathLike) -> Iterator[str]:
-  """Gives a path beside `path` to write to; it becomes `path` if all went well, or is removed.
+  """Yield a temporary path to write to; it replaces `path` on success, and is removed on failure.
 
-  It has the extension of `path`, by which libraries choose a format, and begins with a dot. What is
-  for a bucket is written on this machine and then sent.
+  Its name begins with a dot and has the extension of `path`, by which libraries choose a format. A
+  file for a bucket is written on this machine and then sent.
   """
   folder, name = os.path.split(os.fspath(path))
   stem, extension = os.path.splitext(name)
@@ -38,7 +38,7 @@ def write_aside(path: str | os.PathLike) -> Iterator[str]:
       yield temporary
       _send(temporary, path)
     return
-  # A name may have 255 bytes, and this one is longer.
+  # Names are limited to 255 bytes, and this one is longer than the name of `path`.
   short = os.fsdecode(os.fsencode(stem)[:200])
   temporary = os.path.join(folder, f'.{short}.tmp{extension}')
   try:
@@ -53,7 +53,7 @@ def write_aside(path: str | os.PathLike) -> Iterator[str]:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-  """Names a file in an `OSError` that names none, such as that of a full disk."""
+  """Add the file's name to an `OSError` that has none, such as the error of a full disk."""
   try:
     yield
   except OSError as error:
@@ -63,27 +63,27 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
 
 
 def write_file(path: str | os.PathLike, content: bytes) -> None:
-  """Writes a file aside and renames it: `path` never holds half of it."""
+  """Write a file atomically, under a temporary name that is then replaced."""
   with write_aside(path) as temporary, open(temporary, 'wb') as file:
     file.write(content)
 
 
 def extension_of(path: str | os.PathLike) -> str:
-  """In lower case, with its dot."""
+  """Return the extension of a path in lower case, with its dot."""
   return os.path.splitext(path)[1].lower()
 
 
 def printable(path: str | os.PathLike) -> str:
-  """A path for a message of one line: line breaks and what cannot be shown are escaped."""
+  """Return a path for a message of one line: unprintable characters are escaped."""
   text = os.fspath(path)
   return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def check_new_file(path: str | os.PathLike, overwrite: bool) -> None:
-  """Checks, before long work, that a file can be written where nothing is yet.
+  """Raise, before long work, if a new file cannot be written to a path.
 
   Raises:
-    UserError: if its folder is missing, it is a folder, or it exists and is not to be overwritten.
+    UserError: if its folder is missing, it is a folder, or it exists and `overwrite` is False.
   """
   folder, name = os.path.split(os.fspath(path))
   if folder and not is_remote(path) and not os.path.isdir(folder):
@@ -91,22 +91,22 @@ def check_new_file(path: str | os.PathLike, overwrite: bool) -> None:
   if not name or is_folder(path):
     raise UserError(f'{printable(path)} is a folder; choose another output')
   if exists(path) and not overwrite:
-    raise UserError(f'{printable(path)} exists already; choose another output, or --overwrite')
+    raise UserError(f'{printable(path)} exists already; choose another output, or pass --overwrite')
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes a value as indented JSON, whole or not at all."""
+  """Write a value as indented JSON, atomically."""
   write_file(path, (json.dumps(value, indent=2) + '\n').encode())
 
 
 def file_sha256(path: str | os.PathLike) -> str:
-  """The SHA-256 of a file, in hexadecimal."""
+  """Return the SHA-256 of a file, in hexadecimal."""
   with local_copy(path) as copy, open(copy, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def read_file(path: str | os.PathLike) -> bytes:
-  """The content of a file.
+  """Return the content of a file.
 
   Raises:
     OSError: if it cannot be read.
@@ -118,7 +118,7 @@ def read_file(path: str | os.PathLike) -> bytes:
 
 @contextlib.contextmanager
 def local_copy(path: str | os.PathLike) -> Iterator[str]:
-  """Gives a path of this machine with the content of `path`: itself, or a copy for the while."""
+  """Yield a path on this machine with the content of `path`: itself, or a temporary copy."""
   if not is_remote(path):
     yield os.fspath(path)
     return
@@ -129,7 +129,7 @@ def local_copy(path: str | os.PathLike) -> Iterator[str]:
 
 
 def exists(path: str | os.PathLike) -> bool:
-  """Whether there is a file or folder; in a bucket, a folder is there if it is not empty."""
+  """Return True if a file or folder exists; in a bucket, a folder exists if it is not empty."""
   if not is_remote(path):
     return os.path.exists(path)
   with reaching(path):
@@ -137,7 +137,7 @@ def exists(path: str | os.PathLike) -> bool:
 
 
 def is_folder(path: str | os.PathLike) -> bool:
-  """Whether there is a folder; in a bucket, one that is not empty."""
+  """Return True if a path is a folder; in a bucket, one that is not empty."""
   if not is_remote(path):
     return os.path.isdir(path)
   with reaching(path):
@@ -145,22 +145,22 @@ def is_folder(path: str | os.PathLike) -> bool:
 
 
 def make_folder(path: str | os.PathLike) -> None:
-  """Makes a folder, and those above it, where it is missing; a bucket needs none."""
+  """Make a folder and its parents if they are missing; no effect in a bucket."""
   if not is_remote(path):
     os.makedirs(path, exist_ok=True)
 
 
 def remove(path: str | os.PathLike) -> None:
-  """Removes a file, if there is one."""
+  """Remove a file if it exists."""
   with reaching(path), contextlib.suppress(FileNotFoundError):
     as_path(path).unlink() if is_remote(path) else os.remove(path)
 
 
 @contextlib.contextmanager
 def folder_to_fill(path: str | os.PathLike) -> Iterator[str]:
-  """Gives a folder of this machine to write into: `path`, made if needed, or one that is then sent.
+  """Yield a folder on this machine to write into: `path`, made if needed, or a temporary one.
 
-  It is filled file by file, and not at once.
+  The files of a temporary folder are sent to `path` at the end, one by one.
   """
   if not is_remote(path):
     make_folder(path)
@@ -172,7 +172,7 @@ def folder_to_fill(path: str | os.PathLike) -> Iterator[str]:
 
 
 def send_folder(folder: str | os.PathLike, path: str | os.PathLike) -> None:
-  """Sends all files of a folder, and of those below it, into a bucket."""
+  """Send all files of a folder, at any depth, to a bucket."""
   for parent, _, names in os.walk(folder):
     for name in names:
       file = os.path.join(parent, name)
@@ -181,7 +181,7 @@ def send_folder(folder: str | os.PathLike, path: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def local_folder(path: str | os.PathLike) -> Iterator[str]:
-  """Gives a folder of this machine with the files of `path`: itself, or a copy for the while."""
+  """Yield a folder on this machine with the files of `path`: itself, or a temporary copy."""
   if not is_remote(path):
     yield os.fspath(path)
     return
@@ -192,42 +192,45 @@ def local_folder(path: str | os.PathLike) -> Iterator[str]:
 
 @contextlib.contextmanager
 def reaching(path: str | os.PathLike) -> Iterator[None]:
-  """Turns what the libraries raise that reach a bucket into one line; `path` says which bucket.
+  """Convert errors of the libraries that access buckets to errors of one line.
+
+  Args:
+    path: the file or folder that is accessed.
 
   Raises:
-    FileNotFoundError: for a file that is not there.
-    OSError: for what goes wrong on this machine.
-    UserError: for anything else, such as a bucket that does not exist or a missing package.
+    FileNotFoundError: for a missing file.
+    OSError: for errors of this machine, such as a full disk.
+    UserError: for all others, such as a missing bucket or package.
   """
   try:
     yield
   except UserError:
     raise
   except Exception as error:
-    if not is_remote(path) or getattr(error, 'errno', None) == errno.ENOSPC:  # of this machine
+    if not is_remote(path) or getattr(error, 'errno', None) == errno.ENOSPC:  # local
       raise
     if isinstance(error, FileNotFoundError):
       raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)) from error
     reason = ' '.join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, ImportError) and os.fspath(path).startswith('gs://'):
       reason = f"{reason}: pip install 'gfn_jax[gcs]'"
-    raise UserError(f'{printable(path)} cannot be reached: {reason}') from error
+    raise UserError(f'cannot access {printable(path)}: {reason}') from error
 
 
 def as_path(path: str | os.PathLike):
-  """An `epath.Path`, which reaches into buckets.
+  """Return an `epath.Path`, which can access buckets.
 
   Raises:
-    UserError: for an address of a kind that is not known.
+    UserError: for an unsupported kind of address.
   """
-  from etils import epath  # not for those who have no bucket
+  from etils import epath  # slow, and needed for buckets only
 
-  logging.getLogger('gcsfs').setLevel(logging.CRITICAL)  # tracebacks of what `reaching` tells
+  logging.getLogger('gcsfs').setLevel(logging.CRITICAL)  # `reaching` reports its errors
   try:
     return epath.Path(os.fspath(path))
   except (KeyError, ValueError, NotImplementedError) as error:
     raise UserError(
-      f'{printable(path)}: such an address is not known; gs://BUCKET/... is'
+      f'{printable(path)}: unsupported kind of address; use gs://BUCKET/...'
     ) from error
 
 
@@ -236,9 +239,9 @@ def _send(file: str, path: str | os.PathLike) -> None:
     content = source.read()
   try:
     with reaching(path), as_path(path).open('wb') as target:
-      target.write(content)  # in one piece: a file that is closed early would appear as it is
+      target.write(content)  # in one piece: a file that is closed early would appear unfinished
   except FileNotFoundError as error:
-    raise UserError(f'{printable(path)} cannot be written: no such bucket') from error
+    raise UserError(f'cannot write {printable(path)}: no such bucket') from error
 
 
 def _fetch(path: str | os.PathLike, file: str) -> None:
@@ -250,7 +253,7 @@ def _fetch_folder(path: str | os.PathLike, folder: str) -> None:
   with reaching(path):
     children = list(as_path(path).iterdir())
   for child in children:
-    if child.name in ('', '..') or os.fspath(child) == os.fspath(path):  # a mark of the folder
+    if child.name in ('', '..') or os.fspath(child) == os.fspath(path):  # the folder itself
       continue
     copy = os.path.join(folder, child.name)
     if is_folder(child):

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much a computation takes."""
+"""Estimates of the free memory and of the memory that a computation takes."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ import psutil
 
 CGROUP_ROOT = '/sys/fs/cgroup'
 PROCESS_CGROUP = '/proc/self/cgroup'
-# Of version 2 and of version 1: limit, use, and what of the use is a cache that yields.
+# Files of cgroup versions 2 and 1: limit, use, and the part of the use that is reclaimable cache.
 CGROUP_FILES = (
   ('memory.max', 'memory.current', 'inactive_file'),
   ('memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_inactive_file'),
@@ -19,18 +19,18 @@ CGROUP_FILES = (
 
 
 def available_bytes(device: jax.Device) -> int:
-  """Free memory of a device; for a CPU that of the machine, or of the container if that is less."""
+  """Return the free memory of a device; for a CPU, of the machine or its container, if less."""
   if device.platform == 'cpu':
     return min([psutil.virtual_memory().available, *_left_in_cgroups()])
   stats = device.memory_stats() or {}
   if 'bytes_limit' not in stats:
-    return 8 * 2**30  # unknown; if it is less, the tiles are halved
+    return 8 * 2**30  # unknown; the tiles are halved if they do not fit
   return stats['bytes_limit'] - stats.get('bytes_in_use', 0)
 
 
 def _left_in_cgroups() -> Iterator[int]:
-  """What the limits of the process's control groups leave, from its own to the outermost."""
-  groups = ['']  # in a container, the root is its own
+  """Yield the memory left under each limit of the process's control groups and their parents."""
+  groups = ['']  # in a container, the process's own group appears as the root
   with contextlib.suppress(OSError), open(PROCESS_CGROUP) as file:
     groups += [line.rstrip('\n').split(':', 2)[2].strip('/') for line in file]
   folders = {CGROUP_ROOT, os.path.join(CGROUP_ROOT, 'memory')}
@@ -56,10 +56,10 @@ def _read_stat(folder: str, key: str) -> int:
 
 
 def peak_bytes(function: Callable[..., Any], *args: Any) -> int:
-  """Estimates what memory `function(*args)` takes beside its arguments, without running it.
+  """Estimate the memory that `function(*args)` takes besides its arguments, without running it.
 
-  Twice the largest sum of one operation's inputs and outputs: compilers fuse some operations, and
-  keep some arrays for later.
+  The estimate is twice the largest sum of one operation's inputs and outputs. Compilers fuse some
+  operations, and keep some arrays for later.
   """
   return 2 * max(_bytes_of_equations(jax.make_jaxpr(function)(*args).jaxpr))
 

@@ -1,11 +1,12 @@
-"""Data parallelism over the devices of all processes, and how these share other work.
+"""Data parallelism over the devices of all processes, and division of other work among them.
 
-The processes of a run are started by a cluster or by hand, one or more a machine, all with the same
-command. `initialize` joins them; then `jax.devices()` are those of all, and every process feeds its
-own.
+A cluster or a user starts the processes of a run, one or more on each machine, with the same
+command. `initialize` joins them. Then `jax.devices()` lists the devices of all processes, and every
+process feeds its own.
 """
 
 import contextlib
+import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from gfn_jax.errors import UserError
 from gfn_jax.system.cpu_bfloat16 import without_cache_warning
 
 AXIS = 'batch'
-"""The axis over which a step averages its gradients: `jax.lax.pmean(grads, AXIS)`."""
+"""Name of the mapped axis of devices."""
 
 
 def initialize(
@@ -27,33 +28,33 @@ def initialize(
   num_processes: int | None = None,
   process_id: int | None = None,
 ) -> None:
-  """Joins the processes of a run. To be called before anything else of JAX.
+  """Join the processes of a run. Call it before any other function of JAX.
 
   Args:
-    coordinator_address: `host:port` of the process 0. Without it, this and the other arguments come
-      from the cluster: JAX knows SLURM, TPU pods, Open MPI, MPICH and Kubernetes.
-    num_processes: how many there are.
-    process_id: this one's number, from 0.
+    coordinator_address: `host:port` of process 0. Without it, all arguments are taken from the
+      cluster: JAX supports SLURM, TPU pods, Open MPI, MPICH and Kubernetes.
+    num_processes: number of processes.
+    process_id: number of this process, from 0.
 
   Raises:
-    UserError: if only some arguments are given, no cluster is found, or the others do not come.
+    UserError: if only some arguments are given, no cluster is found, or a process does not connect.
   """
   arguments = (coordinator_address, num_processes, process_id)
   if any(value is not None for value in arguments) and None in arguments:
     raise UserError(
-      'coordinator_address, num_processes and process_id go together; without any of them they are '
-      'taken from the cluster'
+      'pass coordinator_address, num_processes and process_id together, or none of them to take '
+      'them from the cluster'
     )
   try:
     jax.distributed.initialize(*arguments)
-    jax.devices()  # those of all: they connect
+    jax.devices()  # connects the processes
   except (RuntimeError, ValueError) as error:
     reason = str(error).strip().partition('\n')[0]
-    raise UserError(f'the processes of the run cannot be joined: {reason}') from error
+    raise UserError(f'cannot join the processes of the run: {reason}') from error
 
 
 def gather(value: Any) -> list[Any]:
-  """What each process passes, in their order; values that JSON can hold."""
+  """Return the values that the processes pass, in their order; JSON must be able to hold them."""
   if jax.process_count() == 1:
     return [value]
   content = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -64,12 +65,12 @@ def gather(value: Any) -> list[Any]:
 
 
 def from_first(tree: Any) -> Any:
-  """A pytree of arrays as the process 0 passes it; the others pass any of the same shapes."""
+  """Return the pytree that process 0 passes; the others pass arrays of the same shapes."""
   return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
 def replicate(tree: Any) -> Any:
-  """Places a pytree on all local devices, so that a donated first step has buffers everywhere."""
+  """Copy a pytree to all local devices, so that the first step can donate its buffers."""
   return jax.device_put(tree, jax.NamedSharding(_local_mesh(), jax.P()))
 
 
@@ -77,52 +78,52 @@ def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
   """Split `[B, ...]` into `[devices, B / devices, ...]`, on this process's devices.
 
   Raises:
-    UserError: if B is not a multiple of the devices, which may happen for a part of a batch.
+    UserError: if an array's B is not a multiple of the number of devices.
   """
   n = jax.local_device_count()
   if uneven := sorted(key for key, x in batch.items() if x.shape[0] % n):
     raise UserError(
       f'{n} devices cannot share {len(batch[uneven[0]])} examples equally ({uneven[0]}); change '
-      'batch_size or, where a batch has real pairs, their shares'
+      'batch_size or, if a batch has real pairs, their shares'
     )
   parts = {key: x.reshape(n, x.shape[0] // n, *x.shape[1:]) for key, x in batch.items()}
   return jax.device_put(parts, jax.NamedSharding(_local_mesh(), jax.P(AXIS)))
 
 
 def _local_mesh() -> jax.sharding.Mesh:
-  return jax.sharding.Mesh(jax.local_devices(), (AXIS,))  # as a step returns its state
+  return jax.sharding.Mesh(jax.local_devices(), (AXIS,))  # the sharding of a step's output
 
 
 def check_batch_size(batch_size: int, parts: int = 1) -> None:
-  """Checks that a global batch can be divided among all devices, and there into equal parts.
+  """Raise if a global batch cannot be divided among all devices, and there into equal parts.
 
   Raises:
-    UserError: if it cannot.
+    UserError: naming the batch size and the number of devices.
   """
   devices = jax.device_count()
   if parts < 1:
-    raise UserError(f'accumulate {parts}: pass 1 or more')
+    raise UserError(f'accumulate must be at least 1, not {parts}')
   if batch_size < 1 or batch_size % (devices * parts):
-    times = f' times accumulate, {parts}' if parts > 1 else ''
+    times = f' times accumulate ({parts})' if parts > 1 else ''
     raise UserError(
-      f'batch_size {batch_size} is not a multiple of the {devices} devices{times}; choose one that '
-      'is, or use fewer devices'
+      f'batch_size {batch_size} is not a multiple of the {devices} devices{times}; choose a '
+      'multiple, or use fewer devices'
     )
 
 
 def parallel_step(
   step: Callable[..., Any], compiler_options: Mapping[str, Any] | None = None
 ) -> Callable[..., Any]:
-  """Runs `step(state, batch)` on every device.
+  """Return `step` as a function `run(state, batch)` on all devices.
 
-  The state goes in and comes out un-replicated, and is donated: the caller must not use the old
-  one again. Batches come from `shard`. The step itself must average over `AXIS`; one that forgets
-  to makes the replicas drift apart, of which only the first is seen. Neither may come from the host
-  unasked.
+  The state is passed and returned un-replicated, and is donated: do not use the old one again.
+  Batches come from `shard`. Implicit transfers from the host raise.
 
   Args:
-    step: maps a state and a batch to a state and scalars.
-    compiler_options: options of XLA for this step, as `jax.jit` takes them, or None.
+    step: maps a state, a batch and a function `average` to a state and scalars. `average` returns
+      the mean of a pytree over all devices; a step that does not average its gradients lets the
+      replicas diverge silently.
+    compiler_options: XLA's options for this step, as `jax.jit` takes them, or None.
   """
   run = pmap_step(step)
   if compiler_options:  # pmap takes none
@@ -137,16 +138,21 @@ def parallel_step(
 
 
 def pmap_step(step: Callable[..., Any], devices: Sequence[jax.Device] | None = None) -> Any:
-  """`jax.pmap` as `parallel_step` has it, on all devices, or to compile for others."""
+  """Return the `jax.pmap` of `parallel_step`, on all devices or the given ones."""
+
+  def step_on_device(state: Any, batch: Any) -> Any:
+    return step(state, batch, functools.partial(jax.lax.pmean, axis_name=AXIS))
+
   layout = dict(in_axes=(None, 0), out_axes=None, donate_argnums=0)
-  return jax.pmap(step, axis_name=AXIS, devices=devices, **layout)
+  return jax.pmap(step_on_device, axis_name=AXIS, devices=devices, **layout)
 
 
 def share(items: Sequence | Iterable) -> Any:
-  """What of some items, which are the same in every process, this process works on: every n-th.
+  """Return the items that this process works on: every n-th item for n processes.
 
   Args:
-    items: a sequence, which gives one of its kind, or an iterable, which gives an iterator.
+    items: items that are the same in every process. The share of a sequence is a sequence, the
+      share of another iterable an iterator.
   """
   index, count = jax.process_index(), jax.process_count()
   if isinstance(items, Sequence):
@@ -156,12 +162,12 @@ def share(items: Sequence | Iterable) -> Any:
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-  """Waits at its end for all processes; one that has failed inside ends all.
+  """Wait for all processes at the end of the context; if one has failed, all raise.
 
-  Inside, processes must not wait for each other.
+  Processes must not wait for each other inside the context.
 
   Raises:
-    UserError: with the message of the first process that failed, where this one did not.
+    UserError: in processes that did not fail, with the message of the first one that did.
   """
   mine = None
   try:

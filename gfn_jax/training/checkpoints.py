@@ -1,14 +1,17 @@
-"""Training checkpoints, through Orbax. The only module that knows it.
+"""Training checkpoints, written by Orbax and verified by a manifest. No other module uses Orbax.
 
 A checkpoint is a folder, `checkpoints/<step>`:
 
-    state/         parameters and optimiser, written by Orbax
-    run.json       the settings that the state depends on, its PSNR, and what the loop remembers
-    manifest.json  the size and the SHA-256 of all other files, written last
+    state/         the train state, written by Orbax
+    run.json       the settings that the state depends on, its PSNR, and the loop's progress
+    manifest.json  size and SHA-256 of all other files, written last
 
-Without a manifest it is unfinished; with one that its files do not fit, it is damaged. Orbax itself
-would restore a flipped byte without a word. Of a bucket it sees copies on this machine: what is
-verified is what is restored.
+A checkpoint without a manifest is unfinished; one whose files differ from its manifest is damaged.
+Orbax itself restores a flipped byte silently. Checkpoints in a bucket are copied to this machine
+first, so that the verified files are the restored ones.
+
+Not orbax.CheckpointManager: it counts an unverified checkpoint as the newest, and retention here
+depends on verification and on the PSNR in `run.json`.
 """
 
 import json
@@ -23,7 +26,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, first_line
 from gfn_jax.system import parallel
 from gfn_jax.system.files import (
   as_path,
@@ -39,16 +42,16 @@ from gfn_jax.training.train_state import TrainState
 
 
 class Checkpointer:
-  """Keeps the newest checkpoints of a run in `workdir/checkpoints`, and the one of the best PSNR.
+  """Keeper of the newest checkpoints in `workdir/checkpoints`, and of the one of the best PSNR.
 
-  Saves run in the background, one at a time; leaving the context waits for them. A failed one is
-  raised by the next call of any method, and leaves the checkpoints before it as they are. Of
-  several processes the first reads and writes, and the folder needs to be there for it alone.
+  Saves run in the background, one at a time; leaving the context waits for them. A failed save
+  raises in the next call of any method, and does not change earlier checkpoints. Only the first
+  process of a run reads and writes, and only it needs the folder.
 
   Args:
     workdir: the run's folder, a path or a `gs://` address.
-    settings: what must be the same for a run to be continued, values that JSON can hold.
-    keep: how many checkpoints are kept, beside the best one.
+    settings: JSON values that must be equal for a run to be continued.
+    keep: number of checkpoints to keep beside the best one.
   """
 
   def __init__(self, workdir: str | os.PathLike, settings: Mapping[str, Any], keep: int = 3):
@@ -78,7 +81,7 @@ class Checkpointer:
     try:
       self.wait()
     except UserError:
-      if error_type is None:  # otherwise that error is the one to tell
+      if error_type is None:  # otherwise the first error matters
         raise
     finally:
       self._executor.shutdown()
@@ -86,12 +89,12 @@ class Checkpointer:
   def save(
     self, state: TrainState, progress: Mapping[str, Any] | None = None, psnr: float | None = None
   ) -> None:
-    """Saves a state under its step in the background, unless that step is saved already.
+    """Save a state under its step in the background, unless that step is saved already.
 
     Args:
-      state: of numbers on any device.
-      progress: what else the loop must remember, values that JSON can hold.
-      psnr: of an evaluation of this state, if there was one.
+      state: the train state, on any device.
+      progress: JSON values that the loop needs to continue.
+      psnr: PSNR of an evaluation of this state, if there was one.
 
     Raises:
       UserError: if the save before this one has failed.
@@ -105,7 +108,7 @@ class Checkpointer:
     self._saving = step, self._executor.submit(self._write, step, state, json.dumps(run))
 
   def wait(self) -> None:
-    """Waits until what was saved is on the disk.
+    """Wait until the last save is on the disk.
 
     Raises:
       UserError: if it could not be written.
@@ -117,28 +120,28 @@ class Checkpointer:
       saving.result()
     except Exception as error:
       newest = max(self._whole_steps(), default=None)
-      left = 'there is none before it' if newest is None else f'the newest whole one is {newest}'
+      left = 'no earlier one' if newest is None else f'the newest good one is {newest}'
       raise UserError(
-        f'checkpoint {step} cannot be written to {self._folder}: {_reason(error)}; {left}'
+        f'checkpoint {step} cannot be written to {self._folder}: {first_line(error)}; {left}'
       ) from error
 
   def check(self) -> None:
-    """Raises, as `wait`, if the last save has failed by now; does not wait for it."""
+    """Raise as `wait` does if the last save has failed by now, without waiting for it."""
     if self._saving is not None and self._saving[1].done():
       self.wait()
 
   def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-    """The newest whole checkpoint; says on stderr which newer ones are passed over, and why.
+    """Return the newest whole checkpoint; say on stderr which newer ones are skipped, and why.
 
     Args:
-      target: a state, or its shapes, of the structure to restore.
+      target: a state of the structure to restore, or its shapes.
 
     Returns:
       The state as NumPy arrays, wherever it was saved, and its `progress`; or None if nothing has
       been saved yet.
 
     Raises:
-      UserError: if the checkpoint is of other settings, naming all that differ, or if there are
+      UserError: if the checkpoint has other settings, all of which are named, or if there are
         checkpoints and none is whole.
     """
     self.wait()
@@ -164,18 +167,18 @@ class Checkpointer:
           _verify(Path(folder))
           return self._read(step, Path(folder), target)
       except _Damaged as problem:
-        print(f'checkpoint {step} in {self._folder} {problem}: passed over', file=sys.stderr)
+        print(f'checkpoint {step} in {self._folder} {problem}: skipped', file=sys.stderr)
       if self._is_finished(step):
         self._damaged.add(step)
     if self._damaged:
       raise UserError(
-        f'no checkpoint in {self._folder} is whole; bring one back from a copy, or start anew with '
+        f'every checkpoint in {self._folder} is damaged; restore one from a backup, or start with '
         'another --workdir'
       )
     return None
 
   def _steps(self) -> set[int]:
-    """Of all folders, whatever is in them."""
+    """Return the steps of all folders, whatever they contain."""
     with reaching(self._folder):
       if not self._folder.exists():
         return set()
@@ -192,16 +195,16 @@ class Checkpointer:
     if folder.exists():  # unfinished or damaged
       folder.rmtree()
     with folder_to_fill(folder) as filled:
-      filled = Path(filled)
-      self._orbax.save(filled / 'state', args=ocp.args.StandardSave(state))
-      (filled / 'run.json').write_text(run)
-      manifest = json.dumps(_digests(filled), indent=1)
+      temporary = Path(filled)
+      self._orbax.save(temporary / 'state', args=ocp.args.StandardSave(state))
+      (temporary / 'run.json').write_text(run)
+      manifest = json.dumps(_digests(temporary), indent=1)
     write_file(folder / 'manifest.json', manifest.encode())
     self._damaged.discard(step)
     self._delete_old(step)
 
   def _delete_old(self, newest: int) -> None:
-    """All before the newest but those to keep, the unfinished ones too."""
+    """Delete all checkpoints before the newest but those to keep, unfinished ones too."""
     whole = {step for step in self._whole_steps() if step <= newest}
     kept = set(sorted(whole)[-self._keep :])
     if scores := {step: psnr for step in whole if (psnr := self._psnr_of(step)) is not None}:
@@ -227,14 +230,14 @@ class Checkpointer:
     try:
       state = self._orbax.restore(folder / 'state', args=args)
     except Exception as error:  # of many kinds, where files are as their manifest but not Orbax's
-      raise _Damaged(f'cannot be read ({_reason(error)})') from error
+      raise _Damaged(f'cannot be read ({first_line(error)})') from error
     if int(state.step) != step:
       raise _Damaged(f'is one of step {int(state.step)}')
     return state, run['progress']
 
 
 class _Damaged(Exception):
-  """What is wrong with a checkpoint, for which it is passed over."""
+  """Reason to skip a checkpoint."""
 
 
 def _empty(target: TrainState) -> TrainState:
@@ -242,7 +245,7 @@ def _empty(target: TrainState) -> TrainState:
 
 
 def _verify(folder: Path) -> None:
-  """Raises `_Damaged` if the files are not those of the manifest."""
+  """Raise `_Damaged` if the files differ from the manifest."""
   try:
     if not (folder / 'manifest.json').is_file():  # a pipe or a device would have no end
       raise ValueError
@@ -260,11 +263,11 @@ def _verify(folder: Path) -> None:
       if path.stat().st_size != size or file_sha256(path) != digest:
         raise _Damaged(f'is damaged ({name})')
   except OSError as error:
-    raise _Damaged(f'cannot be read ({_reason(error)})') from error
+    raise _Damaged(f'cannot be read ({first_line(error)})') from error
 
 
 def _digests(folder: Path) -> dict[str, tuple[int, str]]:
-  """Size and SHA-256 of every file below a folder, by its relative path."""
+  """Return size and SHA-256 of every file below a folder, by its relative path."""
   return {
     path.relative_to(folder).as_posix(): (path.stat().st_size, file_sha256(path))
     for path in sorted(folder.rglob('*'))
@@ -272,15 +275,8 @@ def _digests(folder: Path) -> dict[str, tuple[int, str]]:
   }
 
 
-def _reason(error: Exception) -> str:
-  """The first line of an error, or the system's word for it."""
-  if isinstance(error, OSError) and error.strerror:
-    return error.strerror
-  return str(error).partition('\n')[0] or type(error).__name__
-
-
 def _differences(saved: Any, wanted: Any, path: str = 'config') -> list[str]:
-  """Where two nested settings differ, in words."""
+  """Return where two nested settings differ, in words."""
   if isinstance(saved, dict) and isinstance(wanted, dict):
     keys = sorted(saved.keys() | wanted.keys())
     found = [_differences(saved.get(key), wanted.get(key), f'{path}.{key}') for key in keys]

@@ -1,4 +1,4 @@
-"""A picture of a run's curves."""
+"""Picture of a run's curves."""
 
 import io
 import os
@@ -7,29 +7,31 @@ from collections.abc import Mapping, Sequence
 from gfn_jax.system.files import write_file
 
 _PANELS = {
-  'loss': (
-    *('loss', 'loss_hr', 'loss_lr', 'loss_edge', 'loss_gradient'),
-    *('loss_frames', 'loss_perceptual'),
-  ),
+  'loss': ('loss', 'loss_'),  # and its terms, 'loss_...'
   'test PSNR (dB)': ('test/psnr', 'test/bicubic_psnr', 'test/input_psnr'),
   'learning rate': ('learning_rate',),  # and those of modules, 'learning_rate/...'
 }
 _LOGARITHMIC = ('loss', 'learning rate')
 
 
+def _belongs(key: str, name: str) -> bool:
+  """Return whether a scalar is one of a name, or of a prefix that ends in '_'."""
+  return key == name or key.startswith(name if name.endswith('_') else f'{name}/')
+
+
 def write_curves(path: str | os.PathLike, rows: Sequence[Mapping[str, float]]) -> None:
-  """Draws losses, PSNR and learning rate over the steps, whatever of them there is, if any.
+  """Draw losses, PSNR and learning rates over the steps, as far as there are any.
 
   Args:
-    path: of a PNG file, written whole or not at all.
-    rows: of `metrics.jsonl`: `step` and some scalars each.
+    path: PNG file, written whole or not at all.
+    rows: rows of `metrics.jsonl`: `step` and some scalars each.
   """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
   keys = sorted({key for row in rows for key in row})
   panels = {
-    title: [key for name in names for key in keys if key == name or key.startswith(f'{name}/')]
+    title: [key for name in names for key in keys if _belongs(key, name)]
     for title, names in _PANELS.items()
   }
   panels = {title: names for title, names in panels.items() if names}

@@ -1,40 +1,50 @@
-"""Training losses. Each takes a model's output and the batch, and gives the loss and its terms."""
+"""Losses: comparisons of images, and weighted sums of them over a network's outputs."""
 
-from collections.abc import Callable
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gfn_jax.layers.blocks import RestorationOutput
+from gfn_jax.errors import UserError
+from gfn_jax.models.base import RestorationOutput
+
+
+def _add(values: Iterable[jax.Array]) -> jax.Array:
+  """Return the sum of at least one array."""
+  return functools.reduce(operator.add, values)
 
 
 def mse(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """Mean squared error over all elements, in float32; nothing is clipped."""
+  """Return the mean squared error over all elements, in float32."""
   return jnp.mean(jnp.square(prediction.astype(jnp.float32) - target.astype(jnp.float32)))
 
 
 def l1(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """Mean absolute error over all elements, in float32; nothing is clipped."""
+  """Return the mean absolute error over all elements, in float32."""
   return jnp.mean(jnp.abs(prediction.astype(jnp.float32) - target.astype(jnp.float32)))
 
 
 def charbonnier(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """Mean of `sqrt(difference**2 + 1e-6)` over all elements, in float32 (Lai et al. 2017, eq. 2)."""
+  """Return the mean of `sqrt(difference**2 + 1e-6)`, in float32 (Lai et al. 2017, eq. 2)."""
   difference = prediction.astype(jnp.float32) - target.astype(jnp.float32)
   return jnp.mean(jnp.sqrt(jnp.square(difference) + 1e-6))
 
 
 def edge(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """`charbonnier` of the `laplacian` of both (Jiang et al. 2020, as MPRNet's code computes it)."""
+  """Return `charbonnier` of the Laplacians (Jiang et al. 2020, as MPRNet's code computes it)."""
   difference = laplacian(prediction.astype(jnp.float32) - target.astype(jnp.float32))
   return charbonnier(difference, jnp.zeros_like(difference))
 
 
 def laplacian(x: jax.Array) -> jax.Array:
-  """What is lost of `[B, h, w, C]` at half the size, both ways blurred by a Gaussian of 5 taps.
+  """Return a level of Burt and Adelson's pyramid: what `[B, h, w, C]` loses at half the size.
 
-  A level of Burt and Adelson's pyramid. Pixels beyond the border are those at the border.
+  Both ways are blurred by a Gaussian of 5 taps. Pixels beyond the border repeat the border.
   """
   _, h, w, _ = x.shape
   kept = (np.arange(h)[:, None] % 2 == 0) & (np.arange(w) % 2 == 0)
@@ -49,12 +59,14 @@ def _blur(x: jax.Array) -> jax.Array:
 
 
 def gradient(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """Sum over both directions of `l1` of what Sobel's operator gives (CNLRN's code).
+  """Return `l1` of Sobel's derivatives, added over both directions (CNLRN's code).
 
-  Of `[B, h, w, C]`, with zeros around each image.
+  Args:
+    prediction: `[B, h, w, C]`; zeros are assumed around each image.
+    target: as `prediction`.
   """
   x = prediction.astype(jnp.float32) - target.astype(jnp.float32)  # the operator is linear
-  return sum(
+  return _add(
     jnp.mean(jnp.abs(_correlate(_correlate(x, (1, 2, 1), axis), (1, 0, -1), 3 - axis)))
     for axis in (1, 2)
   )
@@ -63,10 +75,10 @@ def gradient(prediction: jax.Array, target: jax.Array) -> jax.Array:
 def _correlate(
   x: jax.Array, taps: tuple[float, ...], axis: int, mode: str = 'constant'
 ) -> jax.Array:
-  """With an odd number of taps along an axis, padded in a mode of `jnp.pad`."""
+  """Correlate with an odd number of taps along an axis, padded in a mode of `jnp.pad`."""
   padding = [(len(taps) // 2,) * 2 if i == axis else (0, 0) for i in range(x.ndim)]
   padded, size = jnp.pad(x, padding, mode=mode), x.shape[axis]
-  return sum(
+  return _add(
     weight * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, weight in enumerate(taps)
   )
 
@@ -77,17 +89,16 @@ PAIR_DIFFERENCES = ('absolute', 'either', 'signed')
 def frame_loss(
   frames: jax.Array, targets: jax.Array, pair_difference: str = 'absolute'
 ) -> jax.Array:
-  """Of the sharp frames of a blurred image: the one in the middle, and pairs around it (BMDSRNet).
+  """Return the loss of the sharp frames of a blurred image: the middle one, and pairs (BMDSRNet).
 
       l1(Y_4, T_4) + sum over i = 1, 2, 3 of
         l1(Y_i + Y_{8-i}, T_i + T_{8-i}) + l1(|Y_i - Y_{8-i}|, |T_i - T_{8-i}|)
 
-  A blurred image does not show which end of the exposure came first. Here each value of a pair may
-  be either way round, as it likes (Jin et al., CVPR 2018): 'absolute'. A network can use that to
-  make the frames of a pair differ in colour, and not in place. With 'either', which is not in the
-  papers, an image chooses one way for all of its values: for frames that are to be looked at.
-  BMDSRNet's eq. 2 has the difference with its sign, 'signed', with which the order counts, against
-  what the paper says of it.
+  A blurred image does not show which end of the exposure came first. 'absolute' (Jin et al., CVPR
+  2018) lets each value of a pair choose its order, so that the frames of a pair may differ in
+  colour instead of place. 'either', which is not in the papers, lets each image choose one order
+  for all of its values: for frames to look at. 'signed' is BMDSRNet's eq. 2, in which the order
+  counts, unlike in its text.
 
   Args:
     frames: `[B, T, h, w, 3]`, T odd, 7 above.
@@ -116,7 +127,7 @@ def frame_loss(
 
 
 def _compare_differences(x: jax.Array, target: jax.Array, kind: str) -> jax.Array:
-  """Of `[B, 3, h, w, C]`, with the sign of each value, of each image, or none to choose."""
+  """Return the loss of differences of pairs, `[B, 3, h, w, C]`."""
   if kind == 'absolute':
     return l1(jnp.abs(x), jnp.abs(target))
   if kind == 'signed':
@@ -125,99 +136,156 @@ def _compare_differences(x: jax.Array, target: jax.Array, kind: str) -> jax.Arra
   return jnp.minimum(forwards, backwards).mean()
 
 
-PIXEL_LOSSES = {'mse': mse, 'l1': l1, 'charbonnier': charbonnier}
-"""How two images are compared, by the names that configs use."""
+IMAGE_LOSSES = {
+  'mse': mse,
+  'l1': l1,
+  'charbonnier': charbonnier,
+  'edge': edge,
+  'gradient': gradient,
+}
+"""Comparisons of two images, by the names that configs use."""
+
+ON = ('hr', 'lr', 'frames')
+"""Outputs that a term can be of."""
+
+Images = tuple[jax.Array, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossTerm:
+  """One term of a loss: a comparison of an output with its target.
+
+  Attributes:
+    name: `loss_NAME` is the term in logs.
+    on: 'hr', 'lr' or 'frames', the output and the target. For images, a network's stages or streams
+      are compared, too, and added.
+    compare: maps the output and the target to a scalar.
+    weight: factor in the sum.
+  """
+
+  name: str
+  on: str
+  compare: Callable[[jax.Array, jax.Array], jax.Array]
+  weight: float
+
+
+def make_loss(
+  terms: Mapping[str, Mapping[str, Any]],
+  weights: Mapping[str, float],
+  perceptual: Callable[[jax.Array], jax.Array] | None = None,
+) -> tuple[LossTerm, ...]:
+  """Return the terms of a loss that a config describes.
+
+  | paper | terms: on, loss, weight |
+  |---|---|
+  | GFN, eq. 2; alpha is 0 in the last phase of the code | hr, mse, 1; lr, mse, alpha = 0.5 |
+  | Shoyan et al.; the paper's edge weight is 1 | hr, mse, 1; lr, charbonnier and 0.05 edge, 0.5 |
+  | MPRNet, eq. 5 | lr, charbonnier, 1; lr, edge, 0.05 |
+  | CNLRN, pre-training; then both networks | lr, l1, 1; then hr, l1, 1; hr, gradient, 0.1 |
+  | BMDSRNet, eqs. 1 to 3 | hr, mse, 1; frames, frames, 1; frames, perceptual, 1 |
+
+  Args:
+    terms: for each name of a term `on`, `loss` and `weight`. `loss` is a key of `IMAGE_LOSSES` for
+      'hr' and 'lr', and for 'frames' one of 'frames', with `pair_difference`, and 'perceptual'.
+    weights: the weight of all terms on an output, 1 where none is given.
+    perceptual: features of images `[B, h, w, 3]`, such as `perceptual.VGG19`. Without them terms
+      with the loss 'perceptual' are left out.
+
+  Returns:
+    The terms whose weight is not 0. What they alone need is not computed.
+
+  Raises:
+    UserError: for an unknown output or loss, or an option that a loss does not have.
+  """
+  made = []
+  for name, settings in terms.items():
+    options = dict(settings)
+    on, loss, weight = options.pop('on'), options.pop('loss'), options.pop('weight')
+    if on not in ON:
+      raise UserError(f'loss.{name}.on is {on!r}; choose from {", ".join(ON)}')
+    if weight := weight * weights.get(on, 1.0):
+      compare = _make_comparison(name, on, loss, options, perceptual)
+      if compare is not None:
+        made.append(LossTerm(name, on, compare, weight))
+  return tuple(made)
+
+
+def _make_comparison(
+  name: str,
+  on: str,
+  loss: str,
+  options: Mapping[str, Any],
+  perceptual: Callable[[jax.Array], jax.Array] | None,
+) -> Callable[[jax.Array, jax.Array], jax.Array] | None:
+  """Return the comparison of a term; None for a perceptual one without features."""
+  known = ('frames', 'perceptual') if on == 'frames' else tuple(IMAGE_LOSSES)
+  if loss not in known:
+    raise UserError(f'loss.{name}.loss is {loss!r}; choose from {", ".join(known)}')
+  if unknown := sorted(set(options) - ({'pair_difference'} if loss == 'frames' else set())):
+    raise UserError(f'loss.{name} has no option {unknown[0]!r}')
+  if loss == 'frames':
+    if (pair_difference := options['pair_difference']) not in PAIR_DIFFERENCES:
+      raise UserError(
+        f'loss.{name}.pair_difference is {pair_difference!r}; choose from '
+        f'{", ".join(PAIR_DIFFERENCES)}'
+      )
+    return functools.partial(frame_loss, pair_difference=pair_difference)
+  if loss == 'perceptual':
+    return perceptual and functools.partial(_compare_features, perceptual)
+  return IMAGE_LOSSES[loss]
+
+
+def _compare_features(
+  features: Callable[[jax.Array], jax.Array], frames: jax.Array, targets: jax.Array
+) -> jax.Array:
+  """Return `l1` of the features of the middle frames (BMDSRNet, eq. 3)."""
+  center = frames.shape[1] // 2
+  return l1(features(frames[:, center]), features(targets[:, center]))
 
 
 def restoration_loss(
-  output: RestorationOutput,
-  batch: dict[str, jax.Array],
-  lr_weight: float,
-  hr_weight: float = 1.0,
-  hr: str = 'mse',
-  lr: str = 'mse',
-  edge_weight: float = 0.0,
-  gradient_weight: float = 0.0,
-  frames_weight: float = 1.0,
-  pair_difference: str = 'absolute',
-  perceptual: Callable[[jax.Array], jax.Array] | None = None,
+  output: RestorationOutput, batch: Mapping[str, jax.Array], terms: Sequence[LossTerm]
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """A loss of the super-resolved image plus a weighted one of the deblurred images.
+  """Return the weighted sum of the terms that an output and a batch allow, and these terms.
 
-      hr_weight * sum over the streams of (hr(...) + gradient_weight * gradient(...))
-      + lr_weight * sum over the stages of (lr(...) + edge_weight * edge(...))
-
-  Where the model makes frames and the batch has them, in place of the second row
-
-      + frames_weight * (frame_loss(...) + l1 of perceptual(...))
-
-  | | lr_weight | hr | lr | edge_weight | gradient_weight |
-  |---|---|---|---|---|---|
-  | GFN, eq. 2; alpha is 0 in the last phase of the authors' code | 0.5 | mse | mse | 0 | 0 |
-  | Shoyan et al.; 1 in the paper, 0.05 in the authors' code | 0.5 | mse | charbonnier | 0.05 | 0 |
-  | MPRNet, eq. 5, for a network that only deblurs | 1 | - | charbonnier | 0.05 | 0 |
-  | CNLRN, pre-training of its deblurring network, hr_weight 0 | 1 | - | l1 | 0 | 0 |
-  | CNLRN, both networks, without `lr` | - | l1 | - | - | 0.1 |
-  | BMDSRNet, eqs. 1 to 3, frames_weight 1 | - | mse | - | - | 0 |
+  Terms on 'lr' are left out where frames are compared: `lr` is the middle one.
 
   Args:
-    output: of a model; what it does not have is no part of the loss.
-    batch: `hr` `[B, 4h, 4w, 3]`, `lr` `[B, h, w, 3]`, maybe `frames` `[B, 7, h, w, 3]`, float in
-      [0, 1]. With `has_hr`, `[B]` bool, examples without an `hr` add nothing to its losses, which
-      stay means over all examples.
-    lr_weight: of the deblurred images.
-    hr_weight: of the super-resolved image; with 0 it is not computed, nor is what only it needs:
-      the deblurring module is trained alone, in half the time.
-    hr: how the super-resolved image is compared, a key of `PIXEL_LOSSES`.
-    lr: how the deblurred ones are compared, a key of `PIXEL_LOSSES`.
-    edge_weight: of the `edge` loss of the deblurred images.
-    gradient_weight: of the `gradient` loss of the super-resolved image.
-    frames_weight: of the frames.
-    pair_difference: as that of `frame_loss`.
-    perceptual: features of images `[B, h, w, 3]`, such as `perceptual.VGG19`, by which the
-      frames in the middle are compared, too; None for not.
+    output: of a network. Terms on an output that it does not have are left out.
+    batch: `hr` `[B, s * h, s * w, 3]`, `lr` `[B, h, w, 3]`, maybe `frames` `[B, 7, h, w, 3]`, float
+      in [0, 1]. With `has_hr`, `[B]` bool, examples without an `hr` add nothing to the terms on
+      'hr', which stay means over all examples.
+    terms: as of `make_loss`.
 
   Returns:
-    The loss, and its terms `loss_hr`, `loss_gradient`, `loss_lr`, `loss_edge`, `loss_frames` and
-    `loss_perceptual` before weighting, those that count.
+    The loss, and `loss_NAME` of each term before weighting.
   """
-  terms = {}
-  if hr_weight and output.hr is not None:
-    streams = (*output.hr_stages, output.hr)
-
-    def of_streams(pixel_loss: Callable[..., jax.Array]) -> jax.Array:
-      return sum(_compare(pixel_loss, image, batch['hr'], batch.get('has_hr')) for image in streams)
-
-    terms['loss_hr'] = of_streams(PIXEL_LOSSES[hr])
-    if gradient_weight:
-      terms['loss_gradient'] = of_streams(gradient)
+  outputs: dict[str, Images] = {}
+  if output.hr is not None:
+    outputs['hr'] = (*output.hr_stages, output.hr)
+  if output.lr is not None:
+    outputs['lr'] = (*output.lr_stages, output.lr)
   if output.frames is not None and 'frames' in batch:
-    targets = batch['frames']
-    terms['loss_frames'] = frame_loss(output.frames, targets, pair_difference)
-    if perceptual:
-      target = targets[:, targets.shape[1] // 2]
-      terms['loss_perceptual'] = l1(perceptual(output.lr), perceptual(target))
-  elif output.lr is not None:
-    stages = (*output.lr_stages, output.lr)
-    terms['loss_lr'] = sum(PIXEL_LOSSES[lr](image, batch['lr']) for image in stages)
-    if edge_weight:
-      terms['loss_edge'] = sum(edge(image, batch['lr']) for image in stages)
-  weights = {
-    'loss_hr': hr_weight,
-    'loss_gradient': hr_weight * gradient_weight,
-    'loss_lr': lr_weight,
-    'loss_edge': lr_weight * edge_weight,
-    'loss_frames': frames_weight,
-    'loss_perceptual': frames_weight,
-  }
-  return sum(weights[key] * term for key, term in terms.items()), terms
+    outputs['frames'] = (output.frames,)
+    if any(term.on == 'frames' for term in terms):
+      del outputs['lr']
+  total, values = jnp.zeros(()), {}
+  for term in terms:
+    if term.on in outputs:
+      has_target = batch.get('has_hr') if term.on == 'hr' else None
+      value = _add(
+        _compare(term.compare, image, batch[term.on], has_target) for image in outputs[term.on]
+      )
+      values[f'loss_{term.name}'] = value
+      total = total + term.weight * value
+  return total, values
 
 
 def _compare(
-  pixel_loss: Callable[..., jax.Array], x: jax.Array, target: jax.Array, mask: jax.Array | None
+  compare: Callable[..., jax.Array], x: jax.Array, target: jax.Array, mask: jax.Array | None
 ) -> jax.Array:
-  """Return `pixel_loss` of two batches, with 0 for the examples that the mask `[B]` leaves out."""
+  """Return `compare` of two batches, with 0 for the examples that the mask `[B]` leaves out."""
   if mask is None:
-    return pixel_loss(x, target)
-  of_examples = jax.vmap(lambda *pair: pixel_loss(*(image[None] for image in pair)))(x, target)
+    return compare(x, target)
+  of_examples = jax.vmap(lambda *pair: compare(*(image[None] for image in pair)))(x, target)
   return jnp.mean(jnp.where(mask, of_examples, 0.0))

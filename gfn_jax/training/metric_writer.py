@@ -1,4 +1,4 @@
-"""Training logs: `metrics.jsonl`, TensorBoard without TensorFlow, and a picture of the curves."""
+"""Training logs: `metrics.jsonl`, TensorBoard without TensorFlow, and `curves.png`."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ MINUTE = 60.0
 
 
 class MetricWriter:
-  """Writes scalars to `workdir/metrics.jsonl` and, with pictures, to TensorBoard event files.
+  """Writer of scalars to `workdir/metrics.jsonl` and, with pictures, to TensorBoard event files.
 
   `sync()` redraws `curves.png` at most once a minute. For remote workdirs, files are buffered
   locally until `sync()`, which also runs on exit.
@@ -32,9 +32,9 @@ class MetricWriter:
 
   Args:
     workdir: the run's folder.
-    start_step: where the run starts or continues. Rows of later steps, left by a run that was
-      killed after its last checkpoint, are dropped, and what is damaged, with a line on stderr.
-    writes: False for the other processes of a run than the first: nothing is written.
+    start_step: step at which the run starts or continues. Rows of later steps, left by a run that
+      was killed after its last checkpoint, are dropped; so are damaged rows, with a message.
+    writes: False writes nothing, for all processes of a run but the first.
 
   Raises:
     UserError: if the workdir is in a bucket that cannot be reached.
@@ -69,17 +69,17 @@ class MetricWriter:
         self._draw_curves(0)
       self.sync()
     except (UserError, OSError):
-      if error_type is None:  # otherwise that error is the one to tell
+      if error_type is None:  # otherwise the first error matters
         raise
     finally:
-      with contextlib.suppress(OSError):  # told before: all has been flushed
+      with contextlib.suppress(OSError):  # raised before: all has been flushed
         self._close_events()
         self._file.close()
       if self._temporary:
         self._temporary.cleanup()
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Writes one row: the step, the time (seconds since 1970) and the scalars."""
+    """Write one row: the step, the time (seconds since 1970) and the scalars."""
     if not self._writes:
       return
     row = {'step': step, 'time': round(time.time(), 3)} | {k: float(v) for k, v in scalars.items()}
@@ -94,14 +94,14 @@ class MetricWriter:
     self._flush_events()
 
   def write_image(self, step: int, name: str, image: np.ndarray) -> None:
-    """Writes a picture, `[H, W, 3]` uint8, to TensorBoard."""
+    """Write a picture, `[H, W, 3]` uint8, to TensorBoard."""
     if self._writes and self._has_tensorboard:
       from tensorboardX import summary
 
       self._write_event(step, summary=summary.image(name, image, dataformats='HWC'))
 
   def sync(self) -> None:
-    """Brings what was written so far to where it is for: to be called before a checkpoint is saved.
+    """Flush what was written so far to the workdir. Call it before a checkpoint is saved.
 
     Raises:
       UserError: if the workdir is in a bucket that cannot be reached.
@@ -122,21 +122,21 @@ class MetricWriter:
   def _write_event(self, step: int, **content) -> None:
     from tensorboardX.proto.event_pb2 import Event
 
-    if self._events is None:
-      self._open_events()
-    self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+    events = self._events or self._open_events()
+    events.write_event(Event(wall_time=time.time(), step=step, **content))
 
-  def _open_events(self) -> None:
+  def _open_events(self) -> 'EventsWriter':
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import SessionLog
 
     folder = os.path.join(self._folder, 'tensorboard')
     os.makedirs(folder, exist_ok=True)
     suffix = f'.{self._start_step:09}.{self._event_files:05}'  # TensorBoard reads them in order
-    self._events = EventsWriter(os.path.join(folder, 'events'), suffix)
+    self._events = events = EventsWriter(os.path.join(folder, 'events'), suffix)
     self._event_files += 1
     if self._event_files == 1:  # hides the later ones of a killed run
       self._write_event(self._start_step + 1, session_log=SessionLog(status=SessionLog.START))
+    return events
 
   def _flush_events(self) -> None:
     if self._events:
@@ -149,7 +149,7 @@ class MetricWriter:
       self._events = None
 
   def _draw_curves(self, seconds: float) -> None:
-    """Draws them anew if that was so many seconds ago."""
+    """Draw `curves.png`, unless it was drawn within the last `seconds`."""
     if not self._draws or time.monotonic() - self._drawn < seconds:
       return
     self._drawn = time.monotonic()
@@ -174,7 +174,7 @@ def _can_import_tensorboard() -> bool:
 
 
 def _rows_until(path: str, step: int) -> bytes:
-  """The whole lines of a log that are of no later step."""
+  """Return the whole lines of a log up to a step."""
   try:
     lines = read_file(path).splitlines(keepends=True)
   except FileNotFoundError:
@@ -182,7 +182,7 @@ def _rows_until(path: str, step: int) -> bytes:
   whole = [line for line in lines if line.endswith(b'\n')]  # a kill may leave half of the last one
   steps = [_step_of(line) for line in whole]
   if damaged := steps.count(None):
-    print(f'{printable(path)}: {damaged} rows cannot be read, and are left out', file=sys.stderr)
+    print(f'{printable(path)}: dropped {damaged} rows that cannot be read', file=sys.stderr)
   rows = zip(whole, steps, strict=True)
   return b''.join(line for line, of in rows if of is not None and of <= step)
 

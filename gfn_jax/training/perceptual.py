@@ -1,7 +1,7 @@
 """The last features of VGG19 (Simonyan and Zisserman, ICLR 2015), for a perceptual loss.
 
     features = VGG19.from_file('vgg19-dcbb9e9d.pth')
-    loss = restoration_loss(output, batch, ..., perceptual=features)
+    loss = make_loss(config.loss, weights, features)
 
 The weights are not part of this library: bring those of torchvision, trained on ImageNet, from
 https://download.pytorch.org/models/vgg19-dcbb9e9d.pth (548 MB).
@@ -9,7 +9,7 @@ https://download.pytorch.org/models/vgg19-dcbb9e9d.pth (548 MB).
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -38,7 +38,7 @@ class _Convolutions(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps `[B, h, w, 3]` to what conv5_4 gives, before its ReLU."""
+    """Map `[B, h, w, 3]` to the output of conv5_4, before its ReLU."""
     last_index, _ = _BLOCKS[-1][-1]
     for number, block in enumerate(_BLOCKS):
       if number:
@@ -50,7 +50,8 @@ class _Convolutions(nn.Module):
 
 
 def _shapes() -> dict[str, tuple[int, ...]]:
-  shapes, inputs = {}, 3
+  shapes: dict[str, tuple[int, ...]] = {}
+  inputs = 3
   for index, channels in (layer for block in _BLOCKS for layer in block):
     shapes[f'features.{index}.weight'] = (channels, inputs, 3, 3)
     shapes[f'features.{index}.bias'] = (channels,)
@@ -70,7 +71,7 @@ class VGG19:
   """The features of VGG19's last convolution, conv5_4, before its ReLU: a function of images."""
 
   def __init__(self, state: Mapping[str, np.ndarray], precision: Any = None):
-    """Takes PyTorch's tensors.
+    """Build the network from PyTorch's tensors.
 
     Args:
       state: `features.{0,2,...,34}.{weight,bias}`, as of torchvision's VGG19.
@@ -87,7 +88,7 @@ class VGG19:
 
   @classmethod
   def from_file(cls, path: str | os.PathLike, precision: Any = None) -> 'VGG19':
-    """Reads PyTorch's checkpoint, or a safetensors file with the same names; nothing is executed.
+    """Read PyTorch's checkpoint, or a safetensors file with the same names, without unpickling.
 
     Args:
       path: of the file.
@@ -99,7 +100,7 @@ class VGG19:
     return cls(_TENSORS.read([path]), precision)
 
   def __call__(self, images: jax.Array) -> jax.Array:
-    """Maps RGB `[B, h, w, 3]`, floats in [0, 1], to `[B, h // 16, w // 16, 512]`.
+    """Map RGB `[B, h, w, 3]`, floats in [0, 1], to `[B, h // 16, w // 16, 512]`.
 
     It may be traced and differentiated. Values beyond [0, 1] are not clipped.
 
@@ -113,6 +114,6 @@ class VGG19:
       )
     if not jnp.issubdtype(images.dtype, jnp.floating):
       raise TypeError(f'VGG19 needs floats in [0, 1], not {images.dtype}')
-    mean, deviation = (np.float32(x).reshape(1, 1, 1, 3) for x in (_MEAN, _DEVIATION))
+    mean, deviation = (np.reshape(x, (1, 1, 1, 3)).astype(np.float32) for x in (_MEAN, _DEVIATION))
     x = (images - mean) / deviation
-    return self._convolutions.apply({'params': self._params}, x)
+    return cast(jax.Array, self._convolutions.apply({'params': self._params}, x))

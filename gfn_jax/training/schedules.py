@@ -1,7 +1,8 @@
-"""Learning rates over phases of training."""
+"""Learning rates within a phase of training, as functions of the phase's own step."""
 
+import inspect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,116 +12,139 @@ import optax
 from gfn_jax.errors import UserError
 
 
-def phase_starts(phases: Sequence[Mapping[str, Any]], steps_per_epoch: int) -> list[int]:
-  """The first step of each phase, and the step after the last one."""
-  lengths = (phase['epochs'] * steps_per_epoch for phase in phases)
-  return list(itertools.accumulate(lengths, initial=0))
-
-
-def learning_rate(
-  phases: Sequence[Mapping[str, Any]], steps_per_epoch: int, module: str | None = None
-) -> optax.Schedule:
-  """The learning rate as a function of the global step; each phase starts its own schedule.
+def make_schedule(
+  settings: Mapping[str, Any], epochs: int, steps_per_epoch: int
+) -> Callable[[jax.typing.ArrayLike], jax.Array]:
+  """Return the schedule that a config describes.
 
   Args:
-    phases: with `epochs`, `learning_rate`, perhaps `module_learning_rates`, in which modules have
-      another one, and one of these:
-      `decay_rate` and `decay_every` (epochs), for the step-wise decay of the GFN recipes,
-      `learning_rate * decay_rate ** floor(epoch / decay_every)`;
-      `cosine_epochs`, `warmup_epochs` and `end_learning_rate`, for a linear warm-up and then half a
-      cosine, which change once an epoch, as in MPRNet's recipe; the phase may end before it does;
-      `warmup_steps`, for a linear warm-up and then half a cosine down to 0, from step to step;
-      `warmup_steps`, `decay_steps` and `end_learning_rate`, for a linear warm-up, a constant rate,
-      and a linear decay over the last `decay_steps` of the phase; with 0 of these it can run on;
-      `periods`, `restart_factor` and `end_learning_rate`, for as many half cosines, from step to
-      step, of which all but the first start at `restart_factor * learning_rate` (Loshchilov and
-      Hutter, ICLR 2017, with periods of one length).
+    settings: `name`, a key of `SCHEDULES`, and the other arguments of that function. A
+      `learning_rate` of 0 stays 0.
+    epochs: length of the phase.
     steps_per_epoch: steps in an epoch.
-    module: a top-level module of the network; None for the rate of those that have no other.
 
   Returns:
-    step -> learning rate; it may be traced.
+    Learning rate as a function of the phase's step, which may be traced.
 
   Raises:
-    UserError: if a warm-up is as long as its phase, or as its cosine.
+    UserError: for an unknown name, an unknown or missing argument, or a warm-up or decay that does
+      not fit into the phase.
   """
-  schedules = [_schedule(_of_module(phase, module), steps_per_epoch) for phase in phases]
-  return optax.join_schedules(schedules, phase_starts(phases, steps_per_epoch)[1:-1])
-
-
-def _of_module(phase: Mapping[str, Any], module: str | None) -> dict[str, Any]:
-  """A phase with the `learning_rate` of a module."""
-  rates = phase.get('module_learning_rates', {})
-  return dict(phase) | {'learning_rate': rates.get(module, phase['learning_rate'])}
-
-
-def _schedule(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
-  if phase['learning_rate'] == 0:  # frozen, wherever the others end
+  arguments = dict(settings)
+  name = arguments.pop('name', None)
+  if name not in SCHEDULES:
+    raise UserError(f'schedule.name is {name!r}; choose from {", ".join(SCHEDULES)}')
+  make = SCHEDULES[name]
+  known = set(inspect.signature(make).parameters) - {'epochs', 'steps_per_epoch'}
+  if wrong := sorted(known ^ set(arguments)):
+    raise UserError(f'schedule {name!r} takes {", ".join(sorted(known))}; check {wrong[0]!r}')
+  if arguments['learning_rate'] == 0:
     return optax.constant_schedule(0.0)
-  if 'periods' in phase:
-    return _restarts(phase, steps_per_epoch)
-  if 'decay_steps' in phase:
-    return _constant_then_decay(phase, steps_per_epoch)
-  if 'warmup_steps' in phase:
-    return _cosine(phase, steps_per_epoch)
-  if 'cosine_epochs' in phase:
-    return _cosine_of_epochs(phase, steps_per_epoch)
-  return _staircase(phase, steps_per_epoch)
+  return make(epochs=epochs, steps_per_epoch=steps_per_epoch, **arguments)
 
 
-def _cosine_of_epochs(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
-  warmup, epochs = phase['warmup_epochs'], phase['cosine_epochs']
-  if not 0 <= warmup < epochs:
-    raise UserError(f'warmup_epochs is {warmup}, but cosine_epochs is {epochs}')
-  rate, end = phase['learning_rate'], phase['end_learning_rate']
-  fall = optax.cosine_decay_schedule(rate, epochs - warmup, end / rate)
+def step_decay(
+  epochs: int, steps_per_epoch: int, learning_rate: float, decay_rate: float, decay_every: int
+) -> optax.Schedule:
+  """Return `learning_rate * decay_rate ** floor(epoch / decay_every)` (GFN, section 3.3)."""
+  del epochs
+  # Not optax.exponential_decay: it divides in float32, and may be a step late under jit.
+  steps = decay_every * steps_per_epoch
 
   def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-    epoch = jnp.asarray(step) // steps_per_epoch
-    rise = rate * (epoch + 1) / max(warmup, 1)
-    return jnp.where(epoch < warmup, rise, fall(jnp.maximum(epoch - warmup, 0)))
+    decays = (jnp.asarray(step) // steps).astype(jnp.float32)
+    return learning_rate * decay_rate**decays
 
   return schedule
 
 
-def _cosine(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
-  steps, warmup = phase['epochs'] * steps_per_epoch, phase['warmup_steps']
-  if not 0 <= warmup < steps:
-    raise UserError(f'warmup_steps is {warmup}, but its phase has {steps} steps')
-  return optax.warmup_cosine_decay_schedule(0.0, phase['learning_rate'], warmup, steps)
+def cosine(
+  epochs: int, steps_per_epoch: int, learning_rate: float, warmup_steps: int
+) -> optax.Schedule:
+  """Return a linear warm-up, then half a cosine down to 0 at the end of the phase."""
+  steps = epochs * steps_per_epoch
+  if not 0 <= warmup_steps < steps:
+    raise UserError(f'warmup_steps is {warmup_steps}, but its phase has {steps} steps')
+  return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, steps)
 
 
-def _constant_then_decay(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
-  steps, rate = phase['epochs'] * steps_per_epoch, phase['learning_rate']
-  warmup, decay = phase['warmup_steps'], phase['decay_steps']
-  if min(warmup, decay) < 0 or warmup + decay > steps:
+def cosine_by_epoch(
+  epochs: int,
+  steps_per_epoch: int,
+  learning_rate: float,
+  end_learning_rate: float,
+  warmup_epochs: int,
+  cosine_epochs: int,
+) -> optax.Schedule:
+  """Return a linear warm-up, then half a cosine, that change once an epoch (MPRNet's recipe).
+
+  The phase may end before the cosine does, which ends after `cosine_epochs`, warm-up included.
+  """
+  del epochs
+  if not 0 <= warmup_epochs < cosine_epochs:
+    raise UserError(f'warmup_epochs is {warmup_epochs}, but cosine_epochs is {cosine_epochs}')
+  fall = optax.cosine_decay_schedule(
+    learning_rate, cosine_epochs - warmup_epochs, end_learning_rate / learning_rate
+  )
+
+  def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+    epoch = jnp.asarray(step) // steps_per_epoch
+    rise = learning_rate * (epoch + 1) / max(warmup_epochs, 1)
+    return jnp.where(epoch < warmup_epochs, rise, fall(jnp.maximum(epoch - warmup_epochs, 0)))
+
+  return schedule
+
+
+def constant(
+  epochs: int,
+  steps_per_epoch: int,
+  learning_rate: float,
+  end_learning_rate: float,
+  warmup_steps: int,
+  decay_steps: int,
+) -> optax.Schedule:
+  """Return a linear warm-up, a constant rate, and a linear decay over the last `decay_steps`."""
+  steps = epochs * steps_per_epoch
+  if min(warmup_steps, decay_steps) < 0 or warmup_steps + decay_steps > steps:
     raise UserError(
-      f'warmup_steps is {warmup} and decay_steps is {decay}, but their phase has {steps} steps'
+      f'warmup_steps is {warmup_steps} and decay_steps is {decay_steps}, but their phase has '
+      f'{steps} steps'
     )
-  rise = optax.linear_schedule(0.0, rate, warmup) if warmup else optax.constant_schedule(rate)
-  fall = optax.linear_schedule(rate, phase['end_learning_rate'], max(decay, 1), steps - decay)
-  return lambda step: jnp.where(jnp.asarray(step) < warmup, rise(step), fall(step))
+  if warmup_steps:
+    rise = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+  else:
+    rise = optax.constant_schedule(learning_rate)
+  fall = optax.linear_schedule(
+    learning_rate, end_learning_rate, max(decay_steps, 1), steps - decay_steps
+  )
+  return lambda step: jnp.where(jnp.asarray(step) < warmup_steps, rise(step), fall(step))
 
 
-def _restarts(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
-  steps, periods = phase['epochs'] * steps_per_epoch, phase['periods']
+def cosine_restarts(
+  epochs: int,
+  steps_per_epoch: int,
+  learning_rate: float,
+  end_learning_rate: float,
+  periods: int,
+  restart_factor: float,
+) -> optax.Schedule:
+  """Return half cosines of one length (Loshchilov and Hutter, ICLR 2017).
+
+  All but the first start at `restart_factor * learning_rate`.
+  """
+  steps = epochs * steps_per_epoch
   if not 1 <= periods <= steps:
     raise UserError(f'periods is {periods}, but its phase has {steps} steps')
   starts = [steps * i // periods for i in range(periods + 1)]
   cosines = []
   for i, (start, stop) in enumerate(itertools.pairwise(starts)):
-    rate = phase['learning_rate'] * (phase['restart_factor'] if i else 1)
-    end = phase['end_learning_rate'] / rate
-    cosines.append(optax.cosine_decay_schedule(rate, stop - start, end))
+    rate = learning_rate * (restart_factor if i else 1)
+    cosines.append(optax.cosine_decay_schedule(rate, stop - start, end_learning_rate / rate))
   return optax.join_schedules(cosines, starts[1:-1])
 
 
-def _staircase(phase: Mapping[str, Any], steps_per_epoch: int) -> optax.Schedule:
-  # Not optax.exponential_decay: it divides in float32, and may be a step late under jit.
-  steps = phase['decay_every'] * steps_per_epoch
-
-  def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-    decays = (jnp.asarray(step) // steps).astype(jnp.float32)
-    return phase['learning_rate'] * phase['decay_rate'] ** decays
-
-  return schedule
+SCHEDULES = {
+  function.__name__: function
+  for function in (step_decay, cosine, cosine_by_epoch, constant, cosine_restarts)
+}
+"""The schedules, by the names that configs use."""

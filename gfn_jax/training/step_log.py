@@ -1,10 +1,10 @@
-"""What the steps since the last log were like: losses, speed, memory; and a trace of some."""
+"""Scalars, speed and memory of the steps since the last log; a profile of a few steps."""
 
 import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -16,14 +16,14 @@ from gfn_jax.system.files import folder_to_fill
 Value = TypeVar('Value')
 
 SYSTEM = 'system/'
-"""Begins the names of scalars that tell of the machine. They differ from run to run."""
+"""Prefix of the names of scalars that depend on the machine."""
 
 FIRST_TRACED, LAST_TRACED = 11, 15
-"""The steps that `Trace` takes, counted from where a run starts or continues."""
+"""First and last step of a `Trace`, counted from where a run starts or continues."""
 
 
 def check_finite(scalars: Mapping[str, float], step: int) -> None:
-  """Stops a run that has diverged.
+  """Raise if a run has diverged.
 
   Raises:
     UserError: naming the step and every scalar that is not finite.
@@ -39,58 +39,59 @@ def check_finite(scalars: Mapping[str, float], step: int) -> None:
 class StepLog:
   """Scalars of the steps since the last log, fetched one step late so that the device never waits.
 
+  Args:
+    batch_size: examples of a step, for the speed.
+    rows: scalars of the steps since the last log, where a run is continued.
+
   Attributes:
-    rows: of these steps.
-    stop: whether a process asked for the end of the run, in the steps that were fetched.
+    rows: scalars of these steps.
   """
 
-  def __init__(self, batch_size: int):
-    self.rows: list[dict[str, float]] = []
-    self.stop = False
+  def __init__(self, batch_size: int, rows: Iterable[dict[str, float]] = ()):
+    self.rows = list(rows)
     self._batch_size = batch_size
     self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
     self.restart()
 
   def time_data(self, get: Callable[[], Value]) -> Value:
-    """Gets a batch; the time that it takes is waiting for data."""
+    """Return `get()`; the time that it takes counts as waiting for data."""
     start = time.perf_counter()
     value = get()
     self._waited += time.perf_counter() - start
     return value
 
   def add(self, step: int, scalars: Mapping[str, jax.Array]) -> None:
-    """Takes what a step gave, and checks what the one before it gave.
+    """Add the scalars of a step, and check those of the step before it.
 
     Raises:
-      UserError: if that is not finite.
+      UserError: if these are not finite.
     """
     self.flush()
     self._pending = step, scalars
 
   def flush(self) -> None:
-    """Waits for the newest step, and checks it."""
+    """Wait for the newest step, and check its scalars."""
     if self._pending is None:
       return
     step, scalars = self._pending
     self._pending = None
     row = {key: float(value) for key, value in jax.device_get(scalars).items()}
-    self.stop |= row.pop('stop') > 0
     check_finite(row, step)
     self.rows.append(row)
 
   def restart(self) -> None:
-    """Leaves the steps so far, and what was done meanwhile, out of the speed."""
+    """Leave the steps so far, and the time until now, out of the speed."""
     self.flush()
     self._start = time.perf_counter()
     self._timed_rows = len(self.rows)
     self._waited = 0.0
 
   def means(self) -> dict[str, float]:
-    """The mean of each scalar since the last call, and `system/...`.
+    """Return the mean of each scalar since the last call, and the machine's figures.
 
-    These are `images_per_second` over all processes; `step_seconds`, and how many of them this
-    process waited for data, `data_wait_seconds`, while the device may have worked; and
-    `device_memory_gib`, the most so far in the first device, where it tells. The steps that
+    These are `system/images_per_second` over all processes; `system/step_seconds`, and the part of
+    them in which this process waited for data, `system/data_wait_seconds`; and
+    `system/device_memory_gib`, the peak of the first device, if the device reports it. Steps that
     compiled are not timed.
     """
     self.flush()
@@ -113,12 +114,12 @@ def _device_memory() -> int | None:
 
 
 class Trace:
-  """JAX's profiler over the steps `FIRST_TRACED` to `LAST_TRACED`, while it is the context.
+  """Context that profiles the steps `FIRST_TRACED` to `LAST_TRACED` with JAX's profiler.
 
   Args:
-    folder: gets `plugins/profile/...`, which TensorBoard's profile plugin and Perfetto show; may be
-      in a bucket.
-    wanted: False for a trace of nothing.
+    folder: destination of `plugins/profile/...`, which TensorBoard's profile plugin and Perfetto
+      show; may be in a bucket.
+    wanted: False to profile nothing.
   """
 
   def __init__(self, folder: str | os.PathLike, wanted: bool):
@@ -133,7 +134,7 @@ class Trace:
     self._running.close()
 
   def before_step(self, pending: Any) -> None:
-    """Starts or stops before a step; `pending` is waited for first, so that whole steps count."""
+    """Start or stop before a step, after waiting for `pending`, so that whole steps count."""
     self._steps += 1
     if self._wanted and self._steps == FIRST_TRACED:
       jax.block_until_ready(pending)

@@ -1,1 +1,1 @@
-"""Trained weights with their cards; the released ones lie here."""
+"""Trained weights and their model cards. The released ones are files of this folder."""

@@ -1,6 +1,6 @@
-"""Trained weights: a safetensors file that names its network, and a JSON card beside it.
+"""Trained weights: a safetensors file that names its network, with a model card beside it.
 
-Released weights lie in the package's folder `weights/` and are found by their name.
+Released weights are files of the package's folder `weights/` and are found by name.
 """
 
 import glob
@@ -10,16 +10,14 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
-from flax import traverse_util
 
 from gfn_jax.errors import UserError
-from gfn_jax.models import as_variables, create_model, param_count, param_shapes
+from gfn_jax.models import RestorationModel, create_model, param_count, variable_shapes
 from gfn_jax.system.files import (
   check_new_file,
   exists,
@@ -27,11 +25,15 @@ from gfn_jax.system.files import (
   is_remote,
   local_copy,
   printable,
-  read_file,
   remove,
   write_aside,
   write_json,
 )
+from gfn_jax.weights.cards import CARD_FORMAT, card_path, read_card
+from gfn_jax.weights.tensors import find_mismatch, flatten_variables, unflatten_variables
+
+Variables = Mapping[str, Any]
+"""Flax's dictionary of collections: `params` and maybe `batch_stats`."""
 
 RELEASED_DIR = os.path.dirname(os.path.abspath(__file__))
 """The folder of the released weights."""
@@ -40,163 +42,39 @@ DTYPES = {'float32': 'F32', 'bfloat16': 'BF16', 'float16': 'F16'}
 """The types that a file can hold, and their names in its header."""
 
 MAX_OPTION = 1024
-"""Largest number among the options in a header: a million blocks would take for ever to build."""
+"""Limit on the numbers among the options in a header: larger networks take too long to build."""
 
 
-def check_new_weights(path: str | os.PathLike, overwrite: bool) -> None:
-  """Checks, before long work, that `save_weights` can write there.
-
-  Raises:
-    UserError: as `check_new_file`, or for another extension.
-  """
-  if not os.fspath(path).endswith('.safetensors'):
-    raise UserError(f'{printable(path)}: the name of weights ends in .safetensors')
-  check_new_file(path, overwrite)
+def list_pretrained() -> list[str]:
+  """Return the names of the released weights, sorted, as `load_pretrained` takes them."""
+  files = glob.glob('*.safetensors', root_dir=RELEASED_DIR)
+  return sorted(file.removesuffix('.safetensors') for file in files)
 
 
-def save_weights(
-  path: str | os.PathLike,
-  params: Any,
-  model_config: Mapping[str, Any],
-  card: Mapping[str, Any],
-  dtype: str = 'float32',
-) -> None:
-  """Writes `path` (safetensors) and, beside it, `path` with suffix .json (the card).
+def load_pretrained(path_or_name: str | os.PathLike) -> tuple[RestorationModel, Variables]:
+  """Load trained weights from a file of `save_weights`, or released ones by name.
+
+  The file's hash and network are compared with its card. A file without a card is accepted, unless
+  it is a released one. Nothing in a file is executed.
 
   Args:
-    path: ends in .safetensors; may be in a bucket, `gs://...`.
-    params: the network's parameters.
-    model_config: `name` and the options of `create_model`, values that JSON can hold.
-    card: what a user should know about them: `step`, `config`, `data`, `scores`. The facts of the
-      file are added: `model`, `dtype`, `parameters`, `sha256`.
-    dtype: what the parameters are stored as, a key of `DTYPES`.
-
-  Raises:
-    UserError: for another type, or naming a tensor with values that are not finite in it.
-  """
-  if dtype not in DTYPES:
-    raise UserError(f'weights are stored as one of {", ".join(DTYPES)}, not {dtype}')
-  path = os.fspath(path)
-  flat = _flatten(params)
-  tensors = {key: _cast(key, value, dtype) for key, value in flat.items()}
-  # One entry only: safetensors writes several in a random order, and the hash would change.
-  metadata = {'model': json.dumps(dict(model_config), sort_keys=True)}
-  content = safetensors.numpy.save(tensors, metadata)
-  facts = {'model': dict(model_config), 'dtype': dtype, 'parameters': param_count(params)}
-  facts['sha256'] = hashlib.sha256(content).hexdigest()
-  facts = facts | dict(card) | facts  # they stand first, and a card of other weights yields
-  json.dumps(facts)  # a card that JSON cannot hold is refused before anything is written
-  # The old card goes before the new file comes: a run killed between the two leaves a file without
-  # a card, and not one that its card calls damaged.
-  with write_aside(path) as temporary:
-    with open(temporary, 'wb') as file:
-      file.write(content)
-    remove(_card_path(path))
-  write_json(_card_path(path), facts)
-
-
-def load_pretrained(path_or_name: str | os.PathLike) -> tuple[nn.Module, Any]:
-  """Reads weights that `save_weights` wrote: a file, or released ones by their name.
-
-  What the card beside the file says of its hash and its network is verified. A file alone is
-  taken too, but for released ones.
-
-  Args:
-    path_or_name: a .safetensors file, of which nothing is executed, here or in a bucket
-      (`gs://...`); or a name such as 'gfn'.
+    path_or_name: a .safetensors file, local or remote (`gs://...`); or one of `list_pretrained()`.
 
   Returns:
-    The network and its parameters, float32.
+    The network and its variables, float32.
 
   Raises:
-    UserError: if there is no such file or name, the file is damaged, is not one of this library, or
-      its tensors are not exactly those of its network, all finite and of one type.
+    UserError: if there is no such file or name, the file is damaged or not one of this library, or
+      its tensors do not fit its network, are not finite or not all of one type.
   """
   path, model_config, flat = _read(path_or_name)
   model, shapes = _network(model_config, path)
-  _check_tensors(flat, traverse_util.flatten_dict(shapes, sep='.'), model, path)
-  return model, traverse_util.unflatten_dict(flat, sep='.')
-
-
-def init_params_from(
-  path_or_name: str | os.PathLike, model: nn.Module, params: Any, exceptions: Sequence[str] = ()
-) -> Any:
-  """Initial parameters taken from trained weights, whatever the options of their own network.
-
-  Args:
-    path_or_name: as for `load_pretrained`.
-    model: the network to initialise.
-    params: its parameters, of `init_params`.
-    exceptions: modules or parameters that need not fit, such as 'gate' or 'reconstruction.conv4'.
-      Under these a parameter that the file lacks, or has in another shape, stays as it is in
-      `params`, and a tensor of the file that the network lacks is ignored.
-
-  Returns:
-    The parameters, float32.
-
-  Raises:
-    UserError: as `load_pretrained`, if the file's tensors are not exactly the network's but for the
-      exceptions, or if an exception is found in neither.
-  """
-  path, _, flat = _read(path_or_name)
-  initial = traverse_util.flatten_dict(params, sep='.')
-  free = set()
-  for prefix in exceptions:
-    found = {key for key in initial.keys() | flat.keys() if f'{key}.'.startswith(f'{prefix}.')}
-    if not found:
-      raise UserError(f'nothing in {type(model).__name__} or in {path} is named {prefix!r}')
-    free |= found
-  strict = [{k: v for k, v in tree.items() if k not in free} for tree in (flat, initial)]
-  _check_tensors(*strict, model, path)
-  fitting = {k: v for k, v in flat.items() if k in initial and v.shape == initial[k].shape}
-  start = {key: jnp.asarray(value, jnp.float32) for key, value in (initial | fitting).items()}
-  return traverse_util.unflatten_dict(start, sep='.')
-
-
-def convert_weights(
-  source: str | os.PathLike,
-  path: str | os.PathLike,
-  dtype: str,
-  changes: Mapping[str, Any] | None = None,
-) -> None:
-  """Write weights as another type, such as those of a run for a release.
-
-  The card gets `reference`: what the network makes of `reference_input` with the stored weights.
-
-  Args:
-    source: as for `load_pretrained`, with a card.
-    path: of the new file; ends in .safetensors.
-    dtype: a key of `DTYPES`.
-    changes: entries of the card to add or to replace.
-
-  Raises:
-    UserError: as `load_pretrained` and `save_weights`, or if `source` has no card.
-  """
-  _, params = load_pretrained(source)
-  card = load_card(source) | dict(changes or {})
-  model = create_model(**card['model'])
-  stored = {key: _cast(key, value, dtype) for key, value in _flatten(params).items()}
-  stored = {key: value.astype(np.float32) for key, value in stored.items()}
-  card['reference'] = reference_output(model, traverse_util.unflatten_dict(stored, sep='.'))
-  save_weights(path, params, card['model'], card, dtype)
-
-
-def reference_input() -> np.ndarray:
-  """Return a fixed image, `[1, 32, 32, 3]` float32 in [0, 1]: waves of several lengths."""
-  y, x, c = np.mgrid[:32, :32, :3]
-  return (0.5 + 0.5 * np.sin(0.05 * y * x / (c + 1) + 0.7 * c))[None].astype(np.float32)
-
-
-def reference_output(model: nn.Module, params: Any) -> list[float]:
-  """Return what a network makes of `reference_input`: 48 values of its output, to 5 digits."""
-  output = jax.jit(model.apply)(as_variables(params), reference_input())
-  image = np.asarray(output.lr if output.hr is None else output.hr)[0]
-  step = image.shape[0] // 4
-  return [round(float(value), 5) for value in image[step // 2 :: step, step // 3 :: step].ravel()]
+  _check_tensors(flat, flatten_variables(shapes), model, path)
+  return model, unflatten_variables(flat)
 
 
 def load_model_config(path_or_name: str | os.PathLike) -> dict[str, Any]:
-  """The `name` and the options of the network that the header of a weights file names.
+  """Return the `name` and the options of a weights file's network, from its header.
 
   Raises:
     UserError: if there is no such file or name, or it is damaged or not one of this library.
@@ -205,7 +83,7 @@ def load_model_config(path_or_name: str | os.PathLike) -> dict[str, Any]:
 
 
 def load_card(path_or_name: str | os.PathLike) -> dict[str, Any]:
-  """The card of weights: `model`, `config`, `data` with its `licence`, `scores`, `sha256`.
+  """Return the card of weights: `model`, `config`, `data` with its `licence`, `scores`, `sha256`.
 
   Raises:
     UserError: if there are no such weights, or they have no card.
@@ -213,12 +91,12 @@ def load_card(path_or_name: str | os.PathLike) -> dict[str, Any]:
   path = weights_path(path_or_name)
   card = _read_card(path)
   if card is None:
-    raise UserError(f'{path} has no card: there is no {_card_path(path)}')
+    raise UserError(f'{printable(path)} has no model card: no file {printable(card_path(path))}')
   return card
 
 
 def weights_path(path_or_name: str | os.PathLike) -> str:
-  """The path of a weights file, given itself or the name of released weights.
+  """Return the path of a weights file, given the path itself or the name of released weights.
 
   Raises:
     UserError: if there is no such file or name.
@@ -228,126 +106,225 @@ def weights_path(path_or_name: str | os.PathLike) -> str:
     return path
   if path.endswith('.safetensors') or os.path.basename(path) != path:
     raise UserError(
-      f'no weights at {path}: train a network with run_train.py, which writes '
+      f'no weights at {printable(path)}: train a network with run_train.py, which writes '
       'WORKDIR/weights.safetensors, and pass that file'
     )
-  files = glob.glob('*.safetensors', root_dir=RELEASED_DIR)
-  if f'{path}.safetensors' not in files:
-    names = ', '.join(sorted(file.removesuffix('.safetensors') for file in files))
-    raise UserError(
-      f'no released weights are named {path!r}; there are {names or "none"}. The name of a file '
-      'ends in .safetensors'
-    )
+  names = list_pretrained()
+  if path not in names:
+    choice = f'choose from {", ".join(names)}, or pass' if names else 'pass'
+    raise UserError(f'no released weights are named {path!r}; {choice} a .safetensors file')
   return os.path.join(RELEASED_DIR, f'{path}.safetensors')
 
 
+def check_new_weights(path: str | os.PathLike, overwrite: bool) -> None:
+  """Raise, before long work, if `save_weights` cannot write to a path.
+
+  Raises:
+    UserError: as `check_new_file`, or for another extension.
+  """
+  if not os.fspath(path).endswith('.safetensors'):
+    raise UserError(f'{printable(path)}: the name of a weights file must end in .safetensors')
+  check_new_file(path, overwrite)
+
+
+def save_weights(
+  path: str | os.PathLike,
+  variables: Variables,
+  model_config: Mapping[str, Any],
+  card: Mapping[str, Any],
+  dtype: str = 'float32',
+) -> None:
+  """Write a weights file and its card, which has the suffix .json instead of .safetensors.
+
+  Args:
+    path: file that ends in .safetensors; may be in a bucket, `gs://...`.
+    variables: the network's variables.
+    model_config: `name` and the options of `create_model`, values that JSON can hold.
+    card: description for users: `step`, `config`, `data`, `scores`. The file's `model`, `dtype`,
+      `parameters` and `sha256` are added.
+    dtype: type of the stored parameters, a key of `DTYPES`.
+
+  Raises:
+    UserError: for an unknown type, or naming a tensor that is not finite in that type.
+  """
+  if dtype not in DTYPES:
+    raise UserError(f'unknown dtype {dtype!r}; choose from {", ".join(DTYPES)}')
+  path = os.fspath(path)
+  flat = flatten_variables(variables)
+  tensors = {key: _cast(key, value, dtype) for key, value in flat.items()}
+  # One entry only: safetensors writes several in a random order, and the hash would change.
+  metadata = {'model': json.dumps(dict(model_config), sort_keys=True)}
+  content = safetensors.numpy.save(tensors, metadata)
+  facts = {'format_version': CARD_FORMAT, 'model': dict(model_config), 'dtype': dtype}
+  facts['parameters'] = param_count(variables)
+  facts['sha256'] = hashlib.sha256(content).hexdigest()
+  facts = facts | dict(card) | facts  # listed first, and not overridden by a card of other weights
+  json.dumps(facts)  # fails, if it does, before anything is written
+  # The old card is removed before the file is replaced: a run that is killed between the two leaves
+  # a file without a card, not one that its card contradicts.
+  with write_aside(path) as temporary:
+    with open(temporary, 'wb') as file:
+      file.write(content)
+    remove(card_path(path))
+  write_json(card_path(path), facts)
+
+
+def init_variables_from(
+  path_or_name: str | os.PathLike,
+  model: RestorationModel,
+  variables: Variables,
+  exceptions: Sequence[str] = (),
+) -> Variables:
+  """Return initial variables taken from trained weights, whose network may have other options.
+
+  Args:
+    path_or_name: as for `load_pretrained`.
+    model: the network to initialise.
+    variables: its initial variables.
+    exceptions: modules or parameters that need not fit, such as 'gate' or 'reconstruction.conv4'.
+      A parameter there keeps its value in `variables` if the file lacks it or has another shape;
+      a tensor there that the network lacks is ignored.
+
+  Returns:
+    The variables, float32.
+
+  Raises:
+    UserError: as `load_pretrained`, if the tensors do not fit the network outside the exceptions,
+      or if an exception is found in neither.
+  """
+  path, _, flat = _read(path_or_name)
+  initial = flatten_variables(variables)
+  free = set()
+  for prefix in exceptions:
+    found = {key for key in initial.keys() | flat.keys() if f'{key}.'.startswith(f'{prefix}.')}
+    if not found:
+      raise UserError(
+        f'neither {type(model).__name__} nor {printable(path)} has a module or parameter {prefix!r}'
+      )
+    free |= found
+  free -= {k for k in flat.keys() & initial.keys() if flat[k].shape == initial[k].shape}
+  taken, wanted = ({k: v for k, v in tree.items() if k not in free} for tree in (flat, initial))
+  _check_tensors(taken, wanted, model, path)
+  start = {key: jnp.asarray(value, jnp.float32) for key, value in (initial | taken).items()}
+  return unflatten_variables(start)
+
+
+def convert_weights(
+  source: str | os.PathLike,
+  path: str | os.PathLike,
+  dtype: str,
+  changes: Mapping[str, Any] | None = None,
+) -> None:
+  """Write weights as another type, such as the weights of a run for a release.
+
+  The card gets `reference`: the network's `reference_output` with the stored weights.
+
+  Args:
+    source: as for `load_pretrained`, with a card.
+    path: the new file, which ends in .safetensors.
+    dtype: a key of `DTYPES`.
+    changes: entries of the card to add or to replace.
+
+  Raises:
+    UserError: as `load_pretrained` and `save_weights`, or if `source` has no card.
+  """
+  model, variables = load_pretrained(source)
+  card = load_card(source) | dict(changes or {})
+  stored = {key: _cast(key, value, dtype) for key, value in flatten_variables(variables).items()}
+  stored = {key: value.astype(np.float32) for key, value in stored.items()}
+  card['reference'] = reference_output(model, unflatten_variables(stored))
+  save_weights(path, variables, card['model'], card, dtype)
+
+
+def reference_input() -> np.ndarray:
+  """Return a fixed image, `[1, 32, 32, 3]` float32 in [0, 1]: waves of several lengths."""
+  y, x, c = np.mgrid[:32, :32, :3]
+  return (0.5 + 0.5 * np.sin(0.05 * y * x / (c + 1) + 0.7 * c))[None].astype(np.float32)
+
+
+def reference_output(model: RestorationModel, variables: Variables) -> list[float]:
+  """Return 48 values of a network's output for `reference_input`, rounded to 5 decimals."""
+  output = jax.jit(model.apply)(variables, reference_input())
+  image = np.asarray(output.lr if output.hr is None else output.hr)[0]
+  step = image.shape[0] // 4
+  return [round(float(value), 5) for value in image[step // 2 :: step, step // 3 :: step].ravel()]
+
+
 def _cast(key: str, value: jax.typing.ArrayLike, dtype: str) -> np.ndarray:
-  with np.errstate(over='ignore'):  # told below, by name
+  with np.errstate(over='ignore'):  # reported below, with the tensor's name
     tensor = np.asarray(value, jnp.dtype(dtype), order='C')
   if not np.isfinite(tensor).all():
     raise UserError(f'{key} has values that are not finite as {dtype}; no weights are written')
   return tensor
 
 
-def _flatten(params: Any) -> dict[str, Any]:
-  return traverse_util.flatten_dict(params, sep='.')
-
-
-def _card_path(path: str) -> str:
-  return os.path.splitext(path)[0] + '.json'
-
-
 def _read_card(path: str) -> dict[str, Any] | None:
-  """The card of a weights file, or None where there is none."""
-  card_path = _card_path(path)
-  try:
-    card = json.loads(read_file(card_path).decode())
-  except FileNotFoundError as error:
-    if os.path.dirname(path) == RELEASED_DIR:
-      raise UserError(f'{card_path} is missing: install gfn_jax anew') from error
-    return None
-  except (OSError, ValueError, RecursionError) as error:
-    raise UserError(f'{card_path} is no readable card: {error}') from error
-  if not isinstance(card, dict) or not {'model', 'sha256'} <= card.keys():
-    raise UserError(f'{card_path} is no card of weights: it lacks model or sha256')
+  """Return the card of a weights file, or None if there is none; released ones must have one."""
+  card = read_card(path)
+  if card is None and os.path.dirname(path) == RELEASED_DIR:
+    raise UserError(f'cannot read {card_path(path)}: no such file; install gfn_jax again')
   return card
 
 
 def _read(path_or_name: str | os.PathLike) -> tuple[str, Any, dict[str, np.ndarray]]:
-  """The path of a file, the network that its header names, and its tensors, float32."""
+  """Return the path of a file, the network that its header names, and its tensors, float32."""
   path = weights_path(path_or_name)
+  name, card_name = printable(path), printable(card_path(path))
   card = _read_card(path)
   with local_copy(path) as copy:
     if card and card['sha256'] != file_sha256(copy):
       raise UserError(
-        f'{path} is damaged: its SHA-256 is not the one in {_card_path(path)}; get both anew'
+        f'{name} is damaged: its SHA-256 is not the one in {card_name}; copy both again'
       )
-    metadata, flat = _read_tensors(copy, path)
+    metadata, flat = _read_tensors(copy, name)
   try:
     model_config = json.loads(metadata['model'])
   except (KeyError, ValueError, RecursionError) as error:
-    raise _no_network(path) from error
+    raise _unnamed_network(path) from error
   if card and card['model'] != model_config:
-    raise UserError(f'{path} names another network than {_card_path(path)}; get both anew')
+    raise UserError(f'{name} and {card_name} name different networks; copy both again')
   return path, model_config, flat
 
 
-def _read_tensors(copy: str, path: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-  """A file's metadata, and its tensors as float32; `path` is its name for the errors."""
+def _read_tensors(copy: str, name: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+  """Return a file's metadata, and its tensors as float32; `name` is its name for messages."""
   try:
     with safetensors.safe_open(copy, framework='numpy') as file:
       keys = file.keys()
       types = {file.get_slice(key).get_dtype() for key in keys}
       if len(types) > 1 or not types <= set(DTYPES.values()):
         raise UserError(
-          f'{path} has tensors of type {", ".join(sorted(types))}; weights are all of one of '
-          f'{", ".join(DTYPES.values())}'
+          f'cannot read {name}: tensors of type {", ".join(sorted(types))}; all must have the same '
+          f'type, one of {", ".join(DTYPES.values())}'
         )
       metadata = file.metadata() or {}
-      flat = {key: file.get_tensor(key).astype(np.float32) for key in keys}
+      return metadata, {key: file.get_tensor(key).astype(np.float32) for key in keys}
   except (safetensors.SafetensorError, OSError) as error:
-    raise UserError(f'{path} is no readable safetensors file: {error}') from error
-  for key, tensor in flat.items():
-    if not np.isfinite(tensor).all():
-      raise UserError(f'{path}: {key} has values that are not finite')
-  return metadata, flat
+    raise UserError(f'cannot read {name} as safetensors: {error}') from error
 
 
-def _network(model_config: Any, path: str) -> tuple[nn.Module, Any]:
-  """The network that a header names, and its `param_shapes`."""
+def _network(model_config: Any, path: str) -> tuple[RestorationModel, Variables]:
+  """Return the network that a header names, and its `variable_shapes`."""
   try:
     numbers = [value for value in jax.tree.leaves(model_config) if isinstance(value, int)]
     if max(numbers, default=0) > MAX_OPTION:
-      raise UserError(f"model options are at most {MAX_OPTION}, not the header's {max(numbers)}")
+      raise UserError(f'option values must be at most {MAX_OPTION}, not {max(numbers)}')
     model = create_model(**model_config)
-    return model, param_shapes(model)
+    return model, variable_shapes(model)
   except UserError as error:
-    raise UserError(f'{path}: {error}') from error
+    raise UserError(f'{printable(path)}: {error}') from error
   except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
-    raise _no_network(path) from error
+    raise _unnamed_network(path) from error
 
 
-def _no_network(path: str) -> UserError:
-  return UserError(f'{path} does not name a network of gfn_jax in its header')
+def _unnamed_network(path: str) -> UserError:
+  return UserError(f'cannot read {printable(path)}: its header does not name a model of gfn_jax')
 
 
 def _check_tensors(
-  flat: Mapping[str, np.ndarray], wanted: Mapping[str, Any], model: nn.Module, source: str
+  flat: Mapping[str, np.ndarray], wanted: Mapping[str, Any], model: RestorationModel, path: str
 ) -> None:
-  """Refuses tensors, named 'module.layer.kernel', other than `wanted`: the first few are named."""
-  problems = {
-    'missing': sorted(wanted.keys() - flat.keys()),
-    'unexpected': sorted(flat.keys() - wanted.keys()),
-    'of another shape': sorted(
-      f'{key} {flat[key].shape} for {wanted[key].shape}'
-      for key in wanted.keys() & flat.keys()
-      if flat[key].shape != wanted[key].shape
-    ),
-  }
-  lines = [
-    f'{len(names)} {problem} ({", ".join(names[:3])}{", ..." if len(names) > 3 else ""})'
-    for problem, names in problems.items()
-    if names
-  ]
-  if lines:
-    raise UserError(f'{source} does not fit {type(model).__name__}: {"; ".join(lines)}')
+  """Raise a UserError if tensors differ from `wanted`, arrays or shapes by name."""
+  shapes = {name: leaf.shape for name, leaf in wanted.items()}
+  if mismatch := find_mismatch(flat, shapes):
+    raise UserError(f'{printable(path)} does not fit {type(model).__name__}: {mismatch}')

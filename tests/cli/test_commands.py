@@ -27,15 +27,15 @@ TRAIN = (
   '--config.model.deblur_blocks=1',
   '--config.model.sr_blocks=1',
   '--config.model.reconstruction_blocks=1',
-  '--config.batch_size=4',
-  '--config.crop_size=8',
-  '--config.steps_per_epoch=5',
+  '--config.training.batch_size=4',
+  '--config.training.crop_size=8',
+  '--config.training.steps_per_epoch=5',
   '--config.phases.phase_1.epochs=2',
   '--config.phases.phase_2.epochs=2',
-  '--config.checkpoint_every=5',
-  '--config.eval_every=20',
-  '--config.log_every=5',
-  '--config.protocol=mprnet',
+  '--config.run.checkpoint_every=5',
+  '--config.evaluation.every=20',
+  '--config.run.log_every=5',
+  '--config.evaluation.protocol=mprnet',
 )
 PHOTOS = ('run_train.py', '--config=configs/gfn_photos.py:small')
 STEPS = 20
@@ -60,7 +60,7 @@ def run(*command, **options):
 def workdir(dataset_dir, tmp_path_factory):
   """A run that was killed at some step after its second checkpoint, and continued."""
   workdir = tmp_path_factory.mktemp('run') / 'workdir'
-  command = [*TRAIN, f'--workdir={workdir}', f'--config.data_dir={dataset_dir}']
+  command = [*TRAIN, f'--workdir={workdir}', f'--config.data.data_dir={dataset_dir}']
   process = subprocess.Popen(
     [sys.executable, *command], env=environment(), stderr=subprocess.PIPE, text=True
   )
@@ -91,8 +91,8 @@ def test_a_killed_run_continues_with_the_same_command(workdir):
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   assert [row['step'] for row in rows if 'loss' in row] == list(range(5, STEPS + 1, 5))
   overrides = json.loads((workdir / 'overrides.json').read_text())
-  assert overrides['batch_size'] == 4
-  assert 'seed' not in overrides
+  assert overrides['training.batch_size'] == 4
+  assert 'training.seed' not in overrides
   assert 'compiling' in stderr
 
 
@@ -119,6 +119,7 @@ def test_evaluating_a_run(workdir, dataset_dir, tmp_path):
     assert image.size == (192, 128)
 
 
+@pytest.mark.full
 def test_the_demonstration(tmp_path):
   result = run('examples/demo.py', f'--dir={tmp_path}', xla_flags='')
   assert result.returncode == 0, result.stderr
@@ -151,19 +152,22 @@ def test_restoring_a_photo(workdir, tmp_path):
 @pytest.mark.parametrize(
   ('command', 'message'),
   [
-    ((*TRAIN, '--workdir=W', '--config.sede=1'), 'in the config: sede Did you mean "seed"'),
-    ((*TRAIN, '--workdir=W'), 'pass --config.data_dir=DIR, built by data_prep '),
-    ((*PHOTOS, '--workdir=W'), 'pass --config.photos=DIR, a folder of sharp photographs'),
     (
-      (*PHOTOS, '--workdir=W', '--config.photos=tests', '--config.held_out=0'),
-      'no image in tests; known are .png',
+      (*TRAIN, '--workdir=W', '--config.training.sede=1'),
+      'in the config: sede Did you mean "seed"',
     ),
-    (('run_train.py', '--config=configs/gfn.py:fast', '--workdir=W'), "variants '' and 'literal'"),
+    ((*TRAIN, '--workdir=W'), 'pass --config.data.data_dir=DIR, built by data_prep '),
+    ((*PHOTOS, '--workdir=W'), 'pass --config.data.photos=DIR, a folder of sharp photographs'),
+    (
+      (*PHOTOS, '--workdir=W', '--config.data.photos=tests', '--config.data.held_out=0'),
+      'no image in tests; extensions are .png',
+    ),
+    (('run_train.py', '--config=configs/gfn.py:fast', '--workdir=W'), "choose from '', 'literal'"),
     (('run_train.py', '--config=configs/none.py', '--workdir=W'), "'configs/none.py'"),
     (('run_eval.py', '--input_dir=I', '--output_dir=O'), 'no weights: pass --weights=gfn for the'),
     (
       ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I', '--limit=2'),
-      '--protocol, --limit and --lpips_weights are for evaluating',
+      '--protocol, --limit and --lpips_weights require --target_dir',
     ),
     (
       ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I'),

@@ -18,7 +18,7 @@ from PIL import Image
 
 from gfn_jax import UserError
 from gfn_jax.cli import demo
-from gfn_jax.evaluation import evaluate
+from gfn_jax.ops.scores import bicubic
 from tests.browser import open_browser, requests
 from tests.ports import free_port
 
@@ -59,7 +59,7 @@ class Server:
     # The proxy is not there, and a public address must not be asked for.
     changes = {'http_proxy': 'http://127.0.0.1:9', 'no_proxy': '', 'GRADIO_SHARE': 'True'}
     self.process = subprocess.Popen(
-      [sys.executable, '-m', 'tests.test_demo', f'--port={port}', f'--max_pixels={MAX_PIXELS}'],
+      [sys.executable, '-m', 'tests.cli.test_demo', f'--port={port}', f'--max_pixels={MAX_PIXELS}'],
       env=os.environ | changes | {'XLA_FLAGS': '', 'TMPDIR': str(folder)},
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
@@ -83,7 +83,7 @@ def server(browser, tmp_path_factory):
   pytest.importorskip('gradio')
   server = Server(tmp_path_factory.mktemp('demo'), free_port())
   line = server.process.stdout.readline()
-  assert line == f'the page is at {server.url} (Ctrl-C ends it)\n', server.end()
+  assert line == f'the page is at {server.url} (Ctrl-C to stop)\n', server.end()
   yield server
   server.end()
 
@@ -128,7 +128,7 @@ def test_a_photo(browser, server, tmp_path):
   urls = [image.get_attribute('src') for image in find(browser, '[data-testid^=imageslider]')]
   before, after = (read_image(url) for url in urls)
   assert before.shape == after.shape == (480, 640, 3)
-  assert np.abs(before - evaluate.bicubic(photo).astype(int)).mean() < 3
+  assert np.abs(before - bicubic(photo).astype(int)).mean() < 3
   assert np.abs(after - enlarge(photo).astype(int)).mean() < 3
   assert all(url.startswith(server.url) for url in requests(browser))
 
@@ -144,8 +144,8 @@ def test_a_photo(browser, server, tmp_path):
 @pytest.mark.parametrize(
   ('name', 'content', 'message'),
   [
-    ('text.png', b'no picture', 'text.png cannot be read'),
-    ('large.png', np.zeros((201, 200, 3), np.uint8), 'large.png cannot be read: it is 200x201'),
+    ('text.png', b'no picture', 'cannot read text.png'),
+    ('large.png', np.zeros((201, 200, 3), np.uint8), 'cannot read large.png: 200x201 exceeds'),
   ],
 )
 def test_what_cannot_be_restored(browser, server, tmp_path, name, content, message):
@@ -202,7 +202,7 @@ def test_a_port_that_cannot_be_used(monkeypatch):
 
   with socket.create_server(('127.0.0.1', 0)) as listener:
     for port in (listener.getsockname()[1], 70000):
-      with pytest.raises(UserError, match=f'port {port} is taken or may not be used; pass anot'):
+      with pytest.raises(UserError, match=f'cannot use port {port}; pass another one'):
         demo.launch(Page(), port, MAX_PIXELS)
 
 

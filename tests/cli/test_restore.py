@@ -14,7 +14,7 @@ from PIL import Image
 
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.cli import restore
-from gfn_jax.models import init_params
+from gfn_jax.models import init_variables
 from gfn_jax.weights.pretrained import save_weights
 from tests import small
 
@@ -63,9 +63,7 @@ def test_a_folder_that_is_killed_is_finished_by_the_same_command(photos, tmp_pat
   process = start(*command)
   output, errors = process.communicate(timeout=120)
   assert process.returncode == 0, errors
-  assert (
-    output == f'{6 - len(finished)} restored, {len(finished)} were there already (--overwrite)\n'
-  )
+  assert output == f'{6 - len(finished)} restored, {len(finished)} existed already (--overwrite)\n'
   assert 'compiling GFN for 64x64' in errors
   assert sorted(path.name for path in target.iterdir()) == [f'{i}.png' for i in range(6)]
 
@@ -96,7 +94,7 @@ def test_frames(photos, tmp_path, capsys):
   options = {**small.BMDSRNET, 'variant': 'c', 'global_skip': 'input'}
   model = create_model('bmdsrnet', **options)
   weights = tmp_path / 'weights.safetensors'
-  save_weights(weights, init_params(model, seed=0), {'name': 'bmdsrnet', **options}, {})
+  save_weights(weights, init_variables(model, seed=0), {'name': 'bmdsrnet', **options}, {})
   command = [f'--weights={weights}', '--output=frames']
   restore.main([str(photos / '0.png'), str(tmp_path / 'frames.webp'), *command])
   wanted = Restorer.from_pretrained(weights, output='frames')(PHOTO).astype(int)
@@ -149,13 +147,13 @@ def test_a_page_and_scores(photos, tmp_path):
     (['photos', 'out', '--output=both'], "argument --output: invalid choice: 'both'"),
     (['photos', 'out', '--weights=none'], "no released weights are named 'none'"),
     (['photos', 'out', '--format=bpg'], "argument --format: invalid choice: 'bpg'"),
-    (['photos', 'out', '--format=gif'], '--format=gif is for --output=frames'),
+    (['photos', 'out', '--format=gif'], '--format=gif requires --output=frames'),
     (
       ['photos', 'out', '--format=png', '--output=frames'],
       'png: frames become an animation; choose',
     ),
-    (['photos', 'out', '--output=frames', '--weights=gfn'], 'GFN makes no frames; BMDSRNet does'),
-    (['photos', 'out', '--target_dir=hr'], '--target_dir is for the report: pass --report='),
+    (['photos', 'out', '--output=frames', '--weights=gfn'], 'GFN makes no frames; use BMDSRNet'),
+    (['photos', 'out', '--target_dir=hr'], '--target_dir requires a report: pass --report='),
     (['photos', 'out', '--max_pixels=0'], 'max_pixels 0: pass 1 or more'),
     (['photos', 'photos'], '0.png would be overwritten'),
     (['movie.mp4', 'out.mp4', '--format=png'], '--report and --format are for images'),

@@ -334,8 +334,8 @@ def test_worlds_by_number_are_the_worlds(photo):
   [
     ({'sharp_share': 1.5}, r'sharp_share must be in \[0, 1\], not 1.5'),
     ({'jpeg_share': -1}, r'jpeg_share must be in \[0, 1\], not -1'),
-    ({'jpeg_quality': (0, 50)}, 'jpeg_quality must be within 1 and 100'),
-    ({'jpeg_quality': (50, 101)}, 'jpeg_quality must be within 1 and 100'),
+    ({'jpeg_quality': (0, 50)}, 'jpeg_quality must be between 1 and 100'),
+    ({'jpeg_quality': (50, 101)}, 'jpeg_quality must be between 1 and 100'),
   ],
 )
 def test_shares_and_qualities_that_cannot_be(options, message):
@@ -374,7 +374,7 @@ def test_the_same_under_jit_and_vmap(photo):
   [
     ({'frames': 4}, 'frames must be odd'),
     ({'frames': 0}, 'frames must be odd'),
-    ({'regions': -1}, 'regions must be 0 or more'),
+    ({'regions': -1}, 'regions must be at least 0'),
     ({'gamma': (0.0, 2.2)}, 'gamma must be above 0'),
     ({'focal_length': 0.0}, 'focal_length must be positive'),
     ({'translation': (3.0, 1.0)}, r'translation must be \(low, high\)'),

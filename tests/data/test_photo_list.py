@@ -113,8 +113,8 @@ def test_other_photographs_are_refused(folder):
   assert str(caught.value) == (
     f'{root} does not hold exactly the listed photographs: 4 not on the list (a/y, b/four, x, '
     f'...). Move unlisted images elsewhere, and fetch the others with '
-    f'python -m data_prep.open_photos --output_dir={root}; or pass --config.photo_list= to train '
-    'on any photographs'
+    f'python -m data_prep.open_photos --output_dir={root}; or pass --config.data.photo_list= to '
+    'train on any photographs'
   )
 
 
@@ -144,5 +144,5 @@ def test_an_image_in_two_formats_is_refused(folder):
 def test_a_file_that_is_no_image_is_named(folder):
   root, photo_list = folder
   (root / 'four.png').write_bytes(b'x')
-  with pytest.raises(UserError, match=f'^{root}/four.png cannot be read: '):
+  with pytest.raises(UserError, match=f'^cannot read {root}/four.png: '):
     check(root, photo_list)

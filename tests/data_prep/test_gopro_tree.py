@@ -64,7 +64,7 @@ def test_a_missing_split_is_left_out_with_a_warning(split, caplog):
 
 
 def test_no_split_at_all(tmp_path):
-  with pytest.raises(UserError, match='has neither train nor test; give the GOPRO_Large folder'):
+  with pytest.raises(UserError, match='has neither train nor test; pass the GOPRO_Large folder'):
     gopro_tree.find_splits(tmp_path, 'blur_gamma')
 
 
@@ -82,7 +82,7 @@ def test_an_empty_sequence(split):
 
 def test_a_missing_blur_folder_names_the_one_that_is_there(split):
   with pytest.raises(
-    UserError, match='GOPR0001/blur does not exist; give --blur_folder=blur_gamma'
+    UserError, match='GOPR0001/blur does not exist; pass --blur_folder=blur_gamma'
   ):
     gopro_tree.find_pairs(split, 'blur')
 
@@ -94,7 +94,7 @@ def test_an_unpaired_frame(split, removed, left):
     gopro_tree.find_pairs(split, 'blur_gamma')
   frame = split / 'GOPR0002'
   assert str(error.value) == (
-    f'{frame / left / "000010.png"} has no partner {frame / removed / "000010.png"}; '
+    f'{frame / left / "000010.png"} has no counterpart {frame / removed / "000010.png"}; '
     'restore that file or remove this one'
   )
 
@@ -108,14 +108,14 @@ def test_two_sizes_in_a_pair(split):
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    (png(60, 40, 8, 0), 'is a 8-bit grey PNG; frames must be 8-bit RGB'),
-    (png(60, 40, 8, 6), 'is a 8-bit RGB with alpha PNG'),
-    (png(60, 40, 8, 3), 'is a 8-bit palette PNG'),
-    (png(60, 40, 16, 2), 'is a 16-bit RGB PNG'),
-    (png(60, 40, 8, 2)[:20], 'is not a PNG file or is cut short'),
-    (b'\xff\xd8\xff\xe0 a photo from a phone, renamed', 'is not a PNG file or is cut short'),
-    (png(2**31 - 1, 2**31 - 1, 8, 2), 'claims 2147483647x2147483647 pixels'),
-    (png(0, 40, 8, 2), 'claims 40x0 pixels'),
+    (png(60, 40, 8, 0), 'has 8-bit grey pixels; frames must be 8-bit RGB'),
+    (png(60, 40, 8, 6), 'has 8-bit RGB with alpha pixels'),
+    (png(60, 40, 8, 3), 'has 8-bit palette pixels'),
+    (png(60, 40, 16, 2), 'has 16-bit RGB pixels'),
+    (png(60, 40, 8, 2)[:20], 'is truncated or not a PNG file'),
+    (b'\xff\xd8\xff\xe0 a photo from a phone, renamed', 'is truncated or not a PNG file'),
+    (png(2**31 - 1, 2**31 - 1, 8, 2), 'has an invalid size of 2147483647x2147483647'),
+    (png(0, 40, 8, 2), 'has an invalid size of 40x0'),
   ],
 )
 def test_a_frame_of_another_kind(split, content, message):
@@ -132,5 +132,5 @@ def test_a_frame_cut_short_after_its_header(split):
   pair = gopro_tree.find_pairs(split, 'blur_gamma')[0]
   with pytest.raises(UserError) as error:
     gopro_tree.read_pair(pair)
-  assert str(error.value).startswith(f'{path} cannot be read (')
+  assert str(error.value).startswith(f'cannot read {path}: ')
   assert '\n' not in str(error.value)

@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from data_prep import building, frame_tree, frame_windows, motion_blurred_lr
+from data_prep import frame_tree, frame_windows, motion_blurred_lr, tfds_build
 from data_prep.motion_blurred_lr_builder import MotionBlurredLrConfig
 from gfn_jax.data import tfrecords
 from gfn_jax.errors import UserError
@@ -192,7 +192,7 @@ def test_the_fewest_patches_cover_evenly(length, size):
 
 def test_metadata_and_summary(built, thirds):
   assert built.parts[-3:] == ('motion_blurred_lr', f'x4_patch{PATCH}', '1.0.0')
-  assert building.summarise(built) == f'{built}: train 12, test 1 examples'
+  assert tfds_build.summarise(built) == f'{built}: train 12, test 1 examples'
   dataset = tfrecords.TFRecordDataset(built)
   assert (dataset.scale, dataset.has_frames) == (4, True)
   assert dataset.metadata == {
@@ -206,6 +206,7 @@ def test_metadata_and_summary(built, thirds):
     'cropped_to_multiple_of': 12,
     'border': 'symmetric',
     'test_sequences': [],
+    'shuffle_buffer': 2048,
     'counts': {
       'train': {'sequences': 2, 'windows': 3},
       'test': {'sequences': 1, 'windows': 1},
@@ -281,7 +282,7 @@ def test_crops_of_whole_frames_show_one_place(thirds):
         rows, columns = (slice(scale * start, scale * (start + 6)) for start in (y, x))
         np.testing.assert_array_equal(batch[key][i], stored[n][key][rows, columns])
   assert len(places) > 15
-  with pytest.raises(UserError, match='holds whole frames: set crop_size .* to 16 LR pixels'):
+  with pytest.raises(UserError, match='whole frames: set --config.training.crop_size to 16 LR'):
     next(dataset.train_batches(2, 0))
 
 
@@ -318,7 +319,7 @@ def test_damage_is_named(original, built, tmp_path):
   tree = shutil.copytree(original, tmp_path / 'in')
   path = tree / 'train/GOPR0001/000107.png'
   path.write_bytes(path.read_bytes()[:-30])
-  with pytest.raises(UserError, match=f'^{path} cannot be read .*; unpack the frames again$'):
+  with pytest.raises(UserError, match=f'^cannot read {path}: .*; unpack the frames again$'):
     motion_blurred_lr.build(tree, tmp_path / 'out', patch_size=PATCH)
   assert everything_in(tmp_path / 'out') == []
   copy = shutil.copytree(built, tmp_path / 'copy')
@@ -405,10 +406,10 @@ def test_sequences_can_be_named_for_testing(tree, names, splits):
 
 
 def test_names_for_testing_that_do_not_fit(tree):
-  with pytest.raises(UserError, match=f'^{tree}/train exists, so test_sequences must be left away'):
+  with pytest.raises(UserError, match=f'^{tree}/train exists, so test_sequences must be empty'):
     frame_tree.find_splits(epath.Path(tree), ['GOPR0001'])
   flatten(tree)
-  with pytest.raises(UserError, match="has no sequence 'GOPR4'; it has GOPR0001, GOPR0002, GOPR00"):
+  with pytest.raises(UserError, match="has no sequence 'GOPR4'; choose from GOPR0001, GOPR0002"):
     frame_tree.find_splits(epath.Path(tree), ['GOPR0001', 'GOPR4'])
 
 
@@ -421,21 +422,21 @@ CLAIM = encoded(frame(0, 0), 'JPEG').replace(b'\x00\x32\x00\x41', b'\xff\xff\xff
   ('damage', 'message'),
   [
     (lambda t: (t / CLIP / '000101.png').unlink(), 'frames are missing between {c}/000100.png'),
-    (move(f'{CLIP}/000112.png', f'{CLIP}/99.png'), '{c}/000099.png and {c}/99.png have one number'),
+    (move(f'{CLIP}/000112.png', f'{CLIP}/99.png'), '{c}/000099.png and {c}/99.png have the same '),
     (move(f'{CLIP}/000112.png', f'{CLIP}/b112.png'), '{c}/000111.png and {c}/b112.png differ in'),
     (move(f'{CLIP}/000112.png', f'{CLIP}/000112.jpg'), '{c}/000111.png and {c}/000112.jpg differ'),
-    (move(f'{CLIP}/000112.png', f'{CLIP}/last.png'), '{c}/last.png is no frame, as 000001.png is'),
+    (move(f'{CLIP}/000112.png', f'{CLIP}/last.png'), '{c}/last.png: the name of a frame ends in'),
     (
       rewrite(f'{CLIP}/000103.png', encoded(frame(0, 0)[:48])),
       '{c}/000103.png is 48x65 but {c}/000098.png is 50x65 (height x width)',
     ),
-    (rewrite(f'{CLIP}/000098.png', encoded(GREY)), '{c}/000098.png is a 8-bit grey PNG; frames'),
-    (rewrite(f'{CLIP}/000098.png', b'text'), '{c}/000098.png is not a PNG file or is cut short'),
+    (rewrite(f'{CLIP}/000098.png', encoded(GREY)), '{c}/000098.png has 8-bit grey pixels; frames'),
+    (rewrite(f'{CLIP}/000098.png', b'text'), '{c}/000098.png is truncated or not a PNG file'),
     (lambda t: (t / 'test/GOPR0003/000001.png').unlink() or
-     (t / 'test/GOPR0003/000002.png').unlink(), '{t}/test/GOPR0003 holds 6 frames, less than'),
+     (t / 'test/GOPR0003/000002.png').unlink(), '{t}/test/GOPR0003 holds 6 frames, fewer'),
     (lambda t: (t / 'test/GOPR0004').mkdir(), '{t}/test/GOPR0004 holds no frame (PNG or JPEG)'),
     (lambda t: shutil.rmtree(t / 'test/GOPR0003'), '{t}/test holds no folder; put the frames of e'),
-    (move(CLIP, 'train/a\n\udcff'), '{t}/train/a\\n\\udcff/000098.png has characters that'),
+    (move(CLIP, 'train/a\n\udcff'), '{t}/train/a\\n\\udcff/000098.png has unprintable'),
   ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(tree, tmp_path, damage, message):
@@ -449,17 +450,17 @@ def test_what_does_not_fit_is_named(tree, tmp_path, damage, message):
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    (encoded(GREY, 'JPEG'), 'is a JPEG of mode L; frames must be 8-bit RGB'),
-    (encoded(frame(0, 0)), 'cannot be read .*; unpack the frames again'),
-    (encoded(frame(0, 0), 'JPEG')[:20], 'cannot be read .*; unpack the frames again'),
-    (CLAIM, 'claims 65535x65535 pixels; unpack the frames again'),
+    (encoded(GREY, 'JPEG'), '{} is a JPEG of mode L; frames must be 8-bit RGB'),
+    (encoded(frame(0, 0)), 'cannot read {}: .*; unpack the frames again'),
+    (encoded(frame(0, 0), 'JPEG')[:20], 'cannot read {}: .*; unpack the frames again'),
+    (CLAIM, '{} has an invalid size of 65535x65535; unpack the frames again'),
   ],
 )
 def test_jpeg_files_that_do_not_fit_are_named(tmp_path, content, message):
   write_sequence(tmp_path / 'clip', 0, range(7), '{:05d}.jpg')
   path = tmp_path / 'clip/00004.jpg'
   path.write_bytes(content)
-  with pytest.raises(UserError, match=f'^{path} {message}$'):
+  with pytest.raises(UserError, match=f'^{message.format(path)}$'):
     frame_tree.find_splits(epath.Path(tmp_path))
 
 
@@ -467,7 +468,7 @@ def test_folders_of_something_else(tmp_path):
   with pytest.raises(UserError, match='has neither train nor test, nor any folder of frames'):
     frame_tree.find_splits(epath.Path(tmp_path))
   write_sequence(tmp_path / 'clip', 0, range(7))
-  with pytest.raises(UserError, match='clip holds frames itself; give the folder above'):
+  with pytest.raises(UserError, match='clip holds frames itself; pass its parent'):
     frame_tree.find_splits(epath.Path(tmp_path / 'clip'))
 
 
@@ -478,9 +479,9 @@ def test_folders_of_something_else(tmp_path):
     ({'stride': 0}, '^stride must be 1 or more, not 0$'),
     ({'gamma': 0.0}, r'^gamma must be positive, not 0\.0$'),
     ({'gamma': float('nan')}, '^gamma must be positive, not nan$'),
-    ({'patch_size': -1}, '^patch_size must be 0, for whole frames, or more, not -1$'),
-    ({}, '000098.png is 50x65 .height x width., cropped to .* 12 smaller than 512x512; give a sm'),
-    ({'patch_size': 13}, 'smaller than 52x52; give a smaller patch_size$'),
+    ({'patch_size': -1}, r'^patch_size must be 0 \(whole frames\) or more, not -1$'),
+    ({}, '000098.png is 50x65 .height x width., cropped to .* 12 smaller than 512x512; pass a sm'),
+    ({'patch_size': 13}, 'smaller than 52x52; pass a smaller patch_size$'),
   ],
 )
 def test_wrong_options(original, tmp_path, options, message):
@@ -496,6 +497,7 @@ def test_tiny_test_frames_are_refused(tree, tmp_path):
     motion_blurred_lr.build(tree, tmp_path / 'out', patch_size=PATCH)
 
 
+@pytest.mark.full
 @pytest.mark.end_to_end
 def test_the_command_with_two_workers(original, tmp_path):
   flags = ['--patch_size=8', '--scale=2', '--stride=8', '--test_sequences=GOPR0002', '--workers=2']

@@ -230,9 +230,9 @@ def test_lasting_failures_are_named(fetch, out, server, answer, reason):
 @pytest.mark.parametrize(
   ('content', 'reason'),
   [
-    (b'<!DOCTYPE html><p>Sign in', 'cannot be read: it is a web page'),
-    (b'', 'cannot be read: '),
-    (LARGE[:-5000], 'cannot be read: it is damaged or of an unusual kind'),
+    (b'<!DOCTYPE html><p>Sign in', 'unsupported format (web page)'),
+    (b'', 'empty file'),
+    (LARGE[:-5000], 'damaged or unsupported file'),
     (
       encoded(COFFEE.resize((1500, 990))),
       'expected 1024x682 pixels; the published photograph has 1500x990, which gives 1024x676',
@@ -271,7 +271,7 @@ def test_a_server_that_is_not_there_ends_the_run(fetch, out):
   'url', ['file:///etc', 'localhost:80', 'http://', 'http://[a', 'http://a?b']
 )
 def test_urls_that_are_not_of_a_server_are_refused(fetch, out, url):
-  with pytest.raises(UserError, match='^base_url must be such as https://raw.githubuser'):
+  with pytest.raises(UserError, match='^base_url must be a URL such as https://raw.githubuser'):
     fetch(base_url=url)
   with pytest.raises(UserError, match='^output_dir must be a folder of this machine, not gs://a$'):
     open_photos.fetch('gs://a')

@@ -9,11 +9,12 @@ import skimage.data
 from PIL import Image
 
 from gfn_jax import Restorer, UserError, create_model
-from gfn_jax.evaluation import evaluate
+from gfn_jax.evaluation import evaluate, tables, test_sets
 from gfn_jax.evaluation.lpips import LPIPS
-from gfn_jax.models import init_params
+from gfn_jax.models import init_variables
 from gfn_jax.ops import metrics
 from gfn_jax.ops.imresize import imresize
+from gfn_jax.ops.scores import bicubic
 from gfn_jax.system import parallel
 from gfn_jax.system.files import file_sha256
 from gfn_jax.weights import pretrained
@@ -26,9 +27,9 @@ from tests.processes import run_together
 def weights(tmp_path_factory):
   """Small random weights in a file."""
   model = create_model(**small.MODEL)
-  params = init_params(model, seed=0)
+  params = init_variables(model, seed=0)['params']
   path = tmp_path_factory.mktemp('weights') / 'weights.safetensors'
-  save_weights(path, jax.device_get(params), small.MODEL, {})
+  save_weights(path, {'params': jax.device_get(params)}, small.MODEL, {})
   return path
 
 
@@ -51,7 +52,7 @@ def write_folders(root, pairs):
 
 def test_rows_hold_the_scores_of_each_image(weights, pairs):
   restorer = Restorer.from_pretrained(weights)
-  rows = evaluate.evaluate(restorer, pairs, 'cnlrn')
+  rows = evaluate.evaluate(restorer, pairs, 'cnlrn', timed=True)
   assert [row['name'] for row in rows] == ['a/0', 'b']
   for row, pair in zip(rows, pairs, strict=True):
     scores = metrics.evaluate_pair(restorer(pair['lr_blur']), pair['hr'], 'cnlrn')
@@ -67,7 +68,7 @@ def test_at_scale_3_the_baseline_is_bicubic_of_that_scale(pairs):
   model = create_model('bmdsrnet', variant='srnet', scale=3, features=4, blocks=1)
   hr = pairs[0]['hr'][:48, :60]
   pair = {'name': 'a', 'lr_blur': imresize(hr, 1 / 3), 'hr': hr}
-  (row,) = evaluate.evaluate(Restorer(model, init_params(model, seed=0)), [pair], 'cnlrn')
+  (row,) = evaluate.evaluate(Restorer(model, init_variables(model, seed=0)), [pair], 'cnlrn')
   baseline = metrics.evaluate_pair(imresize(pair['lr_blur'] / 255, 3.0), hr, 'cnlrn', scale=3)
   assert row['bicubic_psnr'] == pytest.approx(baseline['psnr'], abs=1e-9)
   assert row['psnr'] < row['bicubic_psnr']
@@ -78,7 +79,7 @@ def test_the_table_has_means_of_the_images_and_bicubic_first(weights):
   keys = ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim', 'seconds')
   values = [(20, 0.5, 21, 0.7, 1.0), (24, 0.7, 22, 0.8, 9.0), (25, 0.9, 23, 0.9, 2.0)]
   rows = [dict(zip(keys, row, strict=True)) for row in values]
-  methods = evaluate.summarize(rows, restorer)
+  methods = tables.summarize(rows, restorer)
   bicubic, network = methods
   assert bicubic == {
     'method': 'bicubic',
@@ -89,20 +90,30 @@ def test_the_table_has_means_of_the_images_and_bicubic_first(weights):
   }
   assert network == {
     'method': 'GFN',
-    'parameters': param_count(restorer.params),
+    'parameters': param_count({'params': restorer.variables['params']}),
     'psnr': 23.0,
     'ssim': pytest.approx(0.7),
     'seconds': 2.0,  # the median
   }
-  assert evaluate.format_table(methods).splitlines()[2:] == [
+  assert tables.format_table(methods).splitlines()[2:] == [
     '| bicubic | 0 | 22.00 | 0.8000 | - |',
-    f'| GFN | {param_count(restorer.params):,} | 23.00 | 0.7000 | 2.000 |',
+    f'| GFN | {param_count({"params": restorer.variables["params"]}):,} | 23.00 | 0.7000 | 2.000 |',
   ]
+
+
+def test_seconds_are_measured_on_request(weights, pairs):
+  restorer = Restorer.from_pretrained(weights)
+  rows = evaluate.evaluate(restorer, pairs[:1], 'gfn')
+  assert 'seconds' not in rows[0]
+  assert tables.summarize(rows, restorer)[1]['seconds'] is None
+  restorer.time_forward = lambda lr_blur: float(lr_blur.shape[0])
+  rows = evaluate.evaluate(restorer, pairs, 'gfn', timed=True)
+  assert [row['seconds'] for row in rows] == [24.0, 20.0]
 
 
 def test_folders_are_evaluated_and_reported(weights, pairs, tmp_path, capsys):
   write_folders(tmp_path, pairs)
-  test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr')
+  test_set = test_sets.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr')
   assert test_set.count == 2
   output = tmp_path / 'out'
   evaluate.evaluate_and_report(weights, test_set, 'gfn', output)
@@ -132,14 +143,14 @@ def test_lpips_is_a_column_if_its_weights_are_passed(weights, pairs, tmp_path, c
     files.append(tmp_path / f'{name}.safetensors')
     safetensors.numpy.save_file(state, files[-1])
   page = tmp_path / 'report.html'
-  test_set = evaluate.TestSet(pairs, 2, {})
+  test_set = test_sets.TestSet(pairs, 2, {})
   evaluate.evaluate_and_report(weights, test_set, 'cnlrn', tmp_path, page, files)
 
   lpips, restorer = LPIPS.from_files(files), Restorer.from_pretrained(weights)
   expected = {'': [], 'bicubic_': []}
   for pair in pairs:  # whole images, though the protocol cuts a border
     expected[''].append(lpips(restorer(pair['lr_blur']), pair['hr']))
-    expected['bicubic_'].append(lpips(evaluate.bicubic(pair['lr_blur']), pair['hr']))
+    expected['bicubic_'].append(lpips(bicubic(pair['lr_blur']), pair['hr']))
   with open(tmp_path / 'images.csv', newline='') as file:
     rows = list(csv.DictReader(file))
   for prefix, values in expected.items():
@@ -162,7 +173,7 @@ def test_lpips_is_a_column_if_its_weights_are_passed(weights, pairs, tmp_path, c
 
 def test_without_its_weights_there_is_no_lpips(weights, pairs, tmp_path):
   evaluate.evaluate_and_report(
-    weights, evaluate.TestSet(pairs, 2, {}), 'gfn', tmp_path, tmp_path / 'report.html'
+    weights, test_sets.TestSet(pairs, 2, {}), 'gfn', tmp_path, tmp_path / 'report.html'
   )
   for name in ('images.csv', 'summary.json', 'report.html'):
     assert 'lpips' not in (tmp_path / name).read_text('utf-8').lower()
@@ -171,16 +182,16 @@ def test_without_its_weights_there_is_no_lpips(weights, pairs, tmp_path):
 def test_weights_of_lpips_that_are_missing_end_it_at_the_start(weights, pairs, tmp_path):
   output = tmp_path / 'out'
   missing = tmp_path / 'alex.safetensors'
-  with pytest.raises(UserError, match='alex.safetensors is no readable safetensors file'):
+  with pytest.raises(UserError, match='cannot read .*alex.safetensors as safetensors'):
     evaluate.evaluate_and_report(
-      weights, evaluate.TestSet(pairs, 2, {}), 'gfn', output, lpips_weights=[missing]
+      weights, test_sets.TestSet(pairs, 2, {}), 'gfn', output, lpips_weights=[missing]
     )
   assert not output.exists()
 
 
 def test_released_weights_are_evaluated_by_name(weights, pairs, tmp_path, monkeypatch):
   monkeypatch.setattr(pretrained, 'RELEASED_DIR', str(weights.parent))
-  test_set = evaluate.TestSet(pairs[:1], 1, {})
+  test_set = test_sets.TestSet(pairs[:1], 1, {})
   evaluate.evaluate_and_report('weights', test_set, 'gfn', tmp_path)
   summary = json.loads((tmp_path / 'summary.json').read_text())
   assert summary['weights'] == {'path': str(weights), 'sha256': file_sha256(weights)}
@@ -188,13 +199,13 @@ def test_released_weights_are_evaluated_by_name(weights, pairs, tmp_path, monkey
 
 def test_a_limit_takes_the_first(pairs, tmp_path):
   write_folders(tmp_path, pairs)
-  test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr', limit=1)
+  test_set = test_sets.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr', limit=1)
   assert [image['name'] for image in test_set.images] == ['a_0']
   assert test_set.count == 1
 
 
 def test_the_test_split_of_a_dataset(dataset_dir):
-  test_set = evaluate.dataset_test_set({'data_dir': dataset_dir})
+  test_set = test_sets.dataset_test_set({'data': {'data_dir': dataset_dir}})
   [image] = test_set.images
   assert test_set.count == 1
   assert test_set.facts['blur_folder'] == 'blur_gamma'
@@ -212,7 +223,7 @@ def test_processes_share_the_images_and_give_the_table_of_one(
   write_folders(tmp_path, [*pairs, pairs[1] | {'name': 'c'}])
 
   def evaluate_into(output):
-    test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr', limit)
+    test_set = test_sets.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr', limit)
     evaluate.evaluate_and_report(weights, test_set, 'gfn', output)
     return capsys.readouterr().out
 
@@ -236,13 +247,13 @@ def test_an_error_in_one_process_ends_all(weights, pairs, tmp_path, monkeypatch)
   (tmp_path / 'lr_blur' / 'b.png').write_bytes(b'no image')
 
   def run(_):
-    test_set = evaluate.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr')
+    test_set = test_sets.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'hr')
     evaluate.evaluate_and_report(weights, test_set, 'gfn', tmp_path / 'out')
 
   errors = run_together(monkeypatch, 2, run)
   assert all(isinstance(error, UserError) for error in errors)
   assert str(errors[0]) == str(errors[1])
-  assert 'b.png cannot be read' in str(errors[0])
+  assert 'b.png: unsupported format' in str(errors[0])
   assert not (tmp_path / 'out' / 'summary.json').exists()
 
   def fail(index):
@@ -257,16 +268,16 @@ def test_an_error_in_one_process_ends_all(weights, pairs, tmp_path, monkeypatch)
 
 def test_processes_that_see_other_images_are_told(weights, pairs, tmp_path, monkeypatch):
   def run(index):
-    test_set = evaluate.TestSet([pairs[0]], 2, {})  # both have the first one
+    test_set = test_sets.TestSet([pairs[0]], 2, {})  # both have the first one
     evaluate.evaluate_and_report(weights, test_set, 'gfn', tmp_path / f'disk_{index}')
 
   for error in run_together(monkeypatch, 2, run):
-    assert 'the processes do not see the same test images' in str(error)
+    assert 'the processes see different test images' in str(error)
 
 
 def test_a_report_is_for_one_process(weights, pairs, tmp_path, monkeypatch):
   def run(index):
-    test_set = evaluate.TestSet(pairs[index:], 2, {})
+    test_set = test_sets.TestSet(pairs[index:], 2, {})
     evaluate.evaluate_and_report(weights, test_set, 'gfn', tmp_path, tmp_path / 'page.html')
 
   for error in run_together(monkeypatch, 2, run):
@@ -278,7 +289,7 @@ def test_a_report_is_for_one_process(weights, pairs, tmp_path, monkeypatch):
 
 def test_a_target_of_another_size_is_refused_by_name(weights, pairs):
   wrong = [pairs[0] | {'hr': pairs[0]['hr'][:-4]}]
-  with pytest.raises(UserError, match='a/0: the target is 128x92, but the input of 32x24 gives'):
+  with pytest.raises(UserError, match='a/0: expected a target of .* of 32x24, found 128x92'):
     evaluate.evaluate(Restorer.from_pretrained(weights), wrong, 'gfn')
 
 
@@ -303,9 +314,9 @@ def test_nothing_to_evaluate_is_an_error(weights):
 
 
 def test_errors_of_datasets_and_runs(tmp_path):
-  with pytest.raises(UserError, match='pass --config.data_dir'):
-    evaluate.dataset_test_set({'data_dir': ''})
+  with pytest.raises(UserError, match='pass --config.data.data_dir'):
+    test_sets.dataset_test_set({'data': {'data_dir': ''}})
   with pytest.raises(UserError, match='no dataset in'):
-    evaluate.dataset_test_set({'data_dir': tmp_path})
+    test_sets.dataset_test_set({'data': {'data_dir': tmp_path}})
   with pytest.raises(UserError, match='is not the folder of a run'):
-    evaluate.run_config(tmp_path)
+    test_sets.run_config(tmp_path)

@@ -87,10 +87,10 @@ def test_a_webp_keeps_alpha(tmp_path):
   [
     ('a\n.png', (4, 4), 3, r'a\n.png: frames become an animation; choose .gif or .webp'),
     ('gif', (4, 4), 3, 'gif: frames become an animation'),
-    ('a.gif', (4, 4), 4, 'a.gif: GIF has no partial transparency; choose .webp'),
-    ('a.gif', (4, 4), 2, 'a.gif: GIF has no partial transparency; choose .webp'),
-    ('a.webp', (16384, 2), 3, 'WebP holds at most 16383 pixels a side, not 16384x2; make'),
-    ('a.gif', (2, 65536), 1, 'GIF holds at most 65535 pixels a side, not 2x65536; make'),
+    ('a.gif', (4, 4), 4, 'a.gif: GIF does not support partial transparency; choose .webp'),
+    ('a.gif', (4, 4), 2, 'a.gif: GIF does not support partial transparency; choose .webp'),
+    ('a.webp', (16384, 2), 3, '16384x2 exceeds the 16383 pixels per side of WebP; reduce'),
+    ('a.gif', (2, 65536), 1, '2x65536 exceeds the 65535 pixels per side of GIF; reduce'),
   ],
 )
 def test_what_a_format_cannot_hold(name, size, channels, message):
@@ -119,7 +119,7 @@ def test_the_largest_that_a_format_holds(tmp_path):
   ],
 )
 def test_other_frames(frames, error, tmp_path):
-  with pytest.raises(error, match='frames are'):
+  with pytest.raises(error, match='frames must be'):
     write_animation(tmp_path / 'a.gif', frames)
   assert os.listdir(tmp_path) == []
 
@@ -127,7 +127,7 @@ def test_other_frames(frames, error, tmp_path):
 def test_what_libwebp_refuses_is_told(tmp_path, monkeypatch):
   sides = iter(range(20, 27))
   monkeypatch.setattr(animations, '_to_pillow', lambda frame: Image.new('RGB', (next(sides), 20)))
-  with pytest.raises(UserError, match=r'a.webp: WebP does not hold it \(ERROR .*\); choose .gif'):
+  with pytest.raises(UserError, match=r'^cannot write .*a.webp as WebP \(ERROR .*\); choose .gif'):
     write_animation(tmp_path / 'a.webp', FRAMES)
   assert os.listdir(tmp_path) == []
 

@@ -35,7 +35,7 @@ STORAGES = {'0': X}
 GOOD = {'w': tensor('0', X)}
 SYSTEM = Ref('posix', 'system')
 COMMAND = ('touch canary',)
-DAMAGED = 'damaged'
+DAMAGED = 'corrupt'
 
 
 def beside(value):
@@ -112,7 +112,7 @@ def instructions():
     'no instruction': b'\x00',
   }
   for name, code in never.items():
-    yield name, one_pickle(Raw(code)), 'an instruction that torch.save never writes'
+    yield name, one_pickle(Raw(code)), 'torch.save never writes'
   unfit = {
     'INT of many digits': pickle.INT + b'9' * 1000 + b'\n',
     'INT of letters': pickle.INT + b'x\n',
@@ -145,11 +145,11 @@ def instructions():
     'a million in the memo': pickle.MEMOIZE,
   }
   for name, code in push.items():
-    yield name, one_pickle(Raw(pickle.NONE + code * MANY)), 'more than 1,000,000 instructions'
+    yield name, one_pickle(Raw(pickle.NONE + code * MANY)), 'more than 1,000,000 pickle'
   rebuild = encode(Ref('collections', 'OrderedDict')) + pickle.BINGET + b'\x00'
   pairs = encode([[i, i] for i in range(1000)]) + pickle.BINPUT + b'\x00'
   copies = pairs + (rebuild + pickle.TUPLE1 + pickle.REDUCE + pickle.POP) * 10_000
-  yield 'a copied list', one_pickle(Raw(copies)), 'more than 1,000,000 instructions'
+  yield 'a copied list', one_pickle(Raw(copies)), 'more than 1,000,000 pickle'
 
 
 def values():
@@ -163,39 +163,40 @@ def values():
     + pickle.SETITEM * (half // 2),
   }
   for name, code in deep.items():
-    yield f'deep {name}', Raw(code), 'no weights are there'
+    yield f'deep {name}', Raw(code), 'no weights found'
   laugh = pickle.EMPTY_TUPLE + (pickle.BINPUT + b'\x00' + pickle.BINGET + b'\x00' + b'\x86') * 90
-  yield 'a billion laughs', Raw(laugh), 'no weights are there'
+  yield 'a billion laughs', Raw(laugh), 'no weights found'
   key = encode({}) + laugh + pickle.NONE + pickle.SETITEM
-  yield 'a billion laughs as a key', Raw(key), 'a key that is neither a number nor a name'
+  yield 'a billion laughs as a key', Raw(key), 'key is neither a number nor a string'
   number = pickle.LONG1 + b'\xff' + b'\x7f' * 255
-  yield 'a large number as a key', Raw(encode({}) + number + number + pickle.SETITEM), 'a key that'
-  yield 'a long name', {'x' * 2000: GOOD['w']}, 'a key that is neither'
+  large = Raw(encode({}) + number + number + pickle.SETITEM)
+  yield 'a large number as a key', large, 'key is neither'
+  yield 'a long name', {'x' * 2000: GOOD['w']}, 'key is neither'
   itself = pickle.EMPTY_DICT + pickle.BINPUT + b'\x00' + encode('state_dict') + pickle.BINGET
-  yield 'a dict in itself', Raw(itself + b'\x00' + pickle.SETITEM), 'no weights are there'
-  yield 'a tensor without a name', {3: GOOD['w']}, 'a name that is no text'
-  yield 'a tensor named by a class', {Ref('a', 'b'): GOOD['w']}, 'a name that is no text'
-  yield 'two of one name', {'a.b': GOOD['w'], 'a': GOOD}, 'tensors stand beside dictionaries'
+  yield 'a dict in itself', Raw(itself + b'\x00' + pickle.SETITEM), 'no weights found'
+  yield 'a tensor without a name', {3: GOOD['w']}, 'a name that is not a string'
+  yield 'a tensor named by a class', {Ref('a', 'b'): GOOD['w']}, 'a name that is not a string'
+  yield 'two of one name', {'a.b': GOOD['w'], 'a': GOOD}, 'tensors beside dictionaries'
 
   inner = module('Inner', {'b': GOOD['w']})
   yield 'two of one name in a module', module('Net', {'a.b': GOOD['w']}, {'a': inner}), 'named a.b'
   both = module('Net', {'w': GOOD['w']}, buffers={'w': GOOD['w']})
   yield 'a parameter and a buffer', both, 'two tensors are named w'
-  yield 'a module of a list', module('Net', children={'a': []}), 'a is no module'
-  yield 'a parameter of a number', module('Net', {'w': 3}), 'w is no tensor'
-  yield 'a parameter without a name', module('Net', {3: GOOD['w']}), 'the _parameters of a module'
+  yield 'a module of a list', module('Net', children={'a': []}), 'a is not a module'
+  yield 'a parameter of a number', module('Net', {'w': 3}), 'w is not a tensor'
+  yield 'a parameter without a name', module('Net', {3: GOOD['w']}), '_parameters of a module'
   for part in ('_modules', '_parameters', '_buffers'):
     for wrong in (3, [], Ref('a', 'b'), Call(Ref('a', 'b'), (), {}, pickle.NEWOBJ)):
       broken = module('Net', {'w': GOOD['w']}, **{part: wrong})
-      yield f'{part} of {type(wrong).__name__} {wrong}', broken, f'the {part} of a module'
+      yield f'{part} of {type(wrong).__name__} {wrong}', broken, f'{part} of a module'
   yield 'poison', module('Net', __class__=SYSTEM), 'names posix.system'
   setter = module('Net', __setstate__=3, __dict__={'_modules': {}}, _modules=3)
-  yield 'a module of its own', setter, 'the _modules of a module'
+  yield 'a module of its own', setter, '_modules of a module'
   cyclic = (
     encode(Call(Ref('a', 'Net'), (), None, pickle.NEWOBJ)) + pickle.BINPUT + b'\x00' + encode({})
   )
   cyclic += encode('_modules') + encode({}) + encode('a') + pickle.BINGET + b'\x00' + pickle.SETITEM
-  yield 'a module in itself', Raw(cyclic + pickle.SETITEM + pickle.BUILD), 'contain themselves'
+  yield 'a module in itself', Raw(cyclic + pickle.SETITEM + pickle.BUILD), 'cyclic'
   nested = module('Leaf', {'w': GOOD['w']})
   for _ in range(100):
     nested = module('Net', children={'a': nested})
@@ -218,7 +219,7 @@ def values():
     'a key of no text': ('storage', Ref('torch', 'FloatStorage'), 0, 'cpu', 6),
     'a long key': ('storage', Ref('torch', 'FloatStorage'), 'x' * 2000, 'cpu', 6),
   }.items():
-    yield f'persistent {name}', beside(Persistent(value)), 'something'
+    yield f'persistent {name}', beside(Persistent(value)), 'corrupt pickle: '
   for kind in ('ComplexFloatStorage', 'QInt8Storage', 'UntypedStorage', 'system'):
     yield f'values of {kind}', {'w': view(storage('0', 6, kind), (6,), (1,))}, f'torch.{kind}'
   other = Persistent(('storage', Ref('os', 'FloatStorage'), '0', 'cpu', 6))
@@ -226,25 +227,25 @@ def values():
   two = [storage('0', 6), storage('0', 3, 'DoubleStorage')]
   yield 'a storage of two types', {'w': view(two[0], (6,), (1,)), 'x': two[1]}, ''
   for size in (-1, 2**62, 2**200, True, None, 6.0):
-    yield f'a storage of {size}', {'w': view(storage('0', size), (6,), (1,))}, 'absurd size'
+    yield f'a storage of {size}', {'w': view(storage('0', size), (6,), (1,))}, 'invalid size'
   slice_of = storage('0', 6, extra=(('9', 0, 6),))
-  yield 'a storage in another', {'w': view(slice_of, (6,), (1,))}, 'a part of another one'
+  yield 'a storage in another', {'w': view(slice_of, (6,), (1,))}, 'part of another storage'
   views = {
-    'beyond the end': ((7,), (1,), 0, 'beyond its storage'),
-    'offset beyond': ((6,), (1,), 1, 'beyond its storage'),
-    'stride beyond': ((2, 3), (4, 1), 0, 'beyond its storage'),
-    'wide stride': ((2,), (2**61,), 0, 'beyond its storage'),
-    'overflow': ((2**31, 2**31), (2**31, 1), 0, 'beyond its storage'),
-    'offset 2 to the 61': ((1,), (1,), 2**61, 'beyond its storage'),
-    'stride 0': ((2, 3), (0, 1), 0, 'repeats its values'),
-    'stride 0, large': ((2**40,), (0,), 0, 'repeats its values'),
-    'negative size': ((-6,), (1,), 0, 'negative or absurd'),
-    'negative stride': ((6,), (-1,), 5, 'negative or absurd'),
-    'negative offset': ((6,), (1,), -4, 'negative or absurd'),
-    'absurd size': ((2**62,), (1,), 0, 'negative or absurd'),
-    'absurd and empty': ((0, 2**61, 2**61), (1, 1, 1), 0, 'absurd size'),
-    'a size of a float': ((6.0,), (1,), 0, 'negative or absurd'),
-    'a size of a bool': ((True,), (1,), 0, 'negative or absurd'),
+    'beyond the end': ((7,), (1,), 0, 'exceeds its storage'),
+    'offset beyond': ((6,), (1,), 1, 'exceeds its storage'),
+    'stride beyond': ((2, 3), (4, 1), 0, 'exceeds its storage'),
+    'wide stride': ((2,), (2**61,), 0, 'exceeds its storage'),
+    'overflow': ((2**31, 2**31), (2**31, 1), 0, 'exceeds its storage'),
+    'offset 2 to the 61': ((1,), (1,), 2**61, 'exceeds its storage'),
+    'stride 0': ((2, 3), (0, 1), 0, 'stride of 0'),
+    'stride 0, large': ((2**40,), (0,), 0, 'stride of 0'),
+    'negative size': ((-6,), (1,), 0, 'invalid size'),
+    'negative stride': ((6,), (-1,), 5, 'invalid size'),
+    'negative offset': ((6,), (1,), -4, 'invalid size'),
+    'absurd size': ((2**62,), (1,), 0, 'invalid size'),
+    'absurd and empty': ((0, 2**61, 2**61), (1, 1, 1), 0, 'a tensor is too large'),
+    'a size of a float': ((6.0,), (1,), 0, 'invalid size'),
+    'a size of a bool': ((True,), (1,), 0, 'invalid size'),
     'sizes in a list': ([6], [1], 0, DAMAGED),
     'more sizes than strides': ((6, 1), (1,), 0, '2 dimensions and 1 strides'),
     '40 dimensions': ((1,) * 40, (1,) * 40, 0, '40 dimensions'),
@@ -280,15 +281,15 @@ def containers():
   for name, content in (('old', whole), ('ZIP', archive)):
     for end in sorted({*range(1, len(content), 13), *range(len(content) - 30, len(content))}):
       yield f'{name} file cut at {end}', content[:end], ''
-  yield 'empty', b'', 'it is empty'
-  yield 'a text', b'This is no checkpoint.\n' * 10, 'torch.save did not write it'
-  yield 'gzip', gzip.compress(whole), 'it is compressed; unpack it first'
-  yield 'xz', b'\xfd7zXZ\x00' + whole, 'it is compressed'
+  yield 'empty', b'', 'empty file'
+  yield 'a text', b'This is no checkpoint.\n' * 10, 'written by torch.save'
+  yield 'gzip', gzip.compress(whole), 'compressed file; unpack it first'
+  yield 'xz', b'\xfd7zXZ\x00' + whole, 'compressed file'
   yield 'safetensors', struct.pack('<Q', 2) + b'{}', 'safetensors'
-  yield 'a picture', b'\x89PNG\r\n\x1a\n' + bytes(100), 'torch.save did not write it'
+  yield 'a picture', b'\x89PNG\r\n\x1a\n' + bytes(100), 'written by torch.save'
   yield 'a plain pickle', one_pickle(GOOD), ''
-  yield 'a pickle of Python', pickle.dumps({'w': [1, 2]}, 4), 'torch.save did not write it'
-  yield 'another magic', legacy(GOOD, STORAGES, magic=encode(5)), 'torch.save did not write it'
+  yield 'a pickle of Python', pickle.dumps({'w': [1, 2]}, 4), 'written by torch.save'
+  yield 'another magic', legacy(GOOD, STORAGES, magic=encode(5)), 'written by torch.save'
   yield 'another version', legacy(GOOD, STORAGES, version=1002), 'unknown version'
   for endian in (False, None, 1, 'yes'):
     content = legacy(GOOD, STORAGES, little_endian=endian)
@@ -304,29 +305,29 @@ def containers():
     yield name, legacy(GOOD, STORAGES, keys=keys), 'storages'
   for count in (0, 5, 7, -6, -1, 2**62, -(2**63)):
     content = legacy(GOOD, STORAGES, counts={'0': count})
-    yield f'a count of {count}', content, 'not as large as it should be'
+    yield f'a count of {count}', content, 'has the wrong size'
   claim = legacy({'w': view(storage('0', 2**40), (6,), (1,))}, STORAGES, counts={'0': 2**40})
-  yield 'a storage of 4 TB', claim, 'ends too early'
-  yield 'more after the end', legacy(GOOD, STORAGES, tail=b'x'), 'goes on after its end'
-  yield 'two files in one', whole + whole, 'goes on after its end'
+  yield 'a storage of 4 TB', claim, 'truncated file'
+  yield 'more after the end', legacy(GOOD, STORAGES, tail=b'x'), 'unexpected data after'
+  yield 'two files in one', whole + whole, 'unexpected data after'
 
   for order in (b'big', b'', b'little' * 10):
     content = zipped(GOOD, STORAGES, entries={'archive/byteorder': order})
     yield f'byteorder {order}', content, ''
   for name in ('/etc/passwd', '../../x', 'archive/../x', '..', 'a\\..\\b'):
     content = zipped(GOOD, STORAGES, entries={name: b'x'})
-    yield f'an entry {name}', content, 'outside of the archive'
+    yield f'an entry {name}', content, 'outside the archive'
   climbing = tensor('../../../etc/passwd', X)
   yield 'a storage outside', zipped({'w': climbing}), 'a storage is missing'
-  yield 'no pickle', zip_files({'archive/version': b'3\n'}), 'torch.save did not write it'
-  yield 'a pickle without a folder', zip_files({'data.pkl': one_pickle(GOOD)}), 'did not write it'
-  yield 'two pickles', zipped(GOOD, entries={'b/data.pkl': one_pickle(GOOD)}), 'did not write it'
+  yield 'no pickle', zip_files({'archive/version': b'3\n'}), 'written by torch.save'
+  yield 'a pickle without a folder', zip_files({'data.pkl': one_pickle(GOOD)}), 'not written by'
+  yield 'two pickles', zipped(GOOD, entries={'b/data.pkl': one_pickle(GOOD)}), 'not written by'
   for name in ('constants.pkl', 'code/__torch__.py'):
     script = zipped(GOOD, STORAGES, entries={f'archive/{name}': b'x'})
     yield f'TorchScript {name}', script, 'TorchScript'
   for size in (0, 20, 28):
     content = zipped(GOOD, entries={'archive/data/0': bytes(size)})
-    yield f'a storage of {size} bytes', content, 'not as large as it should be'
+    yield f'a storage of {size} bytes', content, 'has the wrong size'
   yield 'no storage', zipped(GOOD), 'a storage is missing'
   zeros = np.zeros(2**22, np.float32)
   packed = zipped({'w': tensor('0', zeros)}, {'0': zeros}, compression=zipfile.ZIP_DEFLATED)
@@ -334,13 +335,13 @@ def containers():
   nops = pickle.PROTO + b'\x02' + (pickle.NONE + pickle.POP) * 2**22
   yield 'a ZIP bomb of a pickle', zip_files({'a/data.pkl': nops}, 8), 'unpack to more than'
   long = zip_files({'a/data.pkl': bytes(2**25 + 1)})
-  yield 'a large pickle', long, 'larger than it should be'
-  yield 'bzip2', zipped(GOOD, STORAGES, compression=zipfile.ZIP_BZIP2), 'in an unknown way'
-  yield 'LZMA', zipped(GOOD, STORAGES, compression=zipfile.ZIP_LZMA), 'in an unknown way'
-  yield 'an entry twice', _twice(archive), 'two entries have one name'
+  yield 'a large pickle', long, 'is larger than'
+  yield 'bzip2', zipped(GOOD, STORAGES, compression=zipfile.ZIP_BZIP2), 'unsupported compression'
+  yield 'LZMA', zipped(GOOD, STORAGES, compression=zipfile.ZIP_LZMA), 'unsupported compression'
+  yield 'an entry twice', _twice(archive), 'two entries have the same name'
   yield 'an encrypted entry', _patch(archive, 8, 6, b'\x01'), 'encrypted'
   yield 'another checksum', archive.replace(X.tobytes(), X[::-1].tobytes()), DAMAGED
-  yield 'a hundred thousand entries', _many_entries(100_000), 'claims more than it has'
+  yield 'a hundred thousand entries', _many_entries(100_000), 'a size field is too large'
   yield 'a large directory', _patch_end(archive, 12, struct.pack('<I', 2**31)), DAMAGED
   yield 'a directory elsewhere', _patch_end(archive, 16, struct.pack('<I', 2**31)), ''
   yield 'entries that overlap', _overlapping(), ''

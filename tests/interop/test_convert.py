@@ -9,10 +9,10 @@ from flax import traverse_util
 
 from gfn_jax.errors import UserError
 from gfn_jax.interop import load_torch_checkpoint
-from gfn_jax.interop.convert import convert, infer_options, to_torch
+from gfn_jax.interop.conversion import convert, infer_options, to_torch
 from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.models import create_model
-from gfn_jax.weights.pretrained import param_shapes
+from gfn_jax.weights.pretrained import variable_shapes
 from tests import small
 from tests.small import CNLRN, MOTION_DEBLUR_SR, MPRNET
 
@@ -40,14 +40,14 @@ NETWORKS = {
 
 def random_params(model_name, options):
   rng = np.random.default_rng(0)
-  shapes = param_shapes(create_model(model_name, **options))
+  shapes = variable_shapes(create_model(model_name, **options))['params']
   return jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), shapes)
 
 
 @pytest.fixture
 def state():
   """The authors' tensors of a small GFN."""
-  return to_torch('gfn', random_params('gfn', SMALL_GFN), **SMALL_GFN)
+  return to_torch('gfn', {'params': random_params('gfn', SMALL_GFN)}, **SMALL_GFN)
 
 
 def flatten(params):
@@ -64,10 +64,12 @@ def assert_same(a, b):
 def test_there_and_back(network):
   model_name, options = NETWORKS[network]
   params = random_params(model_name, options)
-  state = to_torch(model_name, params, **options)
+  state = to_torch(model_name, {'params': params}, **options)
   assert infer_options(model_name, state) == options
-  assert_same(flatten(convert(model_name, state)), flatten(params))
-  assert_same(to_torch(model_name, convert(model_name, state), **options), state)
+  assert_same(flatten(convert(model_name, state)['params']), flatten(params))
+  assert_same(
+    to_torch(model_name, {'params': convert(model_name, state)['params']}, **options), state
+  )
   assert all(array.flags.c_contiguous for array in state.values())
 
 
@@ -76,18 +78,18 @@ def test_the_authors_whole_model(tmp_path):
   with lzma.open(FIXTURES / 'gfn_whole_model_legacy.pkl.xz') as file:
     path.write_bytes(file.read())
   state = load_torch_checkpoint(path)
-  params = convert('gfn', state)
-  assert_same(to_torch('gfn', params), state)
+  params = convert('gfn', state)['params']
+  assert_same(to_torch('gfn', {'params': params}), state)
   assert list(state)[:2] == ['deblurMoudle.0.conv1.weight', 'deblurMoudle.0.conv1.bias']
   flat = flatten(params)
-  shapes = flatten(param_shapes(create_model('gfn')))
+  shapes = flatten(variable_shapes(create_model('gfn'))['params'])
   assert {key: array.shape for key, array in flat.items()} == {
     key: leaf.shape for key, leaf in shapes.items()
   }
 
 
 def test_layouts(state):
-  params = flatten(convert('gfn', state))
+  params = flatten(convert('gfn', state)['params'])
   theirs = state['geteMoudle.0.conv1.weight']  # [out, in, h, w]
   np.testing.assert_array_equal(params['gate.conv1.kernel'][0, 2, 5, 7], theirs[7, 5, 0, 2])
   theirs = state['deblurMoudle.0.deconv1.0.weight']  # [in, out, h, w], turned
@@ -108,7 +110,7 @@ def test_a_transposed_convolution_does_what_pytorch_defines(state):
   for i, j in np.ndindex(5, 6):
     added = np.einsum('i,iohw->hwo', x[0, i, j], weight)
     expected[2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += added
-  params = convert('gfn', state | {'deblurMoudle.0.deconv1.0.weight': weight})
+  params = convert('gfn', state | {'deblurMoudle.0.deconv1.0.weight': weight})['params']
   layer = nn.ConvTranspose(16, (4, 4), (2, 2), padding='SAME', use_bias=False)
   actual = layer.apply({'params': {'kernel': params['deblur']['deconv1']['kernel']}}, x)
   np.testing.assert_allclose(actual[0], expected[1:-1, 1:-1], atol=1e-4)
@@ -152,15 +154,17 @@ def test_the_keys_of_srresnet(preset, shapes, count, parameters):
   rng = np.random.default_rng(0)
   state = {key: rng.standard_normal(shape, np.float32) for key, shape in shapes.items()}
   assert infer_options('srresnet', state) == {'preset': preset, 'features': 64, 'blocks': 16}
-  params = flatten(convert('srresnet', state))
+  params = flatten(convert('srresnet', state)['params'])
   assert sum(array.size for array in params.values()) == parameters
-  assert_same(to_torch('srresnet', convert('srresnet', state), preset=preset), state)
-  assert_same(flatten(convert('srresnet', state, preset=preset)), params)
+  assert_same(
+    to_torch('srresnet', {'params': convert('srresnet', state)['params']}, preset=preset), state
+  )
+  assert_same(flatten(convert('srresnet', state, preset=preset)['params']), params)
   if preset == 'srresnet_gfn':
     theirs = state['residual.11.in2.weight']
     np.testing.assert_array_equal(params['resblock_11.norm2.scale'], theirs)
     old = state | {'bn_mid.running_mean': np.zeros(64), 'bn_mid.num_batches_tracked': np.int64(0)}
-    assert_same(flatten(convert('srresnet', old)), params)
+    assert_same(flatten(convert('srresnet', old)['params']), params)
 
 
 def attention_blocks(*names):
@@ -263,10 +267,10 @@ def test_the_keys_of_mprnet_and_of_shoyan_et_al(model_name, shapes, count, param
   if model_name == 'motion_deblur_sr':
     options |= {'reconstruction_blocks': 8, 'sr_features': 64}
   assert infer_options(model_name, state) == options
-  params = convert(model_name, state)
+  params = convert(model_name, state)['params']
   assert sum(array.size for array in flatten(params).values()) == parameters
   assert params['prelu']['negative_slope'].shape == ()
-  assert_same(to_torch(model_name, params), state)
+  assert_same(to_torch(model_name, {'params': params}), state)
   theirs = state['stage2_encoder.encoder_level3.1.CA.conv_du.2.weight']  # [out, in, h, w]
   ours = params['encoder2']['level3_1']['attention']['conv2']['kernel']
   np.testing.assert_array_equal(ours[0, 0], theirs[:, :, 0, 0].T)
@@ -275,7 +279,7 @@ def test_the_keys_of_mprnet_and_of_shoyan_et_al(model_name, shapes, count, param
 def test_the_keys_of_cnlrns_deblurring_network():
   """The other keys are checked by the results that the whole network has with them."""
   params = random_params('cnlrn_deblur', {'features': 4, 'blocks': 2, 'stage_blocks': 2})
-  state = to_torch('cnlrn_deblur', params, features=4, blocks=2, stage_blocks=2)
+  state = to_torch('cnlrn_deblur', {'params': params}, features=4, blocks=2, stage_blocks=2)
   res_block = lambda name: [f'{name}.body.{i}.body.0' for i in (0, 2)]
   layers = [
     'inBlock.0.body.0',
@@ -300,13 +304,13 @@ def test_the_keys_of_cnlrns_deblurring_network():
   assert state['DeblurNet.decoder_second.body.0.weight'].shape == (16, 8, 3, 3)
   assert state['DeblurNet.decoder_first.2.body.0.weight'].shape == (8, 4, 3, 3)
   assert state['DeblurNet.outBlock.2.body.0.weight'].shape == (3, 4, 5, 5)
-  with pytest.raises(UserError, match=r'for cnlrn: they have no convolution SRNet.tail.0.weight'):
+  with pytest.raises(UserError, match=r'for cnlrn: missing convolution SRNet.tail.0.weight'):
     convert('cnlrn', state)
 
 
 def test_slopes_that_differ():
   params = random_params('motion_deblur_sr', MOTION_DEBLUR_SR)
-  state = to_torch('motion_deblur_sr', params, **MOTION_DEBLUR_SR)
+  state = to_torch('motion_deblur_sr', {'params': params}, **MOTION_DEBLUR_SR)
   state['sr_cab2.body.1.weight'] = np.array([0.5], np.float32)
   first = next(key for key, array in state.items() if array.shape == (1,))
   slope = params['prelu']['negative_slope'].item()
@@ -325,9 +329,9 @@ def test_every_layer_of_every_table_is_used():
       if model_name == 'cnlrn':
         options |= {'deblur_features': 16, 'deblur_blocks': 2, 'groups': 2, 'rcabs': 2}
       model = create_model(model_name, **options)
-      shapes = param_shapes(model)
+      shapes = variable_shapes(model)['params']
       params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
-      used = to_torch(model_name, params, **options)
+      used = to_torch(model_name, {'params': params}, **options)
       for theirs in version.layers.values():
         name = theirs.format(**vars(model) | {'i': 1, 'j': 1, 'k': 1, 'next_i': 2})
         assert f'{name}.weight' in used, name
@@ -335,14 +339,14 @@ def test_every_layer_of_every_table_is_used():
 
 def test_other_types_become_float32(state):
   half = {name: array.astype(np.float16) for name, array in state.items()}
-  params = flatten(convert('gfn', half))
+  params = flatten(convert('gfn', half)['params'])
   assert {array.dtype for array in params.values()} == {np.dtype('float32')}
   wide = {name: array.astype(np.float64) for name, array in state.items()}
-  assert_same(flatten(convert('gfn', wide)), flatten(convert('gfn', state)))
+  assert_same(flatten(convert('gfn', wide)['params']), flatten(convert('gfn', state)['params']))
 
 
 def test_parameters_do_not_share_memory_with_the_state(state):
-  params = flatten(convert('gfn', state))
+  params = flatten(convert('gfn', state)['params'])
   for array in params.values():
     assert not any(np.shares_memory(array, theirs) for theirs in state.values())
 
@@ -358,19 +362,19 @@ def test_all_that_does_not_fit_is_told_at_once(state):
   with pytest.raises(UserError) as error:
     convert('gfn', state)
   assert str(error.value) == (
-    'these are no weights for gfn (features=8, deblur_blocks=1, sr_blocks=1, '
+    'these are not weights for gfn (features=8, deblur_blocks=1, sr_blocks=1, '
     'reconstruction_blocks=1): 1 missing (geteMoudle.0.conv1.bias); '
     '5 unexpected (extra.0\\n, extra.1\\n, extra.2\\n, ...); '
-    '1 of another shape (srMoudle.0.conv1.weight [8, 3, 5, 5] for [8, 3, 7, 7]); '
-    '1 no floating-point numbers (srMoudle.0.conv2.bias); '
-    '2 not finite as float32 (deblurMoudle.0.convout.2.bias, reconstructMoudle.0.conv4.bias)'
+    '1 of the wrong shape (srMoudle.0.conv1.weight [8, 3, 5, 5], expected [8, 3, 7, 7]); '
+    '1 not floating-point (srMoudle.0.conv2.bias); '
+    '2 not finite (deblurMoudle.0.convout.2.bias, reconstructMoudle.0.conv4.bias)'
   )
 
 
 @pytest.mark.parametrize(
   ('model_name', 'changes', 'options', 'message'),
   [
-    ('gfn', {}, {'features': 9}, '50 of another shape'),
+    ('gfn', {}, {'features': 9}, '50 of the wrong shape'),
     ('gfn', {}, {'deblur_blocks': 2}, '12 missing'),
     ('gfn', {}, {'gated': False}, '4 unexpected'),
     ('gfn', {}, {'feature': 9}, "model 'gfn' has no option 'feature'"),
@@ -379,28 +383,28 @@ def test_all_that_does_not_fit_is_told_at_once(state):
       'sr_branch',
       {},
       {},
-      "no PyTorch weights are known for 'sr_branch', but for gfn, srresnet, mprnet, ",
+      "no PyTorch weights are known for 'sr_branch'; choose one of gfn, srresnet, mprnet, ",
     ),
-    ('srresnet', {}, {}, 'no convolution conv_input.weight or conv_first.weight'),
-    ('srresnet', {}, {'preset': 'msrresnet'}, 'no convolution conv_first.weight'),
+    ('srresnet', {}, {}, 'missing convolution conv_input.weight or conv_first.weight'),
+    ('srresnet', {}, {'preset': 'msrresnet'}, 'missing convolution conv_first.weight'),
     ('srresnet', {}, {'preset': 'srresnet_paper'}, "known for srresnet, preset 'srresnet_paper'"),
     (
       'gfn',
       {'deblurMoudle.0.conv1.weight': np.zeros(8)},
       {},
-      'no convolution deblurMoudle.0.conv1',
+      'missing convolution deblurMoudle.0.conv1',
     ),
     (
       'gfn',
       {'deblurMoudle.0.conv1.weight': np.zeros((2**20, 0, 7, 7))},
       {},
-      'options are at most 1024',
+      'option values must be at most 1024',
     ),
     (
       'gfn',
       {f'srMoudle.0.resBlock.{i}.layers.0.weight': np.zeros(1) for i in range(3000)},
       {},
-      'there are 3000 sr_blocks; at most 64',
+      '3000 sr_blocks: at most 64 are supported',
     ),
   ],
 )
@@ -412,12 +416,12 @@ def test_other_networks_and_options(state, model_name, changes, options, message
 
 def test_parameters_of_another_network():
   params = random_params('gfn', SMALL_GFN)
-  with pytest.raises(UserError, match=r'no weights for gfn \(default options\): 116 missing'):
-    to_torch('gfn', params)
+  with pytest.raises(UserError, match=r'not weights for gfn \(default options\): 116 missing'):
+    to_torch('gfn', {'params': params})
   with pytest.raises(UserError, match="known for 'sr_branch'"):
-    to_torch('sr_branch', params)
-  with pytest.raises(UserError, match='has nothing like conv_first'):
-    to_torch('cnlrn', random_params('cnlrn', CNLRN), **CNLRN)
+    to_torch('sr_branch', {'params': params})
+  with pytest.raises(UserError, match='has no counterpart of conv_first'):
+    to_torch('cnlrn', {'params': random_params('cnlrn', CNLRN)}, **CNLRN)
   options = {'features': 4, 'blocks': 1, 'norm': 'batch', 'act': 'prelu'}
-  with pytest.raises(UserError, match='has nothing like prelu_first.negative_slope$'):
-    to_torch('srresnet', random_params('srresnet', options), **options)
+  with pytest.raises(UserError, match='has no counterpart of prelu_first.negative_slope$'):
+    to_torch('srresnet', {'params': random_params('srresnet', options)}, **options)

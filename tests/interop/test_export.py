@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 import skimage.data
 
+from gfn_jax.cli import export as cli_export
 from gfn_jax.errors import UserError
-from gfn_jax.interop import export
-from gfn_jax.interop.convert import convert
-from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint
+from gfn_jax.interop import convert, export, load_torch_checkpoint
 from gfn_jax.layers.blocks import Enlarge
-from gfn_jax.models import as_variables, create_model, param_count, param_shapes
+from gfn_jax.models import create_model, param_count, variable_shapes
 from gfn_jax.weights import pretrained
 from tests import small
 
@@ -53,7 +52,7 @@ MOTION_DEBLUR_SR = {'name': 'motion_deblur_sr', **small.MOTION_DEBLUR_SR}
 
 def save(folder, model_config, card=CARD):
   """Weights of random numbers near the initial ones; the path, the network and the parameters."""
-  shapes = param_shapes(create_model(**model_config))
+  shapes = variable_shapes(create_model(**model_config))
   rng = np.random.default_rng(0)
 
   def draw(leaf):
@@ -74,13 +73,13 @@ def images(*size):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def apply(model, params, lr_blur):
-  return model.apply(as_variables(params), lr_blur)
+def apply(model, variables, lr_blur):
+  return model.apply(variables, lr_blur)
 
 
-def assert_same_images(got, model, params, lr_blur):
+def assert_same_images(got, model, variables, lr_blur):
   """`got` is a dictionary of what the network gives."""
-  expected = apply(model, params, lr_blur)
+  expected = apply(model, variables, lr_blur)
   count, height, width, _ = lr_blur.shape
   assert list(got) == (['hr'] if expected.lr is None else ['hr', 'lr'])
   assert got['hr'].shape == (count, 4 * height, 4 * width, 3)
@@ -92,19 +91,19 @@ def assert_same_images(got, model, params, lr_blur):
 
 @pytest.mark.parametrize('network', NETWORKS)
 def test_stablehlo(network, tmp_path, capsys):
-  weights, model, params = save(tmp_path, NETWORKS[network])
+  weights, model, variables = save(tmp_path, NETWORKS[network])
   path = tmp_path / 'network.stablehlo'
-  export.main([str(weights), str(path)])
+  cli_export.main([str(weights), str(path)])
   exported = jax.export.deserialize(bytearray(path.read_bytes()))
   assert exported.platforms == ('cpu', 'cuda', 'tpu')
   assert not exported.has_vjp()
   for size in ((3, 16, 20), (1, 20, 16)):
-    assert_same_images(exported.call(images(*size)), model, params, images(*size))
+    assert_same_images(exported.call(images(*size)), model, variables, images(*size))
   if model.stride > 1:
     with pytest.raises(ValueError, match='Division had remainder'):
       exported.call(images(1, 8, 13))
   else:
-    assert_same_images(exported.call(images(1, 7, 13)), model, params, images(1, 7, 13))
+    assert_same_images(exported.call(images(1, 7, 13)), model, variables, images(1, 7, 13))
   *parity, summary, licence = capsys.readouterr().out.splitlines()
   assert [line.split(':')[0] for line in parity if line.startswith('hr')] == [
     'hr of 1x8x12',
@@ -114,56 +113,56 @@ def test_stablehlo(network, tmp_path, capsys):
   assert 'features=' in summary
   assert licence == r'licence of the weights: for tests\nonly'
   # Beside the weights: the program, and the paths of the source files, whose length varies.
-  assert path.stat().st_size < 4 * param_count(params) + 80_000
+  assert path.stat().st_size < 4 * param_count(variables) + 80_000
 
 
 def test_other_sizes_are_padded_and_cropped_as_the_network_does_it(tmp_path):
-  _, model, params = save(tmp_path, SKIP)
+  _, model, variables = save(tmp_path, SKIP)
   path = tmp_path / 'network.stablehlo'
-  export.write_stablehlo(model, params, path)
+  export.write_stablehlo(model, variables, path)
   restore = export.load_stablehlo(path)
   lr_blur = images(1, 9, 14)
   padded = np.pad(lr_blur, ((0, 0), (0, -9 % 4), (0, -14 % 4), (0, 0)), mode='reflect')
   hr = restore(padded)['hr'][:, : 4 * 9, : 4 * 14]
-  expected = apply(model, params, lr_blur).hr
+  expected = apply(model, variables, lr_blur).hr
   np.testing.assert_allclose(hr, expected, atol=1e-5)
 
 
 def test_a_network_of_bfloat16_is_exported_in_float32(tmp_path):
-  weights, model, params = save(tmp_path, small.MODEL | {'dtype': 'bfloat16'})
+  weights, model, variables = save(tmp_path, small.MODEL | {'dtype': 'bfloat16'})
   path = tmp_path / 'network.stablehlo'
   export.export_weights(weights, path)
   lr_blur = images(1, 8, 12)
   got = export.load_stablehlo(path)(lr_blur)
-  assert_same_images(got, model.clone(dtype='float32'), params, lr_blur)
-  assert np.abs(got['hr'] - apply(model, params, lr_blur).hr).max() > 1e-4
+  assert_same_images(got, model.clone(dtype='float32'), variables, lr_blur)
+  assert np.abs(got['hr'] - apply(model, variables, lr_blur).hr).max() > 1e-4
 
 
 @pytest.mark.parametrize('network', ['gated', 'ungated, with a skip'])
 def test_torch(network, tmp_path, capsys):
-  weights, _, params = save(tmp_path, NETWORKS[network])
+  weights, _, variables = save(tmp_path, NETWORKS[network])
   path = tmp_path / 'network.pth'
-  export.main([str(weights), str(path)])
+  cli_export.main([str(weights), str(path)])
   state = load_torch_checkpoint(path)
   # The authors' misspelt names, and PyTorch's layouts: out, in, height, width.
   assert state['deblurMoudle.0.conv1.weight'].shape == (8, 3, 7, 7)
   assert state['deblurMoudle.0.deconv1.0.weight'].shape == (32, 16, 4, 4)
-  kernel = params['deblur']['conv1']['kernel']
+  kernel = variables['params']['deblur']['conv1']['kernel']
   np.testing.assert_array_equal(state['deblurMoudle.0.conv1.weight'][3, 1], kernel[:, :, 1, 3])
   assert ('geteMoudle.0.conv1.weight' in state) == (network == 'gated')
   options = {key: value for key, value in NETWORKS[network].items() if key != 'name'}
-  jax.tree.map(np.testing.assert_array_equal, convert('gfn', state, **options), params)
-  assert f'{len(state)} tensors, read back bit for bit\n' in capsys.readouterr().out
+  jax.tree.map(np.testing.assert_array_equal, convert('gfn', state, **options), variables)
+  assert f'{len(state)} tensors, identical when read back\n' in capsys.readouterr().out
 
 
 def test_torch_has_the_names_of_the_preset(tmp_path):
   network = {'name': 'srresnet', 'preset': 'msrresnet', 'features': 4, 'blocks': 1}
-  weights, _, params = save(tmp_path, network)
+  weights, _, variables = save(tmp_path, network)
   path = tmp_path / 'network.bin'
-  export.main([str(weights), str(path), '--format=torch'])
+  cli_export.main([str(weights), str(path), '--format=torch'])
   state = load_torch_checkpoint(path)
   assert state['body.0.conv1.weight'].shape == (4, 4, 3, 3)
-  np.testing.assert_array_equal(state['conv_hr.bias'], params['conv_hr']['bias'])
+  np.testing.assert_array_equal(state['conv_hr.bias'], variables['params']['conv_hr']['bias'])
 
 
 @pytest.mark.parametrize(
@@ -172,16 +171,16 @@ def test_torch_has_the_names_of_the_preset(tmp_path):
     (['gfn', 'none/x.onnx'], 'no such folder: none'),
     (['gfn', 'folder'], 'folder is a folder; choose another output'),
     (['gfn', 'folder/', '--format=onnx'], 'folder/ is a folder'),
-    (['gfn', 'old.pth'], 'old.pth exists already; choose another output, or --overwrite'),
-    (['gfn', 'x.png'], 'x.png: the name of a file to write ends in .stablehlo, .onnx, .pth, .pt'),
-    (['gfn', 'x'], 'x: the name of a file'),
+    (['gfn', 'old.pth'], 'old.pth exists already; choose another output, or pass --overwrite'),
+    (['gfn', 'x.png'], 'x.png: unknown extension; choose one of .stablehlo, .onnx, .pth, .pt'),
+    (['gfn', 'x'], 'x: unknown extension'),
     (['gfn', 'x.pth', '--format=onnx'], 'x.pth: .pth is the extension of torch, not onnx'),
     (['gfn', 'x.safetensors', '--format=torch'], 'is the extension of this library, not torch'),
     (['gfn', 'x.onnx', '--format=tflite'], "invalid choice: 'tflite'"),
     (['none', 'x.pth'], "no released weights are named 'none'"),
     (['none.safetensors', 'x.pth'], 'no weights at none.safetensors'),
     (['sr.safetensors', 'x.pth'], "no PyTorch weights are known for 'sr_branch'"),
-    (['gfn', 'x\n.png'], r'x\n.png: the name of a file'),
+    (['gfn', 'x\n.png'], r'x\n.png: unknown extension'),
   ],
 )
 def test_mistakes(arguments, message, tmp_path, monkeypatch):
@@ -191,7 +190,7 @@ def test_mistakes(arguments, message, tmp_path, monkeypatch):
   save(tmp_path, SR_BRANCH)[0].rename(tmp_path / 'sr.safetensors')
   before = sorted(os.listdir())
   with pytest.raises(UserError) as error:
-    export.main(arguments)
+    cli_export.main(arguments)
   assert message in str(error.value)
   assert '\n' not in str(error.value)
   assert sorted(os.listdir()) == before
@@ -220,13 +219,14 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
   path.write_bytes(b'old')
   write = export.write_stablehlo
 
-  def write_others(model, params, path):
-    params['reconstruction']['conv4']['bias'] = params['reconstruction']['conv4']['bias'] + 0.01
-    write(model, jax.tree.map(np.asarray, params), path)
-    params['reconstruction']['conv4']['bias'] = params['reconstruction']['conv4']['bias'] - 0.01
+  def write_others(model, variables, path):
+    layer = variables['params']['reconstruction']['conv4']
+    layer['bias'] = layer['bias'] + 0.01
+    write(model, jax.tree.map(np.asarray, variables), path)
+    layer['bias'] = layer['bias'] - 0.01
 
   monkeypatch.setattr(export, 'write_stablehlo', write_others)
-  with pytest.raises(UserError, match=r'^hr of 1x8x12: at most 1\.0e-02 from JAX, .* not written'):
+  with pytest.raises(UserError, match=r'^not written: hr of 1x8x12: maximum difference 1\.0e-02'):
     export.export_weights(weights, path)
   assert path.read_bytes() == b'old'
   assert len(os.listdir(tmp_path)) == 3
@@ -235,20 +235,23 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    (lambda hr, lr: {'hr': hr, 'lr': np.full_like(lr, np.nan)}, 'lr of 1x8x8: at most nan'),
+    (
+      lambda hr, lr: {'hr': hr, 'lr': np.full_like(lr, np.nan)},
+      'lr of 1x8x8: maximum difference nan',
+    ),
     (lambda hr, lr: {'hr': hr[:, 1:], 'lr': lr}, 'hr of 1x8x8 has shape'),
-    (lambda hr, lr: {'hr': hr}, 'the file gives hr, JAX hr, lr; not written'),
+    (lambda hr, lr: {'hr': hr}, 'the file returns hr but JAX returns hr, lr'),
   ],
 )
 def test_parity_refuses(change, message, tmp_path):
-  _, model, params = save(tmp_path, small.MODEL)
+  _, model, variables = save(tmp_path, small.MODEL)
 
   def restore(lr_blur):
-    output = apply(model, params, lr_blur)
+    output = apply(model, variables, lr_blur)
     return change(np.asarray(output.hr), np.asarray(output.lr))
 
-  with pytest.raises(UserError, match=f'^{message}'):
-    export.check_parity(restore, model, params, [(1, 8, 8)])
+  with pytest.raises(UserError, match=f'^not written: {message}'):
+    export.check_parity(restore, model, variables, [(1, 8, 8)])
 
 
 @pytest.mark.parametrize('method', ['cubic', 'linear'])
@@ -262,12 +265,12 @@ def test_enlarging_by_convolution(method):
 
 @pytest.mark.end_to_end
 def test_a_mistake_of_the_command_ends_in_one_line(tmp_path):
-  command = [sys.executable, '-m', 'gfn_jax.interop.export', 'gfn', tmp_path / 'x.png']
+  command = [sys.executable, '-m', 'gfn_jax.cli.export', 'gfn', tmp_path / 'x.png']
   result = subprocess.run(command, capture_output=True, text=True, timeout=120)
   assert result.returncode == 1
   assert result.stdout == ''
   [line] = result.stderr.splitlines()
-  assert line.startswith(f'error: {tmp_path}/x.png: the name of a file to write ends in')
+  assert line.startswith(f'error: {tmp_path}/x.png: unknown extension; choose')
 
 
 @pytest.fixture
@@ -281,16 +284,16 @@ def jax2onnx():
 @pytest.mark.parametrize('network', NETWORKS)
 def test_onnx(network, jax2onnx, tmp_path):
   onnx, onnxruntime = pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
-  weights, model, params = save(tmp_path, NETWORKS[network])
+  weights, model, variables = save(tmp_path, NETWORKS[network])
   path = tmp_path / 'network.onnx'
-  export.main([str(weights), str(path)])
+  cli_export.main([str(weights), str(path)])
 
   session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
   names = [output.name for output in session.get_outputs()]
   for size in ((1, 64, 48), (3, 180, 32), (1, 256, 24)):
     lr_blur = images(*size)
     got = dict(zip(names, session.run(names, {'lr_blur': lr_blur}), strict=True))
-    assert_same_images(got, model, params, lr_blur)
+    assert_same_images(got, model, variables, lr_blur)
   if model.stride > 1:
     onnxruntime.set_default_logger_severity(4)
     with pytest.raises(Exception, match='ONNXRuntimeError'):
@@ -307,9 +310,10 @@ def test_onnx(network, jax2onnx, tmp_path):
   assert not {'If', 'Loop', 'Scan'} & {node.op_type for node in proto.graph.node}
   # The parameters, the kernel of the skip, and shapes.
   values = sum(int(np.prod(array.dims)) for array in proto.graph.initializer)
-  assert values < param_count(params) + 5 * 5 * 3 * 48 + 500
+  assert values < param_count(variables) + 5 * 5 * 3 * 48 + 500
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
   ('model_config', 'outputs', 'extension', 'sizes'),
   [
@@ -326,10 +330,10 @@ def test_networks_that_see_the_whole_image(
   if extension == 'onnx':
     request.getfixturevalue('jax2onnx')
   weights, _, _ = save(tmp_path, model_config)
-  export.main([str(weights), str(tmp_path / f'network.{extension}')])  # compares with JAX
+  cli_export.main([str(weights), str(tmp_path / f'network.{extension}')])  # compares with JAX
   lines = capsys.readouterr().out.splitlines()
   compared = [line.split(':')[0] for line in lines if ' of ' in line.split(':')[0]]
-  assert compared[:-2] == [f'{name} of {size}' for size in sizes for name in outputs]
+  assert compared[:-1] == [f'{name} of {size}' for size in sizes for name in outputs]
 
 
 @pytest.mark.parametrize(
@@ -348,7 +352,7 @@ def test_networks_of_odd_sizes(variant, extension, outputs, request, tmp_path, c
     monkeypatch.setattr(export, sizes, ((2, 34, 13),))
   options = {**small.BMDSRNET, 'variant': variant, 'global_skip': 'input'}
   weights, _, _ = save(tmp_path, {'name': 'bmdsrnet', **options})
-  export.main([str(weights), str(tmp_path / f'network.{extension}')])  # compares with JAX
+  cli_export.main([str(weights), str(tmp_path / f'network.{extension}')])  # compares with JAX
   lines = capsys.readouterr().out.splitlines()
   compared = [line.split(':')[0] for line in lines[:-2]]
   assert compared == [f'{name} of 2x34x13' for name in outputs]
@@ -363,7 +367,7 @@ def test_networks_of_odd_sizes(variant, extension, outputs, request, tmp_path, c
   ],
 )
 def test_onnx_names_what_it_cannot_convert(model_config, reason, jax2onnx, tmp_path):
-  _, model, params = save(tmp_path, model_config)
-  message = f'^jax2onnx does not convert this {reason}.*; StableHLO can hold it$'
+  _, model, variables = save(tmp_path, model_config)
+  message = f'^jax2onnx cannot convert {reason}.*; export to StableHLO instead$'
   with pytest.raises(UserError, match=message):
-    export.write_onnx(model, params, str(tmp_path / 'network.onnx'), {})
+    export.write_onnx(model, variables, str(tmp_path / 'network.onnx'), {})

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import gfn_jax
+from gfn_jax.cli import import_torch
 from gfn_jax.errors import UserError
-from gfn_jax.interop import import_torch, save_torch_checkpoint
-from gfn_jax.interop.convert import convert, to_torch
+from gfn_jax.interop import convert, save_torch_checkpoint, to_torch
 from gfn_jax.models import create_model
 from gfn_jax.system.files import file_sha256
-from gfn_jax.weights.pretrained import load_pretrained, param_shapes
+from gfn_jax.weights.pretrained import load_pretrained, variable_shapes
 from tests import small
 from tests.interop import torch_files
 from tests.interop.torch_files import ORDERED_DICT, Call, Ref, legacy, tensor
@@ -27,9 +27,9 @@ OPTIONS = {key: value for key, value in small.MODEL.items() if key != 'name'}
 def state():
   """The authors' tensors of a small GFN."""
   rng = np.random.default_rng(0)
-  shapes = param_shapes(create_model('gfn', **OPTIONS))
+  shapes = variable_shapes(create_model('gfn', **OPTIONS))['params']
   params = jax.tree.map(lambda leaf: 0.1 * rng.standard_normal(leaf.shape), shapes)
-  return to_torch('gfn', params, **OPTIONS)
+  return to_torch('gfn', {'params': params}, **OPTIONS)
 
 
 @pytest.fixture
@@ -46,17 +46,18 @@ def folder(state, tmp_path, monkeypatch):
 
 def test_the_command(folder, state):
   environment = os.environ | {'PYTHONPATH': str(ROOT)}
-  command = [sys.executable, '-W', 'error', '-m', 'gfn_jax.interop.import_torch']
+  command = [sys.executable, '-W', 'error', '-m', 'gfn_jax.cli.import_torch']
   arguments = ['theirs.pth', 'ours.safetensors', '--model=gfn', '--option=gate_recursions=3']
   result = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment)
   assert result.returncode == 0, result.stderr
   numbers = 'features=8, deblur_blocks=1, sr_blocks=1, reconstruction_blocks=1'
   assert result.stdout == (
-    f'56,534 parameters of gfn ({numbers}, gate_recursions=3) are in ours.safetensors\n'
+    f'wrote ours.safetensors: 56,534 parameters of gfn ({numbers}, gate_recursions=3)\n'
   )
   model, params = load_pretrained('ours.safetensors')
+  params = params['params']
   assert model == create_model('gfn', gate_recursions=3, **OPTIONS)
-  expected = convert('gfn', state)
+  expected = convert('gfn', state)['params']
   for name, value in expected['gate']['conv1'].items():
     np.testing.assert_array_equal(params['gate']['conv1'][name], value)
   card = json.loads(pathlib.Path('ours.json').read_text())
@@ -68,7 +69,7 @@ def test_the_command(folder, state):
   result = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment)
   assert result.returncode == 1
   assert result.stderr == (
-    'error: ours.safetensors exists already; choose another output, or --overwrite\n'
+    'error: ours.safetensors exists already; choose another output, or pass --overwrite\n'
   )
 
 
@@ -76,7 +77,7 @@ def test_overwriting_and_picking(folder, state):
   value = {'ours': {name: tensor(name, array) for name, array in state.items()}, 'model': 3}
   pathlib.Path('theirs.pth').write_bytes(torch_files.zipped(value, state))
   pathlib.Path('ours.safetensors').write_text('old')
-  with pytest.raises(UserError, match='no weights are there, but ours, model; pick one with key'):
+  with pytest.raises(UserError, match='no weights found in the file; .* key: ours, model'):
     import_torch.main(['theirs.pth', 'ours.safetensors', '--model=gfn', '--overwrite'])
   assert pathlib.Path('ours.safetensors').read_text() == 'old'
   import_torch.main(['theirs.pth', 'ours.safetensors', '--model=gfn', '--overwrite', '--key=ours'])
@@ -87,23 +88,26 @@ def test_overwriting_and_picking(folder, state):
   ('arguments', 'message'),
   [
     (['none.pth', 'out.safetensors'], 'none.pth does not exist'),
-    (['text.pth', 'out.safetensors'], 'torch.save did not write it'),
+    (['text.pth', 'out.safetensors'], 'not a file written by torch.save'),
     (
       ['evil.pth', 'out.safetensors'],
-      'evil.pth cannot be read as a checkpoint: it names os.system',
+      'cannot read evil.pth as a checkpoint: the file names os.system',
     ),
-    (['nan.pth', 'out.safetensors'], 'nan.pth: these are no weights for gfn'),
-    (['theirs.pth', 'out.safetensors', '--option=features=9'], 'theirs.pth: these are no weights'),
-    (['theirs.pth', 'out.safetensors', '--option=dtype=x'], 'is no network: data type'),
-    (['theirs.pth', 'out.safetensors', '--option=dtype=a\nb'], r'dtype=a\nb) is no network'),
-    (['theirs.pth', 'out.safetensors', '--option=deblur_blocks=9999'], 'are at most 1024'),
+    (['nan.pth', 'out.safetensors'], 'nan.pth: these are not weights for gfn'),
+    (['theirs.pth', 'out.safetensors', '--option=features=9'], 'theirs.pth: these are not weights'),
+    (['theirs.pth', 'out.safetensors', '--option=dtype=x'], 'dtype=x): data type'),
+    (['theirs.pth', 'out.safetensors', '--option=dtype=a\nb'], r'dtype=a\nb): data type'),
+    (['theirs.pth', 'out.safetensors', '--option=deblur_blocks=9999'], 'must be at most 1024'),
     (['theirs.pth', 'out.safetensors', '--option=state=3'], "has no option 'state'"),
     (['theirs.pth', 'out.safetensors', '--option=name=gfn'], "invalid option value: 'name=gfn'"),
     (['theirs.pth', 'out.safetensors', '--option=features'], "invalid option value: 'features'"),
-    (['theirs.pth', 'out.safetensors', '--key=G'], 'no entry G; it has deblurMoudle.0.conv1'),
-    (['theirs.pth', 'out.safetensors', '--model=srresnet'], 'have no convolution conv_input'),
+    (
+      ['theirs.pth', 'out.safetensors', '--key=G'],
+      'no entry G; choose one of deblurMoudle.0.conv1',
+    ),
+    (['theirs.pth', 'out.safetensors', '--model=srresnet'], 'missing convolution conv_input'),
     (['theirs.pth', 'out.safetensors', '--model=sr_branch'], "invalid choice: 'sr_branch'"),
-    (['theirs.pth', 'out.pth'], 'out.pth: the name of weights ends in .safetensors'),
+    (['theirs.pth', 'out.pth'], 'out.pth: the name of a weights file must end in'),
     (['theirs.pth', 'none/out.safetensors'], 'no such folder: none'),
     (['theirs.pth', 'folder.safetensors'], 'folder.safetensors is a folder; choose another'),
   ],

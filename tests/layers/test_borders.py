@@ -6,7 +6,7 @@ import pytest
 import skimage.data
 
 from gfn_jax.layers.borders import apply_within
-from gfn_jax.models import as_variables, create_model, init_params
+from gfn_jax.models import create_model, init_variables
 from tests import small
 
 OPTIONS = {key: value for key, value in small.MODEL.items() if key != 'name'}
@@ -31,21 +31,21 @@ NETWORKS = [
 @pytest.mark.parametrize(('name', 'options'), NETWORKS)
 def test_a_network_sees_an_image_that_ends_before_its_array_does(name, options):
   model = create_model(name, **options)
-  params = init_params(model, seed=0)
+  variables = init_variables(model, seed=0)
   # Biases are zero at first: what lies beyond the image would stay zero without a mask.
-  leaves, tree = jax.tree.flatten(params)
+  leaves, tree = jax.tree.flatten(variables)
   rng = np.random.default_rng(0)
-  params = jax.tree.unflatten(tree, [x + rng.normal(0, 0.05, x.shape) for x in leaves])
+  variables = jax.tree.unflatten(tree, [x + rng.normal(0, 0.05, x.shape) for x in leaves])
   x = skimage.data.astronaut()[None, 60:84, 200:236].astype(np.float32) / 255  # 24x36
-  apply = jax.jit(lambda params, x: model.apply(as_variables(params), x))
+  apply = jax.jit(model.apply)
   apply_inside = jax.jit(functools.partial(apply_within, model))
-  whole = apply(params, x)
+  whole = apply(variables, x)
 
   for rows, columns in (((0, 8), (0, 28)), ((8, 0), (28, 0)), ((4, 4), (0, 28))):
     padding = ((0, 0), rows, columns, (0, 0))
     padded = np.pad(x, padding, constant_values=0.5)
     inside = np.pad(np.ones((1, 24, 36, 1), bool), padding)
-    within, unaware = apply_inside(params, padded, inside), apply(params, padded)
+    within, unaware = apply_inside(variables, padded, inside), apply(variables, padded)
     for field, scale in (('hr', 4), ('lr', 1)):
       expected = getattr(whole, field)
       if expected is None:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import skimage.data
 
-from gfn_jax.weights.pretrained import param_shapes
+from gfn_jax.weights.pretrained import variable_shapes
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -22,7 +22,7 @@ def random_params(model, seed=0):
     bound = np.prod(leaf.shape[:-1]) ** -0.5
     return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
 
-  return jax.tree.map(fill, param_shapes(model))
+  return jax.tree.map(fill, variable_shapes(model)['params'])
 
 
 def photograph(h, w):

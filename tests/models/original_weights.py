@@ -5,9 +5,9 @@ import zlib
 import jax
 import numpy as np
 
-from gfn_jax.interop.convert import convert, to_torch
+from gfn_jax.interop.conversion import convert, to_torch
 from gfn_jax.models import create_model
-from gfn_jax.weights.pretrained import param_shapes
+from gfn_jax.weights.pretrained import variable_shapes
 
 
 def fill(key: str, torch_shape: tuple[int, ...]) -> np.ndarray:
@@ -22,7 +22,9 @@ def fill(key: str, torch_shape: tuple[int, ...]) -> np.ndarray:
 
 def original_params(model_name: str = 'gfn'):
   """Parameters of a full-size network with every tensor filled by the formula."""
-  shapes = param_shapes(create_model(model_name))
+  shapes = variable_shapes(create_model(model_name))['params']
   zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-  state = to_torch(model_name, zeros)
-  return convert(model_name, {key: fill(key, tensor.shape) for key, tensor in state.items()})
+  state = to_torch(model_name, {'params': zeros})
+  return convert(model_name, {key: fill(key, tensor.shape) for key, tensor in state.items()})[
+    'params'
+  ]

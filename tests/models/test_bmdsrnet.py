@@ -10,10 +10,10 @@ from flax import traverse_util
 
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.layers.blocks import Enlarge
-from gfn_jax.models import BMDSRNet, init_params, param_count, param_shapes
+from gfn_jax.models import BMDSRNet, init_variables, param_count, variable_shapes
 from gfn_jax.models.bmdsrnet import VARIANTS, ConvLSTM
-from gfn_jax.training.losses import restoration_loss
 from tests import slow_conv
+from tests.loss import restoration_loss
 from tests.models.networks import apply, photograph
 from tests.small import BMDSRNET
 
@@ -37,7 +37,7 @@ def random_params(model):
     low, high = (0, 0.4) if leaf.ndim == 1 else (-bound, bound)
     return rng.uniform(low, high, leaf.shape).astype(np.float32)
 
-  return jax.tree.map(fill, param_shapes(model))
+  return jax.tree.map(fill, variable_shapes(model)['params'])
 
 
 # The network by hand, of images `[C, h, w]` in float64.
@@ -226,21 +226,21 @@ MODULES = {'bmd': 789_397, 'core': 779_011, 'recurrent': 1_018_688, 'fusion': 33
   ],
 )
 def test_parameter_counts(options, modules, total):
-  shapes = param_shapes(create_model('bmdsrnet', **options))
-  assert {name: param_count(tree) for name, tree in shapes.items()} == modules
-  assert param_count(shapes) == total
+  shapes = variable_shapes(create_model('bmdsrnet', **options))['params']
+  assert {name: param_count({'params': tree}) for name, tree in shapes.items()} == modules
+  assert param_count({'params': shapes}) == total
   assert create_model('bmdsrnet', preset='compact') == BMDSRNet()
 
 
 def test_the_parts_of_the_recurrent_module_in_the_paper():
-  shapes = param_shapes(create_model('bmdsrnet', preset='table2'))['recurrent']
+  shapes = variable_shapes(create_model('bmdsrnet', preset='table2'))['params']['recurrent']
   encoder = shapes.pop('encoder')
-  count = lambda tree, kind: sum(param_count(tree[key]) for key in tree if kind in key)
+  count = lambda tree, kind: sum(param_count({'params': tree[key]}) for key in tree if kind in key)
   assert count(encoder, 'lstm') == 34_584_448
   assert count(encoder, 'conv') == 2_748_736
   head = {key: shapes.pop(key) for key in ('conv_hr', 'conv_last')}
-  assert param_count(head) == 10_115
-  assert param_count(shapes) == 4_323_808
+  assert param_count({'params': head}) == 10_115
+  assert param_count({'params': shapes}) == 4_323_808
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
@@ -288,7 +288,7 @@ def test_initial_weights(initialization, last):
 
   @jax.jit  # which computes no others
   def init():
-    params = init_params(model, seed=0)
+    params = init_variables(model, seed=0)['params']
     lstm = params['recurrent']['encoder']['lstm7']['gates']['kernel']
     recurrent, core = params['recurrent'], params['core']
     return lstm, recurrent['deconv1'], core['conv2'], core['resblock_0']['conv2']
@@ -304,7 +304,7 @@ def test_it_restores_photos_of_any_size_whole():
   model, photo = small_model(**ABLATION), skimage.data.astronaut()[100:109, 200:213]
   assert not model.local
   params = random_params(model)
-  restorer = Restorer(model, params)
+  restorer = Restorer(model, {'params': params})
   assert restorer.scale == 3
   *_, hr = slow_ablation(photo.transpose(2, 0, 1) / 255, params)
   expected = np.clip(hr.transpose(1, 2, 0), 0, 1)
@@ -316,14 +316,14 @@ def test_variants_without_for_net_are_local_and_srnet_deblurs_no_image():
   assert [variant for variant in VARIANTS if models[variant].local] == ['srnet', 'c']
   params = {'core': random_params(models['c'])['core']}
   with pytest.raises(UserError, match='has no deblurred image'):
-    Restorer(models['srnet'], params, output='lr')
+    Restorer(models['srnet'], {'params': params}, output='lr')
 
 
 @pytest.mark.parametrize('variant', ['srnet', 'f+c+b'])
 def test_outputs_are_float32_whatever_it_computes_with(variant):
   model = small_model(variant=variant, dtype='bfloat16')
   x = jax.ShapeDtypeStruct((2, 8, 6, 3), jnp.float32)
-  out = jax.eval_shape(functools.partial(apply, model), param_shapes(model), x)
+  out = jax.eval_shape(functools.partial(apply, model), variable_shapes(model)['params'], x)
   shapes = {
     'hr': (2, 32, 24, 3),
     'lr': None if variant == 'srnet' else (2, 8, 6, 3),
@@ -346,13 +346,13 @@ def test_outputs_are_float32_whatever_it_computes_with(variant):
     ({'blocks': 0}, 'blocks must be at least 1, not 0'),
     ({'fusion_blocks': 0}, 'fusion_blocks must be at least 1, not 0'),
     ({'recurrent_features': 0}, 'recurrent_features must be at least 1, not 0'),
-    ({'variant': 'b'}, "variant must be one of .*, not 'b'"),
-    ({'scale': 5}, r'scale must be one of \(2, 3, 4\), not 5'),
-    ({'decode': 'first'}, "decode must be one of .*, not 'first'"),
-    ({'upsample': 'bilinear'}, 'upsample must be one of'),
-    ({'fusion_skip': 'back'}, 'fusion_skip must be one of'),
-    ({'global_skip': 'deblurred'}, 'global_skip must be one of'),
-    ({'initialization': 'authors'}, 'initialization must be one of'),
+    ({'variant': 'b'}, "unknown variant 'b'; choose from"),
+    ({'scale': 5}, 'unknown scale 5; choose from 2, 3, 4'),
+    ({'decode': 'first'}, "unknown decode 'first'; choose from"),
+    ({'upsample': 'bilinear'}, 'unknown upsample .*; choose from'),
+    ({'fusion_skip': 'back'}, 'unknown fusion_skip .*; choose from'),
+    ({'global_skip': 'deblurred'}, 'unknown global_skip .*; choose from'),
+    ({'initialization': 'authors'}, 'unknown initialization .*; choose from'),
     ({'variant': 'srnet', 'residual_input': True}, 'residual_input needs BMDNet'),
   ],
 )

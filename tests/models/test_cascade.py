@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gfn_jax import Restorer, UserError, create_model, load_pretrained
-from gfn_jax.models import init_params
-from gfn_jax.weights import join
+from gfn_jax.cli import join_weights
+from gfn_jax.models import init_variables
 from gfn_jax.weights.pretrained import load_card, save_weights
 from tests import small
 from tests.models.networks import apply
@@ -22,7 +22,7 @@ def parts():
   networks = {}
   for model_config in (DEBLUR, ENLARGE):
     model = create_model(**model_config)
-    params = init_params(model, seed=0)
+    params = init_variables(model, seed=0)['params']
     draw = lambda p: p + 0.03 * np.random.default_rng(0).standard_normal(p.shape).astype('f4')
     networks[model_config['name']] = model, jax.tree.map(draw, params)
   return networks
@@ -64,7 +64,7 @@ def test_the_gradient_passes_the_rounding():
   x = jnp.linspace(-0.1, 1.1, 40).reshape(1, 4, 10, 1)
   for quantize in (False, True):
     model = create_model('cascade', first=DEBLUR, second=ENLARGE, quantize=quantize)
-    value, gradient = jax.value_and_grad(lambda x, m=model: jnp.sum(m._handed_over(x) ** 2))(x)
+    value, gradient = jax.value_and_grad(lambda x, m=model: jnp.sum(m._between(x) ** 2))(x)
     handed = np.round(255 * np.clip(x, 0, 1)) / 255 if quantize else x
     assert float(value) == pytest.approx(float(np.sum(handed**2)), rel=1e-5)
     np.testing.assert_allclose(gradient, 2 * handed, atol=1e-5)
@@ -73,9 +73,9 @@ def test_the_gradient_passes_the_rounding():
 @pytest.mark.parametrize(
   ('first', 'second', 'message'),
   [
-    (ENLARGE, ENLARGE, 'these: 4x and 4x'),
-    (DEBLUR, DEBLUR, 'these: 1x and 1x'),
-    ({'name': 'cascade', 'first': DEBLUR, 'second': ENLARGE}, DEBLUR, 'no cascade among them'),
+    (ENLARGE, ENLARGE, 'not 4x and 4x'),
+    (DEBLUR, DEBLUR, 'not 1x and 1x'),
+    ({'name': 'cascade', 'first': DEBLUR, 'second': ENLARGE}, DEBLUR, 'must not be cascades'),
     ({'name': 'none'}, DEBLUR, "unknown model 'none'"),
   ],
 )
@@ -87,13 +87,14 @@ def test_wrong_parts(first, second, message):
 def test_joined_weights_restore(parts, tmp_path, capsys):
   for model_config in (DEBLUR, ENLARGE):
     name = model_config['name']
-    save_weights(tmp_path / f'{name}.safetensors', parts[name][1], model_config, {})
+    save_weights(tmp_path / f'{name}.safetensors', {'params': parts[name][1]}, model_config, {})
   paths = [str(tmp_path / f'{name}.safetensors') for name in ('mprnet', 'srresnet', 'cascade')]
-  join.main([*paths, '--quantize'])
+  join_weights.main([*paths, '--quantize'])
   assert 'parameters of a cascade are in' in capsys.readouterr().out
   card = load_card(paths[2])
   assert card['joined_from']['second']['file'] == 'srresnet.safetensors'
   model, params = load_pretrained(paths[2])
+  params = params['params']
   assert model.quantize
   for part, name in (('first', 'mprnet'), ('second', 'srresnet')):
     jax.tree.map(np.testing.assert_array_equal, params[part], parts[name][1])
@@ -105,9 +106,9 @@ def test_joined_weights_restore(parts, tmp_path, capsys):
   assert np.abs(restored.astype(int) - expected).max() <= 1
 
   before = (tmp_path / 'cascade.safetensors').read_bytes()
-  with pytest.raises(UserError, match='these: 1x and 1x'):
-    join.main([paths[0], paths[0], paths[2], '--overwrite'])
+  with pytest.raises(UserError, match='not 1x and 1x'):
+    join_weights.main([paths[0], paths[0], paths[2], '--overwrite'])
   with pytest.raises(UserError, match='exists already'):
-    join.main(paths)
+    join_weights.main(paths)
   assert (tmp_path / 'cascade.safetensors').read_bytes() == before
   assert json.loads((tmp_path / 'cascade.json').read_text())['model']['quantize'] is True

@@ -10,11 +10,11 @@ from flax import traverse_util
 
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.layers.blocks import Enlarge
-from gfn_jax.models import CNLRN, CNLRNDeblur, init_params, param_count, param_shapes
+from gfn_jax.models import CNLRN, CNLRNDeblur, init_variables, param_count, variable_shapes
 from gfn_jax.models.cnlrn import NonLocalBlock, _convolutions
-from gfn_jax.training.losses import restoration_loss
-from gfn_jax.weights.pretrained import init_params_from, save_weights
+from gfn_jax.weights.pretrained import init_variables_from, save_weights
 from tests import small
+from tests.loss import restoration_loss
 from tests.models import original_weights
 from tests.models.networks import apply, photograph, random_params
 
@@ -41,6 +41,7 @@ def assert_parity(found, expected):
   np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5 * expected.std())
 
 
+@pytest.mark.full
 def test_parity(original_params):
   expected, model = read_fixture('cnlrn'), CNLRN()
 
@@ -65,22 +66,22 @@ def test_parity_of_a_non_local_block(original_params):
 
 
 def test_parameter_counts():
-  shapes = param_shapes(create_model('cnlrn'))
-  assert {key: param_count(tree) for key, tree in shapes.items()} == {
+  shapes = variable_shapes(create_model('cnlrn'))['params']
+  assert {key: param_count({'params': tree}) for key, tree in shapes.items()} == {
     'deblur': 73_090_624,
     'nlrn': 9_972_867,
   }
-  assert param_count(shapes) == 83_063_491
+  assert param_count({'params': shapes}) == 83_063_491
   assert len(jax.tree.leaves(shapes)) == 1092
   group = shapes['nlrn']['refine2_1']
-  assert param_count(group) == 952_800
-  assert param_count(group['subgroup_1']) == 457_936
-  assert param_count(group['subgroup_1']['nonlocal']) == 123_264
-  assert param_count(group['subgroup_1']['nonlocal']['attention']) == 3 * (64 * 64 + 64)
-  assert param_count(group['subgroup_1']['rcab_3']) == 74_436
+  assert param_count({'params': group}) == 952_800
+  assert param_count({'params': group['subgroup_1']}) == 457_936
+  assert param_count({'params': group['subgroup_1']['nonlocal']}) == 123_264
+  assert param_count({'params': group['subgroup_1']['nonlocal']['attention']}) == 3 * (64 * 64 + 64)
+  assert param_count({'params': group['subgroup_1']['rcab_3']}) == 74_436
   stages = {}
   for name, tree in shapes['deblur'].items():
-    stages[name.split('_')[0]] = stages.get(name.split('_')[0], 0) + param_count(tree)
+    stages[name.split('_')[0]] = stages.get(name.split('_')[0], 0) + param_count({'params': tree})
   assert stages['conv1'] + stages['encoder1'] == 619_648
   assert stages['conv2'] + stages['encoder2'] == 2_663_296
   assert stages['conv3'] == 819_456
@@ -92,7 +93,7 @@ def test_parameter_counts():
 
 def test_parameter_counts_of_the_options():
   groups = {'groups': 1, 'upsample_groups': 1, 'deblur_blocks': 1}
-  count = lambda name, **options: param_count(param_shapes(create_model(name, **options)))
+  count = lambda name, **options: param_count(variable_shapes(create_model(name, **options)))
   whole = 83_063_491 - 7 * 952_800 - 19 * 65_546_240 // 20
   assert count('cnlrn', **groups) == whole
   assert count('cnlrn', **groups, deblur_head=True) == whole + 4_803
@@ -105,7 +106,7 @@ def test_parameter_counts_of_the_options():
 
 
 def test_weights_and_biases_start_uniform():
-  params = init_params(CNLRNDeblur(**DEBLUR), seed=0)
+  params = init_variables(CNLRNDeblur(**DEBLUR), seed=0)['params']
   for layer, fan_in in (
     (params['deblur']['conv1'], 25 * 3),
     (params['deblur']['body_0']['conv2'], 25 * 24),
@@ -133,7 +134,7 @@ def test_the_patches_can_need_larger_multiples():
   assert (CNLRN().stride, CNLRNDeblur().stride) == (4, 4)
   model = small_model(patch_size=6)
   assert model.stride == 12
-  out = jax.eval_shape(model.apply, {'params': param_shapes(model)}, photograph(13, 5))
+  out = jax.eval_shape(model.apply, variable_shapes(model), photograph(13, 5))
   assert out.hr.shape == (1, 52, 20, 3)
 
 
@@ -200,7 +201,7 @@ def test_without_the_deblurring_network():
     tree['conv_first'] = {'kernel': 0 * tree['conv_first']['kernel'], 'bias': bias}
   expected = apply(small_model(), params, x).hr
   np.testing.assert_allclose(apply(without, others, x).hr, expected, atol=1e-5)
-  assert 'conv_first' not in param_shapes(small_model(deblur_features=8))
+  assert 'conv_first' not in variable_shapes(small_model(deblur_features=8))['params']
 
 
 @pytest.mark.parametrize('hr_weight', [0.0, 1.0])
@@ -235,19 +236,23 @@ def test_every_parameter_gets_a_gradient_of_the_loss(hr_weight):
 def test_pretrained_weights_of_the_deblurring_network_initialise_it(tmp_path):
   path, deblur, model = tmp_path / 'deblur.safetensors', CNLRNDeblur(**DEBLUR), small_model()
   pretrained, params = random_params(deblur, seed=1), random_params(model)
-  save_weights(path, pretrained, {'name': 'cnlrn_deblur', **DEBLUR}, {'step': 1})
-  start = init_params_from(path, model, params, ['nlrn', 'conv_first', 'deblur_head'])
+  save_weights(path, {'params': pretrained}, {'name': 'cnlrn_deblur', **DEBLUR}, {'step': 1})
+  start = init_variables_from(
+    path, model, {'params': params}, ['nlrn', 'conv_first', 'deblur_head']
+  )['params']
   expected = params | {'deblur': pretrained['deblur']}
   jax.tree.map(np.testing.assert_array_equal, start, expected)
   with pytest.raises(UserError, match='does not fit CNLRN.*missing'):
-    init_params_from(path, model, params, ['deblur_head'])
+    init_variables_from(path, model, {'params': params}, ['deblur_head'])
 
 
 def test_it_restores_photos_whole():
   model, photo = small_model(), skimage.data.astronaut()[50:62, 200:216]
   params = random_params(model)
   expected = np.clip(apply(model, params, photograph(12, 16)).hr[0], 0, 1)
-  np.testing.assert_allclose(Restorer(model, params)(photo) / 255, expected, atol=0.51 / 255)
+  np.testing.assert_allclose(
+    Restorer(model, {'params': params})(photo) / 255, expected, atol=0.51 / 255
+  )
   assert not model.local
   assert CNLRNDeblur().local
   assert (model.scale, CNLRNDeblur().scale) == (4, 1)
@@ -258,9 +263,11 @@ def test_images_of_half_precision_are_float32():
     small_model(dtype='bfloat16', deblur_head=True),
     CNLRNDeblur(**DEBLUR, dtype='bfloat16'),
   ):
-    out = jax.eval_shape(model.apply, {'params': param_shapes(model)}, photograph(8, 8))
+    out = jax.eval_shape(model.apply, variable_shapes(model), photograph(8, 8))
     assert {image.dtype for image in jax.tree.leaves(out)} == {jnp.dtype('float32')}
-    assert {leaf.dtype for leaf in jax.tree.leaves(param_shapes(model))} == {jnp.dtype('float32')}
+    assert {leaf.dtype for leaf in jax.tree.leaves(variable_shapes(model)['params'])} == {
+      jnp.dtype('float32')
+    }
 
 
 @pytest.mark.parametrize(
@@ -271,10 +278,10 @@ def test_images_of_half_precision_are_float32():
     ('cnlrn', {'features': 18}, 'features must be a multiple of heads, 4, not 18'),
     ('cnlrn', {'patch_size': 0}, 'patch_size must be at least 1, not 0'),
     ('cnlrn', {'upsample_groups': 0}, 'upsample_groups must be at least 1, not 0'),
-    ('cnlrn', {'global_skip': 'deblurred'}, "global_skip must be one of .*, not 'deblurred'"),
+    ('cnlrn', {'global_skip': 'deblurred'}, "unknown global_skip 'deblurred'; choose from"),
     ('cnlrn', {'deblur': False, 'deblur_head': True}, 'deblur_head needs deblur'),
     ('cnlrn_deblur', {'blocks': 0}, 'blocks must be at least 1, not 0'),
-    ('cnlrn_deblur', {'global_skip': 'deblurred'}, 'global_skip must be one of'),
+    ('cnlrn_deblur', {'global_skip': 'deblurred'}, 'unknown global_skip .*; choose from'),
   ],
 )
 def test_wrong_options(name, options, message):

@@ -12,7 +12,7 @@ from gfn_jax.errors import UserError
 from gfn_jax.layers.blocks import Enlarge, resize_bilinear
 from gfn_jax.models import GFN, SRBranch, create_model
 from gfn_jax.ops.imresize import imresize
-from gfn_jax.weights.pretrained import param_count, param_shapes
+from gfn_jax.weights.pretrained import param_count, variable_shapes
 from tests.models import original_weights
 from tests.models.networks import apply
 
@@ -33,7 +33,7 @@ def some_params():
     deviation = 0.7 / np.sqrt(np.prod(leaf.shape[:-1])) if len(leaf.shape) == 4 else 0.1
     return (deviation * rng.standard_normal(leaf.shape)).astype(np.float32)
 
-  return jax.tree.map(fill, param_shapes(small_gfn()))
+  return jax.tree.map(fill, variable_shapes(small_gfn())['params'])
 
 
 @functools.cache
@@ -102,7 +102,7 @@ def test_parity_of_the_gated_network_and_its_features(original):
   'options', [{}, {'gate_recursions': 3}, {'size_mode': 'resize'}, {'initialization': 'authors'}]
 )
 def test_parameter_counts(options):
-  shapes = param_shapes(GFN(**options))
+  shapes = variable_shapes(GFN(**options))['params']
   counts = {
     module: sum(leaf.size for leaf in jax.tree.leaves(tree)) for module, tree in shapes.items()
   }
@@ -156,7 +156,9 @@ def test_images_of_a_batch_are_independent():
 
 def test_bfloat16_computes_close_to_float32_and_keeps_float32_at_both_ends():
   model, params, x = small_gfn(dtype='bfloat16'), some_params(), photograph()
-  assert {leaf.dtype for leaf in jax.tree.leaves(param_shapes(model))} == {np.dtype('float32')}
+  assert {leaf.dtype for leaf in jax.tree.leaves(variable_shapes(model)['params'])} == {
+    np.dtype('float32')
+  }
   half, full = apply(model, params, x), apply(small_gfn(), params, x)
   for key in ('hr', 'lr'):
     a, b = getattr(half, key), getattr(full, key)
@@ -175,7 +177,7 @@ def test_float32_is_computed_in_float32():
 
 
 def test_an_ungated_network_has_no_gate():
-  shapes = param_shapes(small_gfn(gated=False))
+  shapes = variable_shapes(small_gfn(gated=False))['params']
   assert shapes.keys() == {'deblur', 'sr_feature', 'reconstruction'}
 
 
@@ -309,8 +311,8 @@ def test_with_the_global_skip_the_network_starts_near_bicubic():
 
 
 def test_the_sr_branch_is_gfn_without_deblurring():
-  shapes = param_shapes(SRBranch())
-  assert param_count(shapes) == 637_248 + 924_931
+  shapes = variable_shapes(SRBranch())['params']
+  assert param_count({'params': shapes}) == 637_248 + 924_931
   x, params = photograph(), some_params()
   without = params | {'deblur': jax.tree.map(np.zeros_like, params['deblur'])}
   gfn = apply(small_gfn(gated=False), without, x)
@@ -335,7 +337,8 @@ def light_params():
 def original_weights_like(model):
   rng = np.random.default_rng(0)
   return jax.tree.map(
-    lambda leaf: (rng.standard_normal(leaf.shape) / 9).astype(np.float32), param_shapes(model)
+    lambda leaf: (rng.standard_normal(leaf.shape) / 9).astype(np.float32),
+    variable_shapes(model)['params'],
   )
 
 
@@ -343,16 +346,17 @@ def original_weights_like(model):
   ('blocks', 'parameters'), [((2, 2, 2), 1_435_971), ((1, 2, 4), 1_989_315), (2, 1_435_971)]
 )
 def test_parameters_of_the_unet(blocks, parameters):
-  shapes = param_shapes(GFN(features=32, deblur_module='unet', deblur_blocks=blocks))
-  assert param_count(shapes['deblur']) == parameters
+  shapes = variable_shapes(GFN(features=32, deblur_module='unet', deblur_blocks=blocks))['params']
+  assert param_count({'params': shapes['deblur']}) == parameters
 
 
 def test_blocks_of_each_size_of_the_papers_module():
   one, three = (
-    param_shapes(small_gfn(deblur_blocks=blocks))['deblur'] for blocks in (2, (2, 2, 2))
+    variable_shapes(small_gfn(deblur_blocks=blocks))['params']['deblur']
+    for blocks in (2, (2, 2, 2))
   )
   assert jax.tree.map(lambda leaf: leaf.shape, one) == jax.tree.map(lambda leaf: leaf.shape, three)
-  names = param_shapes(small_gfn(deblur_blocks=(1, 0, 2)))['deblur']
+  names = variable_shapes(small_gfn(deblur_blocks=(1, 0, 2)))['params']['deblur']
   blocks = sorted(name for name in names if name.startswith('resblock'))
   assert blocks == ['resblock1_0', 'resblock3_0', 'resblock3_1']
 
@@ -402,7 +406,7 @@ def test_the_unet_follows_its_figure():
 
 
 def test_pixelshuffledirect_is_one_convolution_and_one_shuffle():
-  shapes = param_shapes(small_gfn(**LIGHT))['reconstruction']
+  shapes = variable_shapes(small_gfn(**LIGHT))['params']['reconstruction']
   assert set(shapes) == {'resblock_0', 'conv1'}
   assert shapes['conv1']['kernel'].shape == (3, 3, 8, 48)
   x, params = photograph(8, 8), light_params()
@@ -430,19 +434,19 @@ def test_a_list_of_blocks_makes_the_network_of_a_tuple():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'deblur_blocks': (1, 2)}, r'deblur_blocks must be one number or one for each of 3 sizes'),
-    ({'deblur_blocks': (1, 2, 'x')}, r'deblur_blocks must be one number or one for each'),
-    ({'deblur_module': 'u'}, r"deblur_module must be one of \('encoder_decoder', 'unet'\)"),
-    ({'upsampler': 'nearest'}, r"upsampler must be one of \('pixelshuffle', 'pixelshuffledirect'"),
+    ({'deblur_blocks': (1, 2)}, 'deblur_blocks must be one number or 3 numbers'),
+    ({'deblur_blocks': (1, 2, 'x')}, 'deblur_blocks must be one number or 3 numbers'),
+    ({'deblur_module': 'u'}, "unknown deblur_module 'u'; choose from encoder_decoder, unet"),
+    ({'upsampler': 'nearest'}, "unknown upsampler 'nearest'; choose from pixelshuffle, pixel"),
     ({'features': 0}, 'features must be at least 1, not 0'),
     (
       {'global_skip': True},
-      r"global_skip must be one of \('none', 'input', 'deblurred'\), not True",
+      'unknown global_skip True; choose from none, input, deblurred',
     ),
-    ({'size_mode': 'crop'}, r"size_mode must be one of \('pad', 'resize'\), not 'crop'"),
+    ({'size_mode': 'crop'}, "unknown size_mode 'crop'; choose from pad, resize"),
     (
       {'initialization': 'he'},
-      r"initialization must be one of \('scaled', 'authors'\), not 'he'",
+      "unknown initialization 'he'; choose from scaled, authors",
     ),
   ],
 )
@@ -460,10 +464,10 @@ def test_create_model():
   options = {'features': 8, 'gated': False, 'size_mode': 'resize', 'dtype': 'bfloat16'}
   assert create_model('gfn', **options) == GFN(**options)
   with pytest.raises(
-    UserError, match="^unknown model 'GFN'; there are .*cascade, .*gfn, .*, sr_branch, srresnet$"
+    UserError, match="^unknown model 'GFN'; choose from .*cascade, .*gfn, .*, sr_branch, srresnet$"
   ):
     create_model('GFN')
-  with pytest.raises(UserError, match="^model 'gfn' has no option 'feature'; it has .*features"):
+  with pytest.raises(UserError, match="^model 'gfn' has no option 'feature'; choose .*features"):
     create_model('gfn', feature=3, features=3)
   with pytest.raises(UserError, match="^model 'gfn' has no option 'parent'"):
     create_model('gfn', parent=None)

@@ -5,7 +5,7 @@ import pytest
 from gfn_jax import UserError, create_model
 from gfn_jax.layers.activations import leaky_relu
 from gfn_jax.layers.blocks import Enlarge, make_layers
-from gfn_jax.models import GFNAblation, init_params, param_count, param_shapes
+from gfn_jax.models import GFNAblation, init_variables, param_count, variable_shapes
 from gfn_jax.models.gfn import DeblurModule, ReconstructionModule, SRFeatureModule
 from tests.models.networks import apply, photograph
 
@@ -15,7 +15,7 @@ OPTIONS = {'features': 8, 'deblur_blocks': 1, 'sr_blocks': 1, 'reconstruction_bl
 @pytest.fixture(scope='module')
 def params():
   """Of the variant that has all modules; biases, which start at zero, are drawn too."""
-  params = init_params(GFNAblation('dual_branch', **OPTIONS), seed=0)
+  params = init_variables(GFNAblation('dual_branch', **OPTIONS), seed=0)['params']
   rng = np.random.default_rng(0)
   return jax.tree.map(lambda x: x + rng.normal(0, 0.05, x.shape).astype(np.float32), params)
 
@@ -54,7 +54,7 @@ def test_the_modules_are_joined_as_the_docstring_says(params, skip):
   }
   for variant, (hr, lr) in expected.items():
     model = GFNAblation(variant, **OPTIONS, global_skip='input' if skip else 'none')
-    mine = {key: params[key] for key in param_shapes(model)}
+    mine = {key: params[key] for key in variable_shapes(model)['params']}
     out = apply(model, mine, x)
     np.testing.assert_allclose(out.hr, hr, rtol=1e-4, atol=1e-4)
     assert (out.lr is None) == (lr is None)
@@ -65,7 +65,7 @@ def test_the_modules_are_joined_as_the_docstring_says(params, skip):
 @pytest.mark.parametrize('variant', ['deblur_first', 'sr_first', 'dual_branch'])
 def test_any_size_and_the_paper_s_number_of_parameters(params, variant):
   model = create_model('gfn_ablation', variant=variant, **OPTIONS)
-  mine = {key: params[key] for key in param_shapes(model)}
+  mine = {key: params[key] for key in variable_shapes(model)['params']}
   out = apply(model, mine, photograph(6, 9))
   assert out.hr.shape == (1, 24, 36, 3)
   assert out.lr is None or out.lr.shape == (1, 6, 9, 3)
@@ -73,15 +73,15 @@ def test_any_size_and_the_paper_s_number_of_parameters(params, variant):
   count = deblur + sr_feature + reconstruction
   if variant == 'dual_branch':
     count += reconstruction + 9 * 3 * 64 + 64
-  assert param_count(param_shapes(GFNAblation(variant))) == count
+  assert param_count(variable_shapes(GFNAblation(variant))) == count
 
 
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'variant': 'model_1'}, "variant must be one of .*, not 'model_1'"),
-    ({'global_skip': 'deblurred'}, 'global_skip must be one of'),
-    ({'initialization': 'he'}, 'initialization must be one of'),
+    ({'variant': 'model_1'}, "unknown variant 'model_1'; choose from"),
+    ({'global_skip': 'deblurred'}, 'unknown global_skip .*; choose from'),
+    ({'initialization': 'he'}, 'unknown initialization .*; choose from'),
     ({'features': 0}, 'features must be at least 1'),
   ],
 )

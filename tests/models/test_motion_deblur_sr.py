@@ -10,9 +10,9 @@ from flax import traverse_util
 
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.layers.blocks import Enlarge
-from gfn_jax.models import MotionDeblurSR, MPRNet, init_params, param_count, param_shapes
-from gfn_jax.training.losses import restoration_loss
-from gfn_jax.weights.pretrained import init_params_from, save_weights
+from gfn_jax.models import MotionDeblurSR, MPRNet, init_variables, param_count, variable_shapes
+from gfn_jax.weights.pretrained import init_variables_from, save_weights
+from tests.loss import restoration_loss
 from tests.models import original_weights
 from tests.models.networks import apply, photograph, random_params
 from tests.small import MOTION_DEBLUR_SR, MPRNET
@@ -45,16 +45,16 @@ def test_parity():
 
 
 def test_parameter_counts():
-  shapes = param_shapes(MotionDeblurSR())
-  assert {name: param_count(tree) for name, tree in shapes['fusion'].items()} == {
+  shapes = variable_shapes(MotionDeblurSR())['params']
+  assert {name: param_count({'params': tree}) for name, tree in shapes['fusion'].items()} == {
     'stage1_block': 170_496,
     'stage2_block': 170_496,
     'stage3_block': 170_496,
     'stage3_conv': 110_592,
     'conv': 165_888,
   }
-  assert param_count(shapes['reconstruction']) == 924_931
-  assert param_count(shapes) == 21_839_972
+  assert param_count({'params': shapes['reconstruction']}) == 924_931
+  assert param_count({'params': shapes}) == 21_839_972
   assert len(jax.tree.leaves(shapes)) == 316
 
 
@@ -75,12 +75,14 @@ def test_its_deblurring_part_is_mprnet_and_other_sizes_are_padded_and_cropped():
 def test_weights_of_mprnet_initialise_it(tmp_path):
   path, params = tmp_path / 'mprnet.safetensors', random_params(small_model())
   mprnet = random_params(MPRNet(**SMALL_MPRNET), seed=1)
-  save_weights(path, mprnet, {'name': 'mprnet', **SMALL_MPRNET}, {'step': 1})
-  start = init_params_from(path, small_model(), params, exceptions=sorted(ADDED))
+  save_weights(path, {'params': mprnet}, {'name': 'mprnet', **SMALL_MPRNET}, {'step': 1})
+  start = init_variables_from(path, small_model(), {'params': params}, exceptions=sorted(ADDED))[
+    'params'
+  ]
   expected = mprnet | {key: params[key] for key in ADDED}
   jax.tree.map(np.testing.assert_array_equal, start, expected)
   with pytest.raises(UserError, match='does not fit MotionDeblurSR.*missing .fusion'):
-    init_params_from(path, small_model(), params)
+    init_variables_from(path, small_model(), {'params': params})
 
 
 def test_the_final_activation_and_the_global_skip():
@@ -98,7 +100,7 @@ def test_the_sigmoid_is_not_flat_where_the_default_starts():
   deviation = {}
   for initialization in ('scaled', 'authors'):
     model = OneStage(features=16, final_activation='none', initialization=initialization)
-    out = apply(model, init_params(model, seed=0), photograph(16, 24))
+    out = apply(model, init_variables(model, seed=0)['params'], photograph(16, 24))
     deviation[initialization] = np.std(out.hr)
   assert deviation['scaled'] < 1
   assert deviation['authors'] > 4  # where a sigmoid is flat
@@ -125,7 +127,7 @@ def test_every_parameter_gets_a_gradient_of_the_loss():
 def test_it_restores_photos_whole():
   model, photo = small_model(), skimage.data.astronaut()[100:109, 200:220]
   params = random_params(model)
-  restorer = Restorer(model, params)
+  restorer = Restorer(model, {'params': params})
   assert restorer.scale == 4
   expected = apply(model, params, photo[None] / np.float32(255)).hr[0]
   np.testing.assert_allclose(restorer(photo) / 255, expected, atol=0.51 / 255)
@@ -136,9 +138,9 @@ def test_it_restores_photos_whole():
   [
     ({'features': 0}, 'features must be at least reduction, 4, not 0'),
     ({'sr_features': 0}, 'sr_features must be at least 1, not 0'),
-    ({'final_activation': 'tanh'}, "final_activation must be one of .*, not 'tanh'"),
-    ({'initialization': 'he'}, 'initialization must be one of'),
-    ({'global_skip': 'output'}, 'global_skip must be one of'),
+    ({'final_activation': 'tanh'}, "unknown final_activation 'tanh'; choose from"),
+    ({'initialization': 'he'}, 'unknown initialization .*; choose from'),
+    ({'global_skip': 'output'}, 'unknown global_skip .*; choose from'),
     ({'global_skip': 'input'}, "global_skip 'input' needs final_activation 'none'"),
   ],
 )

@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.layers.blocks import ChannelAttentionBlock, resize_bilinear
-from gfn_jax.models import MPRNet, init_params, param_count, param_shapes
+from gfn_jax.models import MPRNet, init_variables, param_count, variable_shapes
 from gfn_jax.models.mprnet import enlarge, halve, merge, split
 from tests.models.networks import apply, photograph
 from tests.small import MPRNET
@@ -27,7 +27,7 @@ def some_params():
     bound = np.prod(leaf.shape[:-1]) ** -0.5
     return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
 
-  return jax.tree.map(fill, param_shapes(small_mprnet()))
+  return jax.tree.map(fill, variable_shapes(small_mprnet())['params'])
 
 
 def all_images(out):
@@ -37,8 +37,8 @@ def all_images(out):
 
 
 def test_parameter_counts():
-  shapes = param_shapes(MPRNet())
-  counts = {name: param_count(tree) for name, tree in shapes.items()}
+  shapes = variable_shapes(MPRNet())['params']
+  counts = {name: param_count({'params': tree}) for name, tree in shapes.items()}
   shallow = {name: counts.pop(name) for name in list(counts) if name.startswith('shallow')}
   assert shallow == {
     f'shallow{i}_{kind}': count
@@ -58,7 +58,7 @@ def test_parameter_counts():
     'tail': 3_456,
     'prelu': 1,
   }
-  assert param_count(shapes) == 20_127_073
+  assert param_count({'params': shapes}) == 20_127_073
   assert len(jax.tree.leaves(shapes)) == 262
 
 
@@ -136,7 +136,9 @@ def test_other_sizes_are_reflected_and_cropped():
 
 def test_bfloat16_computes_close_to_float32_and_keeps_float32_at_both_ends():
   model, params, x = small_mprnet(dtype='bfloat16'), some_params(), photograph(16, 24)
-  assert {leaf.dtype for leaf in jax.tree.leaves(param_shapes(model))} == {np.dtype('float32')}
+  assert {leaf.dtype for leaf in jax.tree.leaves(variable_shapes(model)['params'])} == {
+    np.dtype('float32')
+  }
   half, full = (all_images(apply(m, params, x)) for m in (model, small_mprnet()))
   for a, b in zip(half, full, strict=True):
     assert a.dtype == jnp.float32
@@ -144,7 +146,7 @@ def test_bfloat16_computes_close_to_float32_and_keeps_float32_at_both_ends():
 
 
 def test_weights_are_drawn_by_pytorchs_default():
-  params = init_params(small_mprnet(unet_step=0, orsnet_step=0), seed=0)  # few shapes
+  params = init_variables(small_mprnet(unet_step=0, orsnet_step=0), seed=0)['params']  # few shapes
   for key, value in traverse_util.flatten_dict(params, sep='.').items():
     if key == 'prelu.negative_slope':
       assert value == 0.25
@@ -159,7 +161,7 @@ def test_weights_are_drawn_by_pytorchs_default():
 def test_it_restores_photos_whole():
   model, params = small_mprnet(), some_params()
   photo = skimage.data.astronaut()[100:109, 200:220]
-  restorer = Restorer(model, params, output='lr')
+  restorer = Restorer(model, {'params': params}, output='lr')
   assert restorer.scale == 1
   expected = np.clip(apply(model, params, photo[None] / np.float32(255)).lr[0], 0, 1)
   np.testing.assert_allclose(restorer(photo) / 255, expected, atol=0.51 / 255)

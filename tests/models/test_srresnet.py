@@ -8,10 +8,9 @@ from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.layers.blocks import resize_bilinear
 from gfn_jax.models import (
   SRResNet,
-  as_variables,
-  init_params,
+  init_variables,
   param_count,
-  param_shapes,
+  variable_shapes,
 )
 from gfn_jax.system import memory
 from gfn_jax.weights.pretrained import load_pretrained, save_weights
@@ -20,20 +19,21 @@ PRESETS = {'srresnet_gfn': 1_546_752, 'srresnet_paper': 1_549_462, 'msrresnet': 
 SMALL = {'features': 4, 'blocks': 2}
 
 
-def small_params(preset):
+def small_variables(preset):
   """Parameters and statistics, none of them at its initial value."""
-  params = init_params(create_model('srresnet', preset=preset, **SMALL), seed=0)
+  variables = init_variables(create_model('srresnet', preset=preset, **SMALL), seed=0)
   rng = np.random.default_rng(0)
-  return jax.tree.map(lambda x: x + rng.uniform(0, 0.1, x.shape).astype(np.float32), params)
+  return jax.tree.map(lambda x: x + rng.uniform(0, 0.1, x.shape).astype(np.float32), variables)
 
 
 def photograph(h=7, w=9):
   return skimage.data.astronaut()[None, 50 : 50 + h, 200 : 200 + w].astype(np.float32) / 255
 
 
-def by_hand(preset, params, x):
+def by_hand(preset, variables, x):
   """The table of the three versions, in float64, for one image `[h, w, 3]`."""
-  params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+  variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables)
+  params, stats = variables['params'], variables.get('batch_stats', {})
 
   def conv(x, layer):
     kernel = layer['kernel']
@@ -64,7 +64,6 @@ def by_hand(preset, params, x):
     h, w, c = x.shape
     return x.reshape(h, w, c // 4, 2, 2).transpose(0, 3, 1, 4, 2).reshape(2 * h, 2 * w, c // 4)
 
-  stats = params.get('batch_stats', {})
   first = y = act(conv(x, params['conv_first']), params.get('prelu_first'))
   for i in range(SMALL['blocks']):
     block, mine = params[f'resblock_{i}'], stats.get(f'resblock_{i}', {})
@@ -85,12 +84,12 @@ def by_hand(preset, params, x):
 @pytest.mark.parametrize('preset', PRESETS)
 def test_the_presets(preset):
   model = create_model('srresnet', preset=preset)
-  assert param_count(param_shapes(model)) == PRESETS[preset]
-  model, params = create_model('srresnet', preset=preset, **SMALL), small_params(preset)
-  out = jax.jit(model.apply)(as_variables(params), photograph())
+  assert param_count(variable_shapes(model)) == PRESETS[preset]
+  model, variables = create_model('srresnet', preset=preset, **SMALL), small_variables(preset)
+  out = jax.jit(model.apply)(variables, photograph())
   assert out.lr is None
   np.testing.assert_allclose(
-    out.hr[0], by_hand(preset, params, photograph()[0]), rtol=1e-4, atol=1e-4
+    out.hr[0], by_hand(preset, variables, photograph()[0]), rtol=1e-4, atol=1e-4
   )
 
 
@@ -102,14 +101,14 @@ def test_options_go_before_a_preset():
 
 @pytest.mark.parametrize('preset', PRESETS)
 def test_weights_with_their_statistics_are_saved_and_restored_with(preset, tmp_path):
-  config, params = {'name': 'srresnet', 'preset': preset, **SMALL}, small_params(preset)
+  config, variables = {'name': 'srresnet', 'preset': preset, **SMALL}, small_variables(preset)
   path = tmp_path / 'weights.safetensors'
-  save_weights(path, params, config, {'step': 1})
+  save_weights(path, variables, config, {'step': 1})
   model, loaded = load_pretrained(path)
-  jax.tree.map(np.testing.assert_array_equal, loaded, params)
+  jax.tree.map(np.testing.assert_array_equal, loaded, variables)
   photo = (photograph(40, 50)[0] * 255).astype(np.uint8)
-  expected = model.apply(as_variables(params), photo[None] / np.float32(255)).hr[0]
-  restored = Restorer(model, params)(photo) / 255
+  expected = model.apply(variables, photo[None] / np.float32(255)).hr[0]
+  restored = Restorer(model, variables)(photo) / 255
   np.testing.assert_allclose(restored, np.clip(expected, 0, 1), atol=0.51 / 255)
 
 
@@ -118,38 +117,38 @@ def test_a_network_that_is_not_local_is_divided_only_if_it_must_be(monkeypatch, 
   model = create_model(**options)
   assert not model.local
   assert create_model(**options, preset='srresnet_paper').local
-  params = init_params(model, 0)
+  variables = init_variables(model, 0)
   photo = (photograph(40, 150)[0] * 255).astype(np.uint8)
 
   def restore(photo):
-    return np.clip(model.apply(as_variables(params), photo[None] / np.float32(255)).hr[0], 0, 1)
+    return np.clip(model.apply(variables, photo[None] / np.float32(255)).hr[0], 0, 1)
 
-  whole = Restorer(model, params)
+  whole = Restorer(model, variables)
   np.testing.assert_allclose(whole(photo) / 255, restore(photo), atol=0.51 / 255)
-  assert 'looks at all of an image' not in capsys.readouterr().err
+  assert 'uses the whole image' not in capsys.readouterr().err
 
-  tiles = Restorer(model, params, tile=96, overlap=32)
+  tiles = Restorer(model, variables, tile=96, overlap=32)
   # Two windows of 96 pixels, from 0 and from 54 on, are cut in the middle of what they share.
   expected = [restore(photo[:, :96])[:, : 4 * 75], restore(photo[:, 54:])[:, 4 * 21 :]]
   np.testing.assert_allclose(tiles(photo) / 255, np.concatenate(expected, axis=1), atol=0.51 / 255)
-  assert 'SRResNet looks at all of an image, but at one tile of 96' in capsys.readouterr().err
+  assert 'SRResNet uses the whole image, but sees tiles of 96 here' in capsys.readouterr().err
 
   monkeypatch.setattr(memory, 'available_bytes', lambda device: 0)
-  least = Restorer(model, params, overlap=32)
+  least = Restorer(model, variables, overlap=32)
   least(photo)
   assert least.tile == 64
-  assert 'SRResNet looks at all of an image, but at one tile of 64' in capsys.readouterr().err
+  assert 'SRResNet uses the whole image, but sees tiles of 64 here' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'preset': 'edsr'}, 'has no preset .edsr.; it has srresnet_gfn, srresnet_paper, msrresnet'),
-    ({'norm': 'layer'}, ': norm must be one of'),
-    ({'act': 'gelu'}, ': act must be one of'),
-    ({'block_act': 'gelu'}, ': block_act must be one of'),
-    ({'global_skip': 'deblurred'}, ': global_skip must be one of'),
-    ({'initialization': 'he'}, ': initialization must be one of'),
+    ({'preset': 'edsr'}, '.* preset .edsr.; choose from srresnet_gfn, srresnet_paper, msrresnet'),
+    ({'norm': 'layer'}, ': unknown norm .*; choose from'),
+    ({'act': 'gelu'}, ': unknown act .*; choose from'),
+    ({'block_act': 'gelu'}, ': unknown block_act .*; choose from'),
+    ({'global_skip': 'deblurred'}, ': unknown global_skip .*; choose from'),
+    ({'initialization': 'he'}, ': unknown initialization .*; choose from'),
     ({'kernel_size': 4}, ': kernel_size must be odd, not 4'),
     ({'features': -1}, ': features must be at least 1, not -1'),
   ],
@@ -157,5 +156,5 @@ def test_a_network_that_is_not_local_is_divided_only_if_it_must_be(monkeypatch, 
 def test_wrong_options(options, message):
   with pytest.raises(UserError, match=f"^model 'srresnet' ?{message}"):
     create_model('srresnet', **options)
-  with pytest.raises(UserError, match="model 'gfn' has no preset 'x'; it has none"):
+  with pytest.raises(UserError, match="model 'gfn' has no preset 'x'; choose from none"):
     create_model('gfn', preset='x')

@@ -214,11 +214,11 @@ def test_grad_is_the_transposed_resize():
 @pytest.mark.parametrize(
   ('shape', 'options', 'message'),
   [
-    ((8,), {}, r'takes \[H, W\] or \[H, W, C\]'),
-    ((1, 8, 8, 3), {}, r'no empty axis, not \(1, 8, 8, 3\)'),
-    ((0, 8, 3), {}, 'no empty axis'),
-    ((8, 8, 0), {}, 'no empty axis'),
-    ((8, 8), {'border': 'mirror'}, r"one of \['replicate', 'symmetric'\], not 'mirror'"),
+    ((8,), {}, r'must be \[H, W\] or \[H, W, C\]'),
+    ((1, 8, 8, 3), {}, r'without an empty axis, not \(1, 8, 8, 3\)'),
+    ((0, 8, 3), {}, 'without an empty axis'),
+    ((8, 8, 0), {}, 'without an empty axis'),
+    ((8, 8), {'border': 'mirror'}, "border 'mirror'; choose from replicate, symmetric"),
     ((8, 8), {'scale': 0}, 'scale must be positive, not 0'),
     ((8, 8), {'scale': -0.5}, 'scale must be positive, not -0.5'),
     ((8, 8), {'scale': (4, 0)}, r'scale must be positive, not \(4, 0\)'),
@@ -234,7 +234,7 @@ def test_wrong_values(asarray, shape, options, message):
   [
     (np.zeros((8, 8), bool), 'integers or floats, not bool'),
     (np.zeros((8, 8), complex), 'integers or floats, not complex128'),
-    (jnp.zeros((8, 8), jnp.int32), 'uint8 or float JAX arrays, not int32'),
+    (jnp.zeros((8, 8), jnp.int32), 'JAX image must be uint8 or float, not int32'),
   ],
 )
 def test_wrong_types(image, message):

@@ -10,6 +10,7 @@ from PIL import Image
 from gfn_jax import UserError
 from gfn_jax.restoration import files
 from gfn_jax.restoration.files import finish, plan_jobs
+from gfn_jax.restoration.report_files import restore_and_report
 from tests.processes import run_together
 
 
@@ -175,7 +176,7 @@ def test_a_full_disk_ends_it(photos, tmp_path, monkeypatch):
     raise OSError(errno.ENOSPC, 'No space left on device', path)
 
   monkeypatch.setattr(files, 'write_photo', full)
-  with pytest.raises(UserError, match='a.png: No space left on device; make room and start again'):
+  with pytest.raises(UserError, match='a.png: No space left on device; free some space and'):
     restore(photos, tmp_path / 'out')
 
 
@@ -213,7 +214,7 @@ def test_a_page_shows_what_was_restored_and_what_was_there(photos, tmp_path):
 
   def report(page, **options):
     jobs = plan_jobs(photos, tmp_path / 'out')
-    return files.restore_and_report(Enlarger(), jobs, page, weights='gfn', **options)
+    return restore_and_report(Enlarger(), jobs, page, weights='gfn', **options)
 
   (tmp_path / 'out').mkdir()
   Image.fromarray(PHOTO.repeat(4, axis=0).repeat(4, axis=1)).save(tmp_path / 'out' / 'a.png')
@@ -225,7 +226,7 @@ def test_a_page_shows_what_was_restored_and_what_was_there(photos, tmp_path):
   assert 'cnlrn' not in (tmp_path / 'plain.html').read_text()
 
   (targets / 'b.png').unlink()
-  with pytest.raises(UserError, match='b.bmp has no target of its name in .*hr'):
+  with pytest.raises(UserError, match='b.bmp has no target in .*hr'):
     report(tmp_path / 'none.html', target_dir=targets)
   assert not (tmp_path / 'none.html').exists()
 
@@ -267,14 +268,14 @@ def test_frames_are_not_written_as_something_else(photos, tmp_path, name):
 @pytest.mark.parametrize('name', ['a.gif', 'a.mp4'])
 def test_an_image_is_not_written_as_something_else(photos, tmp_path, name):
   [reason] = restore(photos / 'a.png', tmp_path / name).failures
-  assert f'{name}: its extension names no known format; choose one of .png' in reason
+  assert f'{name}: unknown extension; choose one of .png' in reason
   assert not (tmp_path / name).exists()
 
 
 def test_a_report_shows_no_frames(photos, tmp_path):
   jobs = plan_jobs(photos, tmp_path / 'out', '.gif')
   with pytest.raises(UserError, match='a report shows images, not frames'):
-    files.restore_and_report(Filmer(), jobs, tmp_path / 'page.html', weights='bmdsrnet')
+    restore_and_report(Filmer(), jobs, tmp_path / 'page.html', weights='bmdsrnet')
   assert [path.name for path in tmp_path.iterdir()] == ['photos']
 
 
@@ -284,29 +285,29 @@ def test_processes_share_a_folder(photos, tmp_path, monkeypatch, capsys):
 
   def run(index):
     jobs = plan_jobs(photos, tmp_path / 'out', '.png')
-    outcome = files.restore_together(restorers[index], jobs)
+    outcome = files.restore_files(restorers[index], jobs)
     finish(outcome)
 
   errors = run_together(monkeypatch, 2, run)
   assert [str(error) for error in errors] == ['1 of 4 images could not be restored: see above'] * 2
   assert sorted(restorer.calls for restorer in restorers) == [1, 2]
   assert tree(tmp_path / 'out') == ['a.png', 'b.png', 'deep er/ç\n.png']
-  told = capsys.readouterr()
-  assert told.out == '3 restored\n'
-  assert told.err.count('bad.png cannot be read') == 1
+  captured = capsys.readouterr()
+  assert captured.out == '3 restored\n'
+  assert captured.err.count('bad.png: unsupported format') == 1
 
   (photos / 'bad.png').unlink()
   assert run_together(monkeypatch, 2, run) == [None, None]
-  assert capsys.readouterr().out == '0 restored, 3 were there already (--overwrite)\n'
+  assert capsys.readouterr().out == '0 restored, 3 existed already (--overwrite)\n'
 
 
 def test_processes_that_see_other_folders_are_told(photos, tmp_path, monkeypatch):
   def run(index):
     source = photos if index else photos / 'a.png'
-    return files.restore_together(Enlarger(), plan_jobs(source, tmp_path / 'out'))
+    return files.restore_files(Enlarger(), plan_jobs(source, tmp_path / 'out'))
 
   for error in run_together(monkeypatch, 2, run):
-    assert 'the processes do not see the same images' in str(error)
+    assert 'the processes see different images' in str(error)
   assert not (tmp_path / 'out').exists()
 
 
@@ -325,7 +326,7 @@ def test_two_sources_of_one_name_are_refused(photos, tmp_path):
 
 
 def test_bad_sources_and_targets(photos, tmp_path):
-  with pytest.raises(UserError, match='no image in .*out; known are .png'):
+  with pytest.raises(UserError, match='no image in .*out; extensions are .png'):
     (tmp_path / 'out').mkdir()
     plan_jobs(tmp_path / 'out', tmp_path / 'other')
   with pytest.raises(UserError, match='a.png is a file; pass a folder for the images of a folder'):

@@ -6,15 +6,15 @@ import skimage.data
 from PIL import Image
 
 from gfn_jax import Restorer, UserError, create_model
+from gfn_jax.cli.visualize import main
 from gfn_jax.images.reading import Photo
 from gfn_jax.images.writing import write_photo
-from gfn_jax.models import param_shapes
+from gfn_jax.models import variable_shapes
 from gfn_jax.restoration.gate_figure import (
   Panel,
   colour_range,
   draw,
   draw_panels,
-  main,
   make_panels,
   read_image,
 )
@@ -31,18 +31,18 @@ def random_params(model):
     deviation = 0.7 / np.sqrt(np.prod(leaf.shape[:-1])) if len(leaf.shape) == 4 else 0.1
     return (deviation * rng.standard_normal(leaf.shape)).astype(np.float32)
 
-  return jax.tree.map(fill, param_shapes(model))
+  return jax.tree.map(fill, variable_shapes(model)['params'])
 
 
 def make_restorer(**options):
   model = create_model(**(small.MODEL | options))
-  return Restorer(model, random_params(model), tile=None)
+  return Restorer(model, {'params': random_params(model)}, tile=None)
 
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
   path = tmp_path_factory.mktemp('weights') / 'weights.safetensors'
-  save_weights(path, random_params(create_model(**small.MODEL)), small.MODEL, {})
+  save_weights(path, {'params': random_params(create_model(**small.MODEL))}, small.MODEL, {})
   return path
 
 
@@ -68,7 +68,7 @@ def features(restorer):
       found['g'] = sum(result for _, result in calls['gate'])
     return {key: value[0] for key, value in found.items()}
 
-  return jax.device_get(run(restorer.params, IMAGE[None, :32, :44] / np.float32(255)))
+  return jax.device_get(run(restorer.variables['params'], IMAGE[None, :32, :44] / np.float32(255)))
 
 
 def assert_values(panels, expected):
@@ -121,7 +121,7 @@ def test_networks_and_channels_that_cannot_be_drawn():
       make_panels(restorer, IMAGE, channel)
   model = create_model('sr_branch', features=8, sr_blocks=1, reconstruction_blocks=1)
   with pytest.raises(UserError, match='SRBranch has no gate to draw; pass weights of a GFN'):
-    make_panels(Restorer(model, random_params(model)), IMAGE)
+    make_panels(Restorer(model, {'params': random_params(model)}), IMAGE)
 
 
 def test_the_figure_shows_the_panels_in_one_size_over_their_colour_bars():
@@ -220,11 +220,11 @@ def test_a_part_is_of_the_photo_as_it_is_seen(tmp_path):
 @pytest.mark.parametrize(
   ('crop', 'message'),
   [
-    ((0, 0, 47, 33), 'photo.png is 46x33: it has no part 47x33 at 0,0; --crop is X,Y,WIDTH,HEIGHT'),
-    ((-1, 0, 10, 10), 'it has no part 10x10 at -1,0'),
-    ((3, 30, 10, 4), 'it has no part 10x4 at 3,30'),
-    ((3, 3, 0, 4), 'it has no part 0x4 at 3,3'),
-    ((3, 3, 10, 3), 'photo.png: 10x3 is too small; 4 pixels are the least'),
+    ((0, 0, 47, 33), 'photo.png is 46x33: the part 47x33 at 0,0 is not within it; --crop is X,Y'),
+    ((-1, 0, 10, 10), 'the part 10x10 at -1,0 is not within it'),
+    ((3, 30, 10, 4), 'the part 10x4 at 3,30 is not within it'),
+    ((3, 3, 0, 4), 'the part 0x4 at 3,3 is not within it'),
+    ((3, 3, 10, 3), 'photo.png: 10x3 is too small; a side needs at least 4 pixels'),
   ],
 )
 def test_parts_that_cannot_be(tmp_path, crop, message):
@@ -236,7 +236,7 @@ def test_parts_that_cannot_be(tmp_path, crop, message):
 def test_a_large_photo_is_refused_and_a_part_of_it_is_not(tmp_path):
   path = tmp_path / 'large.png'
   Image.new('RGB', (1001, 1000)).save(path)
-  with pytest.raises(UserError, match='1001x1000 is more than 1,000,000 pixels; take a part with'):
+  with pytest.raises(UserError, match='1001x1000 exceeds 1,000,000 pixels; choose a smaller part'):
     read_image(path)
   assert read_image(path, (1, 0, 1000, 1000)).shape == (1000, 1000, 3)
 
@@ -250,7 +250,7 @@ def test_what_ends_in_an_error_writes_nothing(weights, tmp_path):
     draw(photo, tmp_path / 'gate.jpg', weights=weights)
   with pytest.raises(UserError, match='photo.png would be overwritten; choose another output'):
     draw(photo, photo, weights=weights)
-  with pytest.raises(UserError, match='missing.png cannot be read: No such file'):
+  with pytest.raises(UserError, match='cannot read .*missing.png: No such file'):
     draw(tmp_path / 'missing.png', output, weights=weights)
   with pytest.raises(UserError, match="no released weights are named 'none'"):
     draw(photo, output, weights='none')

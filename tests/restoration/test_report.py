@@ -8,7 +8,8 @@ import skimage.data
 from PIL import Image
 
 from gfn_jax import UserError
-from gfn_jax.evaluation import evaluate
+from gfn_jax.images.preview import to_picture
+from gfn_jax.ops.scores import bicubic
 from gfn_jax.restoration import report
 from gfn_jax.restoration.report import open_report
 from tests.browser import console, open_browser, pixels, requests, resize
@@ -195,7 +196,7 @@ def test_without_targets_bicubic_and_restored_are_shown(tmp_path):
   lr_blur, restored = skimage.data.astronaut()[:100, :150], skimage.data.coffee()[:400, :600]
   text = page_of(tmp_path / 'report.html', [('photo', lr_blur, restored)])
   before, after = embedded(text)
-  assert difference(before, evaluate.bicubic(lr_blur)) < 1.5
+  assert difference(before, bicubic(lr_blur)) < 1.5
   assert difference(after, restored) < 3
   for absent in ('<select', 'PSNR', 'Target', 'Protocol', 'Mean'):
     assert absent not in text.split('</style>')[1].split('<script>')[0]
@@ -229,13 +230,13 @@ def test_large_images_are_reduced_beside_a_detail(tmp_path):
 
 def test_the_detail_of_bicubic_is_at_the_same_place(tmp_path):
   lr_blur = skimage.data.astronaut()[:200, :330]
-  bicubic = evaluate.bicubic(lr_blur)
-  restored = bicubic.copy()
+  enlarged = bicubic(lr_blur)
+  restored = enlarged.copy()
   restored[-300:, -500:] = 0
   text = page_of(tmp_path / 'report.html', [('photo', lr_blur, restored)])
   *_, detail_before, detail = embedded(text)
   assert (detail[-200:, -450:] < 30).all()
-  assert difference(detail_before, bicubic[-480:, -640:]) < 1.5
+  assert difference(detail_before, enlarged[-480:, -640:]) < 1.5
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def test_the_detail_of_bicubic_is_at_the_same_place(tmp_path):
   ],
 )
 def test_every_kind_of_image_is_shown_with_8_bits_on_white(image, shown):
-  picture = report.to_picture(image)
+  picture = to_picture(image)
   assert picture.size == (3, 2)
   assert picture.getcolors() == [(6, shown)]
 

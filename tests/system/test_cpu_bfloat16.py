@@ -64,7 +64,7 @@ def test_an_option_that_xla_does_not_know_is_left_out(processor, monkeypatch, ca
   lines = capsys.readouterr().err.splitlines()
   cpu_bfloat16._has_option.cache_clear()
   assert len(lines) == 1
-  assert lines[0].startswith('bfloat16 without oneDNN, which is slower: ')
+  assert lines[0].startswith('bfloat16 is computed without oneDNN, which is slower: ')
 
 
 def test_a_convolution_with_the_option_equals_one_without():

@@ -12,7 +12,7 @@ import pytest
 from gfn_jax import UserError
 from gfn_jax.system import parallel
 from gfn_jax.training.checkpoints import Checkpointer
-from gfn_jax.training.optimizers import make_optimizer
+from gfn_jax.training.optimizers import OTHERS, make_optimizer
 from gfn_jax.training.train_state import TrainState
 
 SETTINGS = {'seed': 0, 'model': {'name': 'gfn', 'widths': (1, 2)}}
@@ -20,7 +20,7 @@ SETTINGS = {'seed': 0, 'model': {'name': 'gfn', 'widths': (1, 2)}}
 
 def state_at(step):
   params = {'a': {'kernel': jnp.arange(6, dtype=jnp.float32).reshape(2, 3) + step}}
-  opt_state = make_optimizer(0.9, 0.999, 1e-8, 1.0).init(params)
+  opt_state = make_optimizer({OTHERS: lambda step: 0.1}, clip_norm=1.0).init(params)
   return TrainState(jnp.asarray(step, jnp.int32), params, opt_state, {}, {})
 
 
@@ -171,7 +171,7 @@ def test_a_copy_under_another_number_is_passed_over(tmp_path, capsys):
   with Checkpointer(tmp_path, SETTINGS) as checkpointer:
     assert int(checkpointer.restore(state_at(0))[0].step) == 2
   assert 'checkpoint 7 in' in (told := capsys.readouterr().err)
-  assert 'is one of step 1: passed over' in told
+  assert 'is one of step 1: skipped' in told
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_without_a_whole_checkpoint_nothing_is_started_anew_over_the_damaged_one
   flip_a_byte(saved(tmp_path, 3) / '3' / 'run.json')
   with (
     Checkpointer(tmp_path, SETTINGS) as checkpointer,
-    pytest.raises(UserError, match=r'no checkpoint in .* is whole'),
+    pytest.raises(UserError, match=r'every checkpoint in .* is damaged'),
   ):
     checkpointer.restore(state_at(0))
 
@@ -232,7 +232,7 @@ def test_an_unfinished_first_checkpoint_is_no_checkpoint(tmp_path, capsys):
   (folder / '3' / 'manifest.json').unlink()
   with Checkpointer(tmp_path, SETTINGS) as checkpointer:
     assert checkpointer.restore(state_at(0)) is None
-    assert f'checkpoint 3 in {folder} is unfinished: passed over' in capsys.readouterr().err
+    assert f'checkpoint 3 in {folder} is unfinished: skipped' in capsys.readouterr().err
     checkpointer.save(state_at(4))
   assert names(tmp_path) == ['4']
 
@@ -248,7 +248,7 @@ def test_a_save_that_fails_is_told_and_leaves_what_was_there(tmp_path, monkeypat
 
     monkeypatch.setattr(checkpointer._orbax, 'save', full)
     checkpointer.save(state_at(2))
-    told = f'checkpoint 2 cannot be written to {folder}: No space left on device; the newest whole'
+    told = f'checkpoint 2 cannot be written to {folder}: No space left on device; the newest good'
     with pytest.raises(UserError, match=re.escape(told)):
       while True:
         checkpointer.check()
@@ -262,5 +262,5 @@ def test_a_save_that_fails_is_told_and_leaves_what_was_there(tmp_path, monkeypat
 def test_a_failure_of_the_last_save_is_raised_on_leaving(tmp_path, monkeypatch):
   checkpointer = Checkpointer(tmp_path, SETTINGS)
   monkeypatch.setattr(checkpointer._orbax, 'save', lambda *_, **__: 1 / 0)
-  with pytest.raises(UserError, match='division by zero; there is none before it'), checkpointer:
+  with pytest.raises(UserError, match='division by zero; no earlier one'), checkpointer:
     checkpointer.save(state_at(2))

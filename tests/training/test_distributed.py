@@ -17,8 +17,8 @@ import skimage.data
 from PIL import Image
 
 from gfn_jax import UserError, create_model
-from gfn_jax.evaluation import evaluate
-from gfn_jax.models import init_params
+from gfn_jax.evaluation import evaluate, test_sets
+from gfn_jax.models import init_variables
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.system import parallel
 from gfn_jax.weights.pretrained import save_weights
@@ -35,17 +35,17 @@ TRAIN = (
   '--config.model.sr_blocks=1',
   '--config.model.reconstruction_blocks=1',
   '--config.optimizer.name=adam',
-  '--config.batch_size=4',
-  '--config.crop_size=8',
-  '--config.margin=8',
-  '--config.motion_blur.camera.frames=3',
-  '--config.held_out=2',
-  '--config.steps_per_epoch=8',
+  '--config.training.batch_size=4',
+  '--config.training.crop_size=8',
+  '--config.data.margin=8',
+  '--config.data.motion_blur.camera.frames=3',
+  '--config.data.held_out=2',
+  '--config.training.steps_per_epoch=8',
   '--config.phases.phase_2.epochs=1',
-  '--config.phases.phase_2.warmup_steps=1',
-  '--config.log_every=1',
-  '--config.checkpoint_every=4',
-  '--config.eval_every=8',
+  '--config.phases.phase_2.schedule.warmup_steps=1',
+  '--config.run.log_every=1',
+  '--config.run.checkpoint_every=4',
+  '--config.evaluation.every=8',
 )
 
 
@@ -84,11 +84,12 @@ def results(workdir):
   return safetensors.numpy.load_file(workdir / 'weights.safetensors'), rows
 
 
+@pytest.mark.full
 def test_several_processes_train_as_one_and_a_run_changes_their_number(photos_dir, tmp_path):
   alone, joined = tmp_path / 'alone', tmp_path / 'joined'
 
   def train(processes, devices, workdir):
-    data = f'--config.photos={photos_dir}'
+    data = f'--config.data.photos={photos_dir}'
     return start(processes, devices, workdir, *TRAIN, f'--workdir={workdir}', data)
 
   one = train(1, 4, alone)
@@ -103,7 +104,7 @@ def test_several_processes_train_as_one_and_a_run_changes_their_number(photos_di
     time.sleep(0.05)
   two[1].send_signal(signal.SIGTERM)
   finish(two, log, 143)
-  assert 'the same command goes on from there' in log.read_text()
+  assert 'the same command continues from there' in log.read_text()
   (step,) = [int(path.name) for path in (joined / 'checkpoints').iterdir()]
   assert step < 8
 
@@ -125,8 +126,8 @@ def test_several_processes_train_as_one_and_a_run_changes_their_number(photos_di
 
 def test_two_processes_evaluate_and_restore_as_one(tmp_path):
   weights = tmp_path / 'weights.safetensors'
-  params = jax.device_get(init_params(create_model(**small.MODEL), 0))
-  save_weights(weights, params, small.MODEL, {})
+  params = jax.device_get(init_variables(create_model(**small.MODEL), 0)['params'])
+  save_weights(weights, {'params': params}, small.MODEL, {})
   for kind in ('lr', 'hr'):
     (tmp_path / kind).mkdir()
   for number in range(3):
@@ -137,7 +138,7 @@ def test_two_processes_evaluate_and_restore_as_one(tmp_path):
   evaluating = [*command, f'--target_dir={tmp_path / "hr"}', f'--output_dir={tmp_path / "joined"}']
   finish(start(2, 1, tmp_path / 'evaluate', *evaluating), tmp_path / 'evaluate_0.log')
 
-  test_set = evaluate.folder_test_set(tmp_path / 'lr', tmp_path / 'hr')
+  test_set = test_sets.folder_test_set(tmp_path / 'lr', tmp_path / 'hr')
   evaluate.evaluate_and_report(weights, test_set, 'gfn', tmp_path / 'alone')
   tables = []
   for run in ('alone', 'joined'):

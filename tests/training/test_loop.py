@@ -14,14 +14,16 @@ import skimage.data
 from configs import bmdsrnet, cascade, cnlrn
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.data.real_pairs import RealPairs
-from gfn_jax.evaluation import evaluate
-from gfn_jax.evaluation.evaluate import bicubic
+from gfn_jax.evaluation import evaluate, test_sets
 from gfn_jax.evaluation.selection import score_pairs
 from gfn_jax.ops import metrics
 from gfn_jax.ops.imresize import imresize
+from gfn_jax.ops.scores import bicubic
 from gfn_jax.system import parallel
-from gfn_jax.training import loop, losses
-from gfn_jax.training.optimizers import make_optimizer
+from gfn_jax.training import loop, losses, phases
+from gfn_jax.training.optimizers import make_optimizer, scale_by_rate
+from gfn_jax.training.train_state import create_train_state
+from gfn_jax.training.train_step import train_step
 from gfn_jax.weights.pretrained import load_pretrained
 from tests import small
 
@@ -37,23 +39,26 @@ def batch():
 
 def make_step(model, lr_weight=0.5, rate=1e-3, hr_weight=1.0, optimizer='adam', **options):
   # Adam makes large steps of gradients that should be zero.
-  sgd = optimizer == 'sgd'
-  optimizer = optax.identity() if sgd else make_optimizer(0.9, 0.999, 1e-8, 1.0)
-  state = loop.create_train_state(model, optimizer, seed=0, ema='ema_decay' in options)
-  step = functools.partial(
-    loop.train_step,
-    model=model,
-    optimizer=optimizer,
-    learning_rate=optax.constant_schedule(rate),
-    loss=functools.partial(losses.restoration_loss, lr_weight=lr_weight, hr_weight=hr_weight),
-    **options,
-  )
-  return state, step
+  rates = {'': optax.constant_schedule(rate)} | options.pop('learning_rates', {})
+  if optimizer == 'sgd':
+    labels = lambda params: {name: name if name in rates else '' for name in params}
+    scales = {name: scale_by_rate(rate) for name, rate in rates.items()}
+    tx = optax.chain(optax.scale(-1.0), optax.partition(scales, labels))
+  else:
+    tx = make_optimizer(rates, clip_norm=1.0)
+  state = create_train_state(model, tx, seed=0, ema='ema_decay' in options)
+  terms = {name: {'on': name, 'loss': 'mse', 'weight': 1.0} for name in ('hr', 'lr')}
+  loss = losses.make_loss(terms, {'hr': hr_weight, 'lr': lr_weight})
+  model = model.for_training(parallel.AXIS)
+  return state, functools.partial(train_step, model=model, optimizer=tx, loss=loss, **options)
 
 
 def all_replicas(step, devices):
+  def averaged(state, batch):
+    return step(state, batch, lambda tree: jax.lax.pmean(tree, parallel.AXIS))
+
   return jax.pmap(
-    step, parallel.AXIS, in_axes=(None, 0), out_axes=0, devices=jax.devices()[:devices]
+    averaged, parallel.AXIS, in_axes=(None, 0), out_axes=0, devices=jax.devices()[:devices]
   )
 
 
@@ -115,19 +120,17 @@ def test_without_the_hr_loss_only_the_deblurring_module_is_trained(batch):
 def test_modules_can_have_another_learning_rate_or_none(batch):
   model, constant = create_model(**small.MODEL), optax.constant_schedule
   state, step = make_step(model, optimizer='sgd')
-  _, other = make_step(
-    model, optimizer='sgd', module_learning_rates={'deblur': constant(1e-4)}, frozen=['gate']
-  )
+  rates = {'deblur': constant(1e-4), 'gate': constant(0.0)}
+  other = make_step(model, optimizer='sgd', learning_rates=rates, frozen=['gate'])
   one = {key: x[None] for key, x in batch.items()}
-  (a, scalars_a), (b, scalars_b) = (all_replicas(step, 1)(state, one) for step in (step, other))
+  pairs = (state, step), other
+  (a, scalars_a), (b, scalars_b) = (all_replicas(step, 1)(start, one) for start, step in pairs)
   factors = {'deblur': 0.1, 'gate': 0}
   for module, before in state.params.items():
     leaves = map(jax.tree.leaves, (before, a.params[module], b.params[module]))
     for x, y, z in zip(*leaves, strict=True):
       expected = factors.get(module, 1) * (y[0] - x)
       np.testing.assert_allclose(z[0] - x, expected, rtol=1e-3, atol=1e-7)
-  assert scalars_b['learning_rate'] == scalars_a['learning_rate']
-  assert scalars_b['learning_rate/deblur'][0] == np.float32(1e-4)
   assert scalars_b['grad_norm/gate'][0] == 0 < scalars_a['grad_norm/gate'][0]
 
 
@@ -181,7 +184,7 @@ def test_eight_devices_give_the_step_of_one_and_replicas_agree(batch):
     np.testing.assert_allclose(a[0], b[0], atol=2e-4)  # Adam's first step is lr * sign(gradient)
   # The gradients themselves agree closely.
   first_moments = zip(
-    jax.tree.leaves(eight.opt_state[1].mu), jax.tree.leaves(one.opt_state[1].mu), strict=True
+    jax.tree.leaves(eight.opt_state[1][0].mu), jax.tree.leaves(one.opt_state[1][0].mu), strict=True
   )
   for a, b in first_moments:
     np.testing.assert_allclose(np.asarray(a)[0], np.asarray(b)[0], rtol=1e-3, atol=1e-6)
@@ -232,14 +235,16 @@ def test_the_average_of_the_parameters_follows_them(batch):
   ):
     np.testing.assert_allclose(average[0], 0.9 * start + 0.1 * now[0], rtol=1e-5, atol=1e-7)
   first = jax.tree.map(lambda x: x[0], after)
-  jax.tree.map(np.testing.assert_array_equal, loop.all_params(first), first.ema_params)
-  jax.tree.map(np.testing.assert_array_equal, loop.all_params(state), state.params)
+  assert first.eval_variables['params'] is first.ema_params
+  plain = first.replace(ema_params={})
+  assert plain.eval_variables == {'params': plain.params}
 
 
 def test_a_run_of_a_network_that_only_deblurs(dataset_dir, tmp_path):
   config = small.config(dataset_dir)
   config.model = {'name': 'cnlrn_deblur', 'features': 4, 'blocks': 1, 'stage_blocks': 1}
-  config.loss.update(lr='charbonnier', edge_weight=0.05)
+  config.loss.lr.loss = 'charbonnier'
+  config.loss.edge = {'on': 'lr', 'loss': 'edge', 'weight': 0.05}
   config.phases = {'phase_1': config.phases.phase_1}
   config.phases.phase_1.model = {}
   loop.train_and_evaluate(config, tmp_path)
@@ -252,13 +257,14 @@ def test_a_run_of_a_network_that_only_deblurs(dataset_dir, tmp_path):
   restorer = Restorer.from_pretrained(tmp_path / 'weights.safetensors')
   image = np.random.default_rng(0).integers(256, size=(13, 18, 3), dtype=np.uint8)
   assert restorer(image).shape == (13, 18, 3)
-  [image] = evaluate.dataset_test_set(evaluate.run_config(tmp_path), 1).images
-  scores = evaluate.evaluate(restorer, [image], config.protocol)[0]
+  [image] = test_sets.dataset_test_set(test_sets.run_config(tmp_path), 1).images
+  scores = evaluate.evaluate(restorer, [image], config.evaluation.protocol)[0]
   assert scores['psnr'] == pytest.approx(rows[-1]['test/psnr'], abs=0.01)
 
 
+@pytest.mark.full
 def test_a_run_of_a_cascade_one_network_after_the_other(dataset_dir, tmp_path):
-  config = small.config(dataset_dir, eval_every=0)
+  config = small.config(dataset_dir, {'evaluation.every': 0})
   first = {'name': 'cnlrn_deblur', 'features': 4, 'blocks': 1, 'stage_blocks': 1}
   second = {'name': 'srresnet', 'preset': 'msrresnet', 'features': 4, 'blocks': 1}
   config.model = {'name': 'cascade', 'first': first, 'second': second}
@@ -266,16 +272,16 @@ def test_a_run_of_a_cascade_one_network_after_the_other(dataset_dir, tmp_path):
   for phase in config.phases.values():
     phase.model = {}
   config.phases.phase_2.module_learning_rates.third = 0.1
-  with pytest.raises(UserError, match="Cascade has no module 'third', but first, second"):
+  with pytest.raises(UserError, match="Cascade has no module 'third'; it has first, second"):
     loop.train_and_evaluate(config, tmp_path)
   del config.phases.phase_2.module_learning_rates.third
   config.phases.phase_2.crop_size = 65
-  with pytest.raises(UserError, match='crop_size 65 is more than the patches'):
+  with pytest.raises(UserError, match='crop_size 65 is larger than the patches'):
     loop.train_and_evaluate(config, tmp_path)
   assert not list(tmp_path.iterdir())
   config.phases.phase_2.crop_size = 8
   state = loop.train_and_evaluate(config, tmp_path)
-  start = loop.create_train_state(create_model(**config.model), optax.identity(), config.seed)
+  start = create_train_state(create_model(**config.model), optax.identity(), config.training.seed)
   moved, _ = changed_modules(start.params, state.params)
   assert moved == {'first', 'second'}
   rows = read_rows(tmp_path)
@@ -286,13 +292,15 @@ def test_a_run_of_a_cascade_one_network_after_the_other(dataset_dir, tmp_path):
   assert restorer(np.zeros((9, 12, 3), np.uint8)).shape == (36, 48, 3)
 
 
+@pytest.mark.full
 def test_a_run_of_cnlrn_as_in_its_config(dataset_dir, tmp_path):
-  config = small.config(dataset_dir, eval_every=0)
+  config = small.config(dataset_dir, {'evaluation.every': 0})
   recipe = cnlrn.get_config()
   config.phases, config.loss, config.optimizer = recipe.phases, recipe.loss, recipe.optimizer
   config.model = {'name': 'cnlrn', **small.CNLRN, 'deblur_head': True, 'use_nonlocal': False}
   for phase in config.phases.values():
-    phase.update(epochs=1, periods=1, crop_size=8)
+    phase.update(epochs=1, crop_size=8)
+    phase.schedule.periods = 1
   loop.train_and_evaluate(config, tmp_path)
   rows = read_rows(tmp_path)
   assert [row['grad_norm/nlrn'] > 0 for row in rows] == [False] * 2 + [True] * 2
@@ -303,6 +311,7 @@ def test_a_run_of_cnlrn_as_in_its_config(dataset_dir, tmp_path):
   rates = [(row['learning_rate'], row['learning_rate/deblur']) for row in rows[::2]]
   np.testing.assert_allclose(rates, [(1e-4, 1e-4), (2e-4, 1e-5)], rtol=1e-5)
   model, params = load_pretrained(tmp_path / 'weights.safetensors')
+  params = params['params']
   assert not model.deblur_head
   assert params.keys() == {'conv_first', 'deblur', 'nlrn'}
 
@@ -312,17 +321,18 @@ def bmdsrnet_config(photos_dir):
   """A tiny BMDSRNet for scale 3 on sub-frames of synthetic blur."""
   config, row = small.photos_config(photos_dir), bmdsrnet.get_config('x3,c,small')
   row.model.update(small.BMDSRNET)
-  del config.model, config.loss
-  config.update(scale=3, frames=True, model=row.model, loss=row.loss, perceptual_weights='')
-  config.motion_blur.camera.frames = 7
+  config.model, config.loss = row.model, row.loss
+  config.data.update(scale=3, frames=True)
+  config.data.motion_blur.camera.frames = 7
   config.phases.phase_1.model = {}
   return config
 
 
+@pytest.mark.full
 def test_a_run_of_bmdsrnet_on_sharp_frames(bmdsrnet_config, tmp_path, monkeypatch):
   (tmp_path / 'vgg19.pth').write_bytes(b'features')
-  monkeypatch.setattr(loop.VGG19, 'from_file', lambda path: lambda images: 2 * images)
-  bmdsrnet_config.perceptual_weights = str(tmp_path / 'vgg19.pth')
+  monkeypatch.setattr(phases.VGG19, 'from_file', lambda path: lambda images: 2 * images)
+  bmdsrnet_config.run.perceptual_weights = str(tmp_path / 'vgg19.pth')
   loop.train_and_evaluate(bmdsrnet_config, tmp_path / 'run')
   row = next(row for row in read_rows(tmp_path / 'run') if 'loss' in row)
   terms = row['loss_hr'] + row['loss_frames'] + row['loss_perceptual']
@@ -338,13 +348,19 @@ def test_a_run_of_bmdsrnet_on_sharp_frames(bmdsrnet_config, tmp_path, monkeypatc
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'scale': 4}, 'BMDSRNet enlarges by 3, but the LR images of .* are 4 times smaller'),
-    ({'perceptual_weights': 'vgg19.pth'}, 'vgg19.pth'),
-    ({'perceptual_weights': 'vgg19.pth', 'frames': False}, 'perceptual_weights .* no sharp frames'),
-    ({'perceptual_weights': 'vgg19.pth', 'crop_size': 8}, 'perceptual_weights needs crops of 16'),
+    ({'data.scale': 4}, 'BMDSRNet enlarges by 3, but the LR images of .* are 4 times smaller'),
+    ({'run.perceptual_weights': 'vgg19.pth'}, 'vgg19.pth'),
     (
-      {'loss.pair_difference': 'both'},
-      "pair_difference is 'both'; there are absolute, either, signed",
+      {'run.perceptual_weights': 'vgg19.pth', 'data.frames': False},
+      'perceptual_weights: .* no sharp frames',
+    ),
+    (
+      {'run.perceptual_weights': 'vgg19.pth', 'training.crop_size': 8},
+      'perceptual_weights needs crops of 16',
+    ),
+    (
+      {'loss.frames.pair_difference': 'both'},
+      "pair_difference is 'both'; choose from absolute, either, signed",
     ),
   ],
 )
@@ -358,21 +374,25 @@ def test_what_bmdsrnet_cannot_be_trained_with_is_refused(
 
 
 def test_a_run_of_another_precision_with_an_average(dataset_dir, tmp_path):
-  config = small.config(dataset_dir, precision='bfloat16', ema_decay=0.5, accumulate=1)
+  config = small.config(
+    dataset_dir,
+    {'training.precision': 'bfloat16', 'training.ema_decay': 0.5, 'training.accumulate': 1},
+  )
   config = small.sr_branch(config)
   del config.phases.phase_2
-  config.eval_every = 0
+  config.evaluation.every = 0
   state = loop.train_and_evaluate(config, tmp_path)
   assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype('float32')}
   model, params = load_pretrained(tmp_path / 'weights.safetensors')
+  params = params['params']
   assert model.dtype == 'bfloat16'
   for module, average in params.items():
     jax.tree.map(np.testing.assert_array_equal, average, state.ema_params[module])
 
 
 def test_an_unknown_precision_is_refused(dataset_dir, tmp_path):
-  with pytest.raises(UserError, match="precision is 'half'; there are float32, tf32, bfloat16"):
-    loop.train_and_evaluate(small.config(dataset_dir, precision='half'), tmp_path)
+  with pytest.raises(UserError, match="precision is 'half'; choose from float32, tf32, bfloat16"):
+    loop.train_and_evaluate(small.config(dataset_dir, {'training.precision': 'half'}), tmp_path)
 
 
 def test_float_batches_are_taken_as_they_are(batch):
@@ -383,13 +403,14 @@ def test_float_batches_are_taken_as_they_are(batch):
   np.testing.assert_allclose(from_float['loss'], from_uint8['loss'], rtol=1e-5)
 
 
+@pytest.mark.full
 def test_a_small_network_learns_to_beat_bicubic(batch):
   model = create_model('gfn', features=16, deblur_blocks=1, sr_blocks=1, reconstruction_blocks=1)
   state, step = make_step(model, rate=4e-3)
-  step = jax.jit(jax.vmap(step, (None, 0), None, axis_name=parallel.AXIS))
+  step = jax.jit(step)  # without a device axis
   for _ in range(150):
-    state, _ = step(state, {key: x[None] for key, x in batch.items()})
-  restorer = Restorer(model, state.params)
+    state, _ = step(state, batch)
+  restorer = Restorer(model, {'params': state.params})
   restored = np.stack([restorer(x) for x in batch['lr_blur']])
   baseline = np.stack([bicubic(x) for x in batch['lr_blur']])
   assert metrics.psnr(restored, batch['hr']) > metrics.psnr(baseline, batch['hr']) + 1
@@ -412,21 +433,22 @@ class Killed(Exception):
 @pytest.fixture
 def photos_config(photos_dir, gopro_tree):
   """A run of four steps on photos, with real pairs among them."""
-  config = small.photos_config(photos_dir, batch_size=16)
-  config.real_pairs.gopro.update(path=str(gopro_tree / 'train'), share=0.5)
+  config = small.photos_config(photos_dir, {'training.batch_size': 16})
+  config.data.real_pairs.gopro.update(path=str(gopro_tree / 'train'), share=0.5)
   return small.sr_branch(config)
 
 
+@pytest.mark.full
 def test_real_pairs_without_hr_train_and_are_scored(photos_dir, gopro_tree, tmp_path):
-  config = small.photos_config(photos_dir, batch_size=16, eval_every=4)
+  config = small.photos_config(photos_dir, {'training.batch_size': 16, 'evaluation.every': 4})
   config.model.update(deblur_module='unet', upsampler='pixelshuffledirect')
   pairs = dict(path=str(gopro_tree / 'train'), blur='blur_gamma')
-  config.real_pairs = {'half': pairs | dict(reduce=2, share=0.5)}
-  config.test_pairs = {'quarter': pairs | dict(reduce=4), 'unused': dict(path='')}
-  with pytest.raises(UserError, match='test_pairs.quarter.path is one of real_pairs'):
+  config.data.real_pairs = {'half': pairs | dict(reduce=2, share=0.5)}
+  config.evaluation.test_pairs = {'quarter': pairs | dict(reduce=4), 'unused': dict(path='')}
+  with pytest.raises(UserError, match='test_pairs.quarter.path is one of data.real_pairs'):
     loop.train_and_evaluate(config, tmp_path)
   shutil.copytree(gopro_tree / 'train', tmp_path / 'pairs')
-  config.test_pairs.quarter.path = str(tmp_path / 'pairs')
+  config.evaluation.test_pairs.quarter.path = str(tmp_path / 'pairs')
   loop.train_and_evaluate(config, tmp_path)
   card = json.loads((tmp_path / 'weights.json').read_text())
   facts = card['data']['real_pairs']['half']
@@ -441,8 +463,8 @@ def test_real_pairs_without_hr_train_and_are_scored(photos_dir, gopro_tree, tmp_
 
 
 def test_the_deblurred_image_alone_is_trained_at_any_scale(photos_dir, tmp_path):
-  config = small.photos_config(photos_dir, eval_every=4)
-  config.scale = 2
+  config = small.photos_config(photos_dir, {'evaluation.every': 4})
+  config.data.scale = 2
   with pytest.raises(UserError, match='GFN enlarges by 4, but the LR images .* are 2 times'):
     loop.train_and_evaluate(config, tmp_path)
   config.phases.phase_1.hr_weight = 0.0
@@ -469,13 +491,13 @@ def terminate(*_):
 
 @pytest.mark.parametrize(
   ('any_config', 'end', 'steps'),
-  [('tfrecords', kill, 2), ('photos', terminate, 4)],
+  [('tfrecords', kill, 2), ('photos', terminate, 3)],
   indirect=['any_config'],
 )
 def test_a_run_that_is_ended_and_continued_equals_an_uninterrupted_one(
   any_config, tmp_path, monkeypatch, end, steps
 ):
-  any_config.update(log_every=3, checkpoint_every=2)
+  any_config.update_from_flattened_dict({'run.log_every': 3, 'run.checkpoint_every': 2})
   whole = loop.train_and_evaluate(any_config, tmp_path / 'whole')
   assert int(whole.step) == 4
 
@@ -540,16 +562,18 @@ def test_what_a_run_leaves(dataset_dir, tmp_path):
     steps[0]['loss'], steps[0]['loss_hr'] + 0.5 * steps[0]['loss_lr'], rtol=1e-5
   )
   phases = [config.phases.phase_1, config.phases.phase_2]
-  rates = [phase.learning_rate for phase in phases for _ in range(2)]
+  rates = [phase.schedule.learning_rate for phase in phases for _ in range(2)]
   np.testing.assert_allclose([row['learning_rate'] for row in steps], rates, rtol=1e-6)
   assert steps[1]['grad_norm/gate'] == 0 < steps[2]['grad_norm/gate']
   assert list((tmp_path / 'tensorboard').glob('events.*'))
   assert json.loads((tmp_path / 'overrides.json').read_text()) == {'batch_size': 8}
-  assert json.loads((tmp_path / 'config.json').read_text())['model']['features'] == 8
+  assert test_sets.run_config(tmp_path)['model']['features'] == 8
 
   restorer = Restorer.from_pretrained(tmp_path / 'weights.safetensors')
   assert restorer.model.gated
-  for a, b in zip(jax.tree.leaves(restorer.params), jax.tree.leaves(state.params), strict=True):
+  for a, b in zip(
+    jax.tree.leaves(restorer.variables['params']), jax.tree.leaves(state.params), strict=True
+  ):
     np.testing.assert_array_equal(a, b)
   card = json.loads((tmp_path / 'weights.json').read_text())
   assert card['step'] == card['scores']['step'] == 4
@@ -564,10 +588,12 @@ def test_what_a_run_leaves(dataset_dir, tmp_path):
 def test_a_run_is_not_continued_with_other_settings(dataset_dir, tmp_path):
   config = small.sr_branch(small.config(dataset_dir))
   del config.phases.phase_2
-  config.eval_every = 0
+  config.evaluation.every = 0
   loop.train_and_evaluate(config, tmp_path)
-  config.phases.phase_1.learning_rate = 0.5
-  with pytest.raises(UserError, match=r'config.phases.phase_1.learning_rate was .* and is 0.5'):
+  config.phases.phase_1.schedule.learning_rate = 0.5
+  with pytest.raises(
+    UserError, match=r'config.phases.phase_1.schedule.learning_rate was .* and is 0.5'
+  ):
     loop.train_and_evaluate(config, tmp_path)
 
 
@@ -576,29 +602,31 @@ def test_a_run_is_not_continued_with_other_photos(photos_config, photos_dir, tmp
   (tmp_path / 'photos').mkdir()
   for path in photos_dir.iterdir():
     (tmp_path / 'photos' / f'new_{path.name}').write_bytes(path.read_bytes())
-  photos_config.photos = str(tmp_path / 'photos')
+  photos_config.data.photos = str(tmp_path / 'photos')
   with pytest.raises(UserError, match=r'config.data.photos was'):
     loop.train_and_evaluate(photos_config, tmp_path / 'run')
-  photos_config.photos = str(photos_dir)
-  photos_config.motion_blur.camera.frames = 5
-  with pytest.raises(UserError, match=r'config.motion_blur.camera.frames was 3 and is 5'):
+  photos_config.data.photos = str(photos_dir)
+  photos_config.data.motion_blur.camera.frames = 5
+  with pytest.raises(UserError, match=r'config.data.motion_blur.camera.frames was 3 and is 5'):
     loop.train_and_evaluate(photos_config, tmp_path / 'run')
 
 
 def test_a_run_can_start_from_weights_that_fit_but_for_exceptions(dataset_dir, tmp_path):
-  config = small.config(dataset_dir, eval_every=0)
+  config = small.config(dataset_dir, {'evaluation.every': 0})
   del config.phases.phase_2  # the first is ungated
   loop.train_and_evaluate(config, tmp_path / 'ungated')
   weights = tmp_path / 'ungated' / 'weights.safetensors'
   _, trained = load_pretrained(weights)
+  trained = trained['params']
 
-  config.update(init_from=str(weights), seed=2)
-  config.phases.phase_1.update(model={'gated': True}, learning_rate=0.0)  # to see where it starts
+  config.update_from_flattened_dict({'run.init_from': str(weights), 'training.seed': 2})
+  config.phases.phase_1.model = {'gated': True}
+  config.phases.phase_1.schedule.learning_rate = 0.0  # to see where it starts
   with pytest.raises(UserError, match=r'does not fit GFN: 4 missing \(gate'):
     loop.train_and_evaluate(config, tmp_path / 'gated')
-  config.init_except = ('gate',)
+  config.run.init_except = ('gate',)
   state = loop.train_and_evaluate(config, tmp_path / 'gated')
-  fresh = loop.create_train_state(create_model(**small.MODEL), optax.identity(), seed=2)
+  fresh = create_train_state(create_model(**small.MODEL), optax.identity(), seed=2)
   for module, params in state.params.items():
     expected = fresh.params if module == 'gate' else trained
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(expected[module]), strict=True):
@@ -614,7 +642,7 @@ def test_a_run_can_start_from_weights_that_fit_but_for_exceptions(dataset_dir, t
 def test_ungated_weights_can_be_restored_with(dataset_dir, tmp_path):
   config = small.config(dataset_dir)
   del config.phases.phase_2
-  config.eval_every = 0
+  config.evaluation.every = 0
   loop.train_and_evaluate(config, tmp_path)
   restorer = Restorer.from_pretrained(tmp_path / 'weights.safetensors')
   assert not restorer.model.gated
@@ -623,7 +651,7 @@ def test_ungated_weights_can_be_restored_with(dataset_dir, tmp_path):
 
 def test_a_diverging_run_stops_with_the_step_and_the_quantity(dataset_dir, tmp_path):
   config = small.sr_branch(small.config(dataset_dir))
-  config.phases.phase_1.learning_rate = 1e30
+  config.phases.phase_1.schedule.learning_rate = 1e30
   with pytest.raises(UserError, match=r'diverged at step 2: .*loss is (nan|inf)'):
     loop.train_and_evaluate(config, tmp_path)
   assert sorted(path.name for path in (tmp_path / 'checkpoints').iterdir()) == ['1']
@@ -631,19 +659,19 @@ def test_a_diverging_run_stops_with_the_step_and_the_quantity(dataset_dir, tmp_p
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(dataset_dir, tmp_path):
   with pytest.raises(UserError, match='batch_size 12 is not a multiple of the 8 devices'):
-    loop.train_and_evaluate(small.config(dataset_dir, batch_size=12), tmp_path)
+    loop.train_and_evaluate(small.config(dataset_dir, {'training.batch_size': 12}), tmp_path)
   assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_pixel_loss_is_refused(dataset_dir, tmp_path):
   config = small.config(dataset_dir)
-  config.loss.lr = 'l3'
-  with pytest.raises(UserError, match="loss.lr is 'l3'; there are mse, l1, charbonnier"):
+  config.loss.lr.loss = 'l3'
+  with pytest.raises(UserError, match="loss.lr.loss is 'l3'; choose from mse, l1, charbonnier"):
     loop.train_and_evaluate(config, tmp_path)
 
 
 def test_less_data_than_a_batch_is_refused(dataset_dir, tmp_path):
-  config = small.config(dataset_dir, batch_size=16, steps_per_epoch=0)
+  config = small.config(dataset_dir, {'training.batch_size': 16, 'training.steps_per_epoch': 0})
   with pytest.raises(UserError, match='has 11 train patches, less than a batch of 16'):
     loop.train_and_evaluate(config, tmp_path)
   assert not list(tmp_path.iterdir())
@@ -651,8 +679,8 @@ def test_less_data_than_a_batch_is_refused(dataset_dir, tmp_path):
 
 def test_the_initial_state_is_a_function_of_the_seed():
   model = create_model(**small.MODEL)
-  optimizer = make_optimizer(0.9, 0.999, 1e-8, 0.0)
-  a, b, c = (loop.create_train_state(model, optimizer, seed) for seed in (1, 1, 2))
+  optimizer = make_optimizer({'': optax.constant_schedule(1e-3)})
+  a, b, c = (create_train_state(model, optimizer, seed) for seed in (1, 1, 2))
   kernels = [x.params['deblur']['conv1']['kernel'] for x in (a, b, c)]
   np.testing.assert_array_equal(kernels[0], kernels[1])
   assert (kernels[0] != kernels[2]).all()

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from gfn_jax import UserError
 from gfn_jax.models import RestorationOutput
 from gfn_jax.training import losses
+from tests.loss import restoration_loss
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 
@@ -99,7 +101,7 @@ def test_the_loss_of_cnlrn(hr_weight, gradient_weight):
   absolute = np.mean(np.abs(output.hr - batch['hr']))
   sobel = float(losses.gradient(output.hr, batch['hr']))
   options = {'hr': 'l1', 'gradient_weight': gradient_weight}
-  loss, terms = losses.restoration_loss(output, batch, 0.0, hr_weight, **options)
+  loss, terms = restoration_loss(output, batch, 0.0, hr_weight, **options)
   assert terms.keys() == {'loss_hr', 'loss_gradient'}
   assert float(terms['loss_hr']) == pytest.approx(absolute, rel=1e-5)
   assert float(terms['loss_gradient']) == sobel
@@ -109,7 +111,7 @@ def test_the_loss_of_cnlrn(hr_weight, gradient_weight):
 def test_the_loss_of_cnlrns_deblurring_network_alone():
   output, batch = RestorationOutput(**images(0)), images(1)
   options = {'hr': 'l1', 'lr': 'l1', 'gradient_weight': 0.1}
-  loss, terms = losses.restoration_loss(output, batch, 1.0, 0.0, **options)
+  loss, terms = restoration_loss(output, batch, 1.0, 0.0, **options)
   assert terms.keys() == {'loss_lr'}
   assert float(loss) == pytest.approx(np.mean(np.abs(output.lr - batch['lr'])), rel=1e-5)
 
@@ -127,7 +129,7 @@ def in_stages():
 def test_the_loss_of_mprnet_sums_over_the_stages(edge_weight):
   output, batch, char, edge = in_stages()
   options = {'lr': 'charbonnier', 'edge_weight': edge_weight}
-  loss, terms = losses.restoration_loss(output.replace(hr=None), batch, 1.0, **options)
+  loss, terms = restoration_loss(output.replace(hr=None), batch, 1.0, **options)
   assert terms.keys() == {'loss_lr', 'loss_edge'}
   assert float(terms['loss_lr']) == pytest.approx(char, rel=1e-5)
   assert float(terms['loss_edge']) == pytest.approx(edge, rel=1e-5)
@@ -139,7 +141,7 @@ def test_the_loss_of_shoyan_et_al(lr_weight, hr_weight):
   output, batch, char, edge = in_stages()
   squared = np.mean((output.hr - batch['hr']) ** 2)
   options = {'lr': 'charbonnier', 'edge_weight': 0.05}
-  loss, terms = losses.restoration_loss(output, batch, lr_weight, hr_weight, **options)
+  loss, terms = restoration_loss(output, batch, lr_weight, hr_weight, **options)
   assert terms.keys() == {'loss_hr', 'loss_lr', 'loss_edge'}
   assert float(terms['loss_hr']) == pytest.approx(squared, rel=1e-5)
   assert float(loss) == pytest.approx(
@@ -150,17 +152,17 @@ def test_the_loss_of_shoyan_et_al(lr_weight, hr_weight):
 @pytest.mark.parametrize('lr_weight', [0.5, 0.0, 2.0])
 def test_loss_is_the_weighted_sum_of_two_means(lr_weight):
   predicted, batch = images(0), images(1)
-  loss, terms = losses.restoration_loss(RestorationOutput(**predicted), batch, lr_weight)
+  loss, terms = restoration_loss(RestorationOutput(**predicted), batch, lr_weight)
   expected = {key: np.mean((predicted[key] - batch[key]) ** 2) for key in predicted}
-  assert terms.keys() == {'loss_hr', 'loss_lr'}
-  assert float(terms['loss_hr']) == pytest.approx(expected['hr'], rel=1e-6)
-  assert float(terms['loss_lr']) == pytest.approx(expected['lr'], rel=1e-6)
+  assert terms.keys() == {'loss_hr', 'loss_lr'} - ({'loss_lr'} if lr_weight == 0 else set())
+  for key, term in terms.items():
+    assert float(term) == pytest.approx(expected[key.removeprefix('loss_')], rel=1e-6)
   assert float(loss) == pytest.approx(expected['hr'] + lr_weight * expected['lr'], rel=1e-6)
 
 
 def test_loss_without_a_deblurred_image():
   predicted, batch = images(0), images(1)
-  loss, terms = losses.restoration_loss(RestorationOutput(hr=predicted['hr']), batch, 0.5)
+  loss, terms = restoration_loss(RestorationOutput(hr=predicted['hr']), batch, 0.5)
   assert terms.keys() == {'loss_hr'}
   assert float(loss) == float(terms['loss_hr'])
   assert float(loss) == pytest.approx(np.mean((predicted['hr'] - batch['hr']) ** 2), rel=1e-6)
@@ -168,14 +170,14 @@ def test_loss_without_a_deblurred_image():
 
 def test_loss_without_the_super_resolved_image():
   predicted, batch = images(0), images(1)
-  loss, terms = losses.restoration_loss(RestorationOutput(**predicted), batch, 0.5, hr_weight=0.0)
+  loss, terms = restoration_loss(RestorationOutput(**predicted), batch, 0.5, hr_weight=0.0)
   assert terms.keys() == {'loss_lr'}
   assert float(loss) == pytest.approx(0.5 * np.mean((predicted['lr'] - batch['lr']) ** 2))
 
 
 def test_loss_of_a_network_that_only_deblurs():
   predicted, batch = images(0), images(1)
-  loss, terms = losses.restoration_loss(RestorationOutput(hr=None, lr=predicted['lr']), batch, 0.5)
+  loss, terms = restoration_loss(RestorationOutput(hr=None, lr=predicted['lr']), batch, 0.5)
   assert terms.keys() == {'loss_lr'}
   assert float(loss) == pytest.approx(0.5 * np.mean((predicted['lr'] - batch['lr']) ** 2))
 
@@ -189,11 +191,11 @@ def test_examples_without_hr_add_nothing_to_its_losses(pixel_loss):
 
   def loss(hr):
     output = RestorationOutput(hr=hr, lr=predicted['lr'])
-    return losses.restoration_loss(output, batch | {'has_hr': mask}, 0.5, **options)
+    return restoration_loss(output, batch | {'has_hr': mask}, 0.5, **options)
 
   value, terms = loss(predicted['hr'])
   of_some = [
-    losses.PIXEL_LOSSES[pixel_loss](predicted['hr'][i], batch['hr'][i]) for i in mask.nonzero()[0]
+    losses.IMAGE_LOSSES[pixel_loss](predicted['hr'][i], batch['hr'][i]) for i in mask.nonzero()[0]
   ]
   assert float(terms['loss_hr']) == pytest.approx(float(sum(of_some)) / count, rel=1e-5)
   edges = [losses.gradient(predicted['hr'][[i]], batch['hr'][[i]]) for i in mask.nonzero()[0]]
@@ -202,17 +204,17 @@ def test_examples_without_hr_add_nothing_to_its_losses(pixel_loss):
   grads = np.asarray(jax.grad(lambda hr: loss(hr)[0])(predicted['hr']))
   assert (grads[~mask] == 0).all()
   assert (np.abs(grads[mask]).sum(axis=(1, 2, 3)) > 0).all()
-  everything = losses.restoration_loss(
+  everything = restoration_loss(
     RestorationOutput(**predicted), batch | {'has_hr': np.ones(count, bool)}, 0.5, **options
   )
-  plain = losses.restoration_loss(RestorationOutput(**predicted), batch, 0.5, **options)
+  plain = restoration_loss(RestorationOutput(**predicted), batch, 0.5, **options)
   assert float(everything[0]) == pytest.approx(float(plain[0]), rel=1e-5)
 
 
 def test_loss_with_other_pixel_losses():
   predicted, batch = images(0), images(1)
   output = RestorationOutput(**predicted)
-  loss, terms = losses.restoration_loss(output, batch, 0.5, 3.0, hr='charbonnier', lr='charbonnier')
+  loss, terms = restoration_loss(output, batch, 0.5, 3.0, hr='charbonnier', lr='charbonnier')
   for key in ('hr', 'lr'):
     assert float(terms[f'loss_{key}']) == float(losses.charbonnier(predicted[key], batch[key]))
   assert float(loss) == pytest.approx(float(3 * terms['loss_hr'] + 0.5 * terms['loss_lr']))
@@ -220,7 +222,7 @@ def test_loss_with_other_pixel_losses():
 
 def test_gradient_of_loss():
   predicted, batch = images(0), images(1)
-  loss = lambda output: losses.restoration_loss(output, batch, 0.5)[0]
+  loss = lambda output: restoration_loss(output, batch, 0.5)[0]
   grads = jax.grad(loss)(RestorationOutput(**predicted))
   for key, weight in (('hr', 1.0), ('lr', 0.5)):
     expected = weight * 2 * (predicted[key] - batch[key]) / batch[key].size
@@ -287,7 +289,7 @@ def test_the_loss_of_bmdsrnet():
   streams = [images(seed)['hr'] for seed in (1, 2, 3, 4)]
   output = RestorationOutput(streams[3], frames[:, 3], (), tuple(streams[:3]), frames)
   options = {'lr_weight': 3.0, 'frames_weight': 0.5}
-  loss, terms = losses.restoration_loss(output, batch, **options, perceptual=lambda x: x**2)
+  loss, terms = restoration_loss(output, batch, **options, perceptual=lambda x: x**2)
   expected = {
     'loss_hr': sum(np.mean((stream - batch['hr']) ** 2) for stream in streams),
     'loss_frames': pair_loss(frames, batch['frames'], np.abs),
@@ -298,7 +300,7 @@ def test_the_loss_of_bmdsrnet():
     assert float(terms[key]) == pytest.approx(value, rel=1e-5)
   in_all = terms['loss_hr'] + 0.5 * (terms['loss_frames'] + terms['loss_perceptual'])
   assert float(loss) == pytest.approx(float(in_all))
-  _, terms = losses.restoration_loss(output, batch, **options, pair_difference='signed')
+  _, terms = restoration_loss(output, batch, **options, pair_difference='signed')
   assert terms.keys() == {'loss_hr', 'loss_frames'}
   signed = pair_loss(frames, batch['frames'], np.positive)
   assert float(terms['loss_frames']) == pytest.approx(signed, rel=1e-5)
@@ -308,7 +310,7 @@ def test_the_loss_of_bmdsrnet_where_only_the_frame_in_the_middle_is_known():
   batch, frames = images(0), videos(1)
   streams = [images(seed)['hr'] for seed in (1, 2)]
   output = RestorationOutput(streams[1], frames[:, 3], (), tuple(streams[:1]), frames)
-  loss, terms = losses.restoration_loss(output, batch, 3.0, lr='l1', gradient_weight=0.1)
+  loss, terms = restoration_loss(output, batch, 3.0, lr='l1', gradient_weight=0.1)
   assert terms.keys() == {'loss_hr', 'loss_gradient', 'loss_lr'}
   gradient = sum(float(losses.gradient(stream, batch['hr'])) for stream in streams)
   assert float(terms['loss_gradient']) == pytest.approx(gradient, rel=1e-6)
@@ -316,3 +318,17 @@ def test_the_loss_of_bmdsrnet_where_only_the_frame_in_the_middle_is_known():
   assert float(terms['loss_lr']) == pytest.approx(expected, rel=1e-6)
   in_all = terms['loss_hr'] + 0.1 * terms['loss_gradient'] + 3 * terms['loss_lr']
   assert float(loss) == pytest.approx(float(in_all))
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'on': 'hd'}, "loss.edges.on is 'hd'; choose from hr, lr, frames"),
+    ({'loss': 'l3'}, "loss.edges.loss is 'l3'; choose from mse, l1, charbonnier, edge, gradient"),
+    ({'on': 'frames'}, "loss.edges.loss is 'edge'; choose from frames, perceptual"),
+    ({'size': 3}, "loss.edges has no option 'size'"),
+  ],
+)
+def test_wrong_terms(changes, message):
+  with pytest.raises(UserError, match=message):
+    losses.make_loss({'edges': {'on': 'lr', 'loss': 'edge', 'weight': 1.0} | changes}, {})

@@ -79,7 +79,7 @@ def test_damaged_rows_are_told(tmp_path, capsys):
   path.write_text(good[0] + ''.join(bad) + good[1] + '{"step": 4, "lo')
   with MetricWriter(tmp_path, start_step=4):
     assert path.read_text() == ''.join(good)
-  assert capsys.readouterr().err == f'{path}: 5 rows cannot be read, and are left out\n'
+  assert capsys.readouterr().err == f'{path}: dropped 5 rows that cannot be read\n'
 
 
 def test_curves_are_drawn_once_a_minute_and_at_the_end(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from gfn_jax.training.step_log import StepLog, Trace, check_finite
 
 
 def add(log, step, **scalars):
-  log.add(step, {key: jnp.float32(value) for key, value in ({'stop': 0} | scalars).items()})
+  log.add(step, {key: jnp.float32(value) for key, value in scalars.items()})
 
 
 def test_check_finite_names_what_is_not_finite():
@@ -36,15 +36,6 @@ def test_a_step_is_checked_when_the_next_one_comes():
   add(log, 1, loss=float('nan'))
   with pytest.raises(UserError, match='diverged at step 1: loss is nan'):
     add(log, 2, loss=1)
-
-
-def test_that_a_process_asked_for_the_end_is_kept():
-  log = StepLog(batch_size=4)
-  add(log, 1, loss=1, stop=1)
-  add(log, 2, loss=1)
-  log.flush()
-  assert log.stop
-  assert log.rows == [{'loss': 1.0}, {'loss': 1.0}]
 
 
 def test_speed_is_of_the_timed_steps_and_data_is_waited_for(monkeypatch):

@@ -33,7 +33,7 @@ def assert_tree_equal(a, b):
 
 
 def random_params(model_config, seed=0):
-  shapes = pretrained.param_shapes(create_model(**model_config))
+  shapes = pretrained.variable_shapes(create_model(**model_config))['params']
   rng = np.random.default_rng(seed)
   return jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), shapes)
 
@@ -46,7 +46,7 @@ def params():
 @pytest.fixture
 def saved(params, tmp_path):
   path = tmp_path / 'weights.safetensors'
-  pretrained.save_weights(path, params, small.MODEL, CARD)
+  pretrained.save_weights(path, {'params': params}, small.MODEL, CARD)
   return path
 
 
@@ -64,12 +64,14 @@ def released(params, tmp_path, monkeypatch):
   folder.mkdir()
   monkeypatch.setattr(pretrained, 'RELEASED_DIR', str(folder))
   for name in ('tiny', 'gfn'):
-    pretrained.save_weights(folder / f'{name}.safetensors', params, small.MODEL, CARD, 'bfloat16')
+    pretrained.save_weights(
+      folder / f'{name}.safetensors', {'params': params}, small.MODEL, CARD, 'bfloat16'
+    )
   return folder
 
 
 def resave(path, metadata=None, **changes):
-  """Writes `path` anew with some tensors (None: without them) and the header's metadata changed."""
+  """Rewrite a file with some tensors changed (None removes them), and maybe its metadata."""
   with safetensors.safe_open(path, 'numpy') as file:
     old = file.metadata()
   tensors = safetensors.numpy.load_file(path) | changes
@@ -90,8 +92,8 @@ def message_of(function, *args):
 
 
 def test_param_shapes_are_those_of_the_network_without_computing_it():
-  shapes = pretrained.param_shapes(GFN())
-  assert pretrained.param_count(shapes) == 12_210_438
+  shapes = pretrained.variable_shapes(GFN())['params']
+  assert pretrained.param_count({'params': shapes}) == 12_210_438
   assert isinstance(shapes['gate']['conv2']['kernel'], jax.ShapeDtypeStruct)
   assert shapes['gate']['conv2']['kernel'].shape == (1, 1, 64, 64)
 
@@ -102,8 +104,9 @@ def test_param_shapes_are_those_of_the_network_without_computing_it():
 @pytest.mark.parametrize('dtype', DTYPES)
 def test_round_trip(params, tmp_path, dtype):
   path = tmp_path / 'weights.safetensors'
-  pretrained.save_weights(path, params, small.MODEL, CARD, dtype)
+  pretrained.save_weights(path, {'params': params}, small.MODEL, CARD, dtype)
   model, loaded = gfn_jax.load_pretrained(path)
+  loaded = loaded['params']
   assert model == create_model(**small.MODEL)
   assert_tree_equal(loaded, jax.tree.map(lambda x: np.float32(x.astype(jnp.dtype(dtype))), params))
   size = sum(leaf.size for leaf in jax.tree.leaves(params)) * jnp.dtype(dtype).itemsize
@@ -113,8 +116,8 @@ def test_round_trip(params, tmp_path, dtype):
 @pytest.mark.parametrize('turn', [jnp.asarray, np.asfortranarray])
 def test_jax_and_transposed_arrays_are_saved_by_value(params, tmp_path, turn):
   path = tmp_path / 'weights.safetensors'
-  pretrained.save_weights(path, jax.tree.map(turn, params), small.MODEL, {})
-  assert_tree_equal(pretrained.load_pretrained(path)[1], params)
+  pretrained.save_weights(path, {'params': jax.tree.map(turn, params)}, small.MODEL, {})
+  assert_tree_equal(pretrained.load_pretrained(path)[1], {'params': params})
 
 
 def test_card_and_header(saved, params, tmp_path):
@@ -122,13 +125,14 @@ def test_card_and_header(saved, params, tmp_path):
   assert names == ['weights.json', 'weights.safetensors']
   card = json.loads((tmp_path / 'weights.json').read_text())
   facts = {
+    'format_version': 1,
     'model': small.MODEL,
     'dtype': 'float32',
     'parameters': sum(leaf.size for leaf in jax.tree.leaves(params)),
     'sha256': hashlib.sha256(saved.read_bytes()).hexdigest(),
   }
   assert card == facts | CARD
-  assert list(card)[:4] == list(facts)
+  assert list(card)[:5] == list(facts)
   with safetensors.safe_open(saved, 'numpy') as file:
     header = {key: json.loads(value) for key, value in file.metadata().items()}
     assert header == {'model': small.MODEL}
@@ -137,7 +141,7 @@ def test_card_and_header(saved, params, tmp_path):
 
 def test_equal_weights_have_equal_files(saved, params, tmp_path):
   pretrained.save_weights(
-    tmp_path / 'b.safetensors', params, dict(reversed(small.MODEL.items())), {}
+    tmp_path / 'b.safetensors', {'params': params}, dict(reversed(small.MODEL.items())), {}
   )
   assert (tmp_path / 'b.safetensors').read_bytes() == saved.read_bytes()
 
@@ -149,7 +153,7 @@ def test_values_that_the_type_does_not_hold_are_refused_by_name(params, tmp_path
   bad = jax.tree.map(np.copy, params)
   bad['gate']['conv2']['bias'][3] = value
   path = tmp_path / 'weights.safetensors'
-  message = message_of(pretrained.save_weights, path, bad, small.MODEL, {}, dtype)
+  message = message_of(pretrained.save_weights, path, {'params': bad}, small.MODEL, {}, dtype)
   assert message == (
     f'gate.conv2.bias has values that are not finite as {dtype}; no weights are written'
   )
@@ -160,12 +164,14 @@ def test_unknown_type(params, tmp_path):
   message = message_of(
     pretrained.save_weights, tmp_path / 'a.safetensors', params, small.MODEL, {}, 'int8'
   )
-  assert message == 'weights are stored as one of float32, bfloat16, float16, not int8'
+  assert message == "unknown dtype 'int8'; choose from float32, bfloat16, float16"
 
 
 def test_nothing_is_written_into_a_folder_that_does_not_exist(params, tmp_path):
   with pytest.raises(FileNotFoundError, match='No such file'):
-    pretrained.save_weights(tmp_path / 'none' / 'weights.safetensors', params, small.MODEL, {})
+    pretrained.save_weights(
+      tmp_path / 'none' / 'weights.safetensors', {'params': params}, small.MODEL, {}
+    )
   assert list(tmp_path.iterdir()) == []
 
 
@@ -178,7 +184,7 @@ def test_a_save_that_fails_leaves_the_old_files(saved, params, monkeypatch, card
   other = jax.tree.map(lambda x: x + 1, params)
   monkeypatch.setattr(pretrained, 'write_aside', full_disk)
   with pytest.raises(error):
-    pretrained.save_weights(saved, other, small.MODEL, card)
+    pretrained.save_weights(saved, {'params': other}, small.MODEL, card)
   assert {path: path.read_bytes() for path in saved.parent.iterdir()} == before
 
 
@@ -195,24 +201,25 @@ def test_a_save_that_is_killed_leaves_weights_that_load(saved, params, monkeypat
   other = jax.tree.map(lambda x: x + 1, params)
   with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
     patch.setattr(module, killed_in, kill)
-    pretrained.save_weights(saved, other, small.MODEL, CARD)
+    pretrained.save_weights(saved, {'params': other}, small.MODEL, CARD)
   expected = other if killed_in == 'write_json' else params
-  assert_tree_equal(pretrained.load_pretrained(saved)[1], expected)
+  assert_tree_equal(pretrained.load_pretrained(saved)[1], {'params': expected})
 
 
 # Paths and names.
 
 
 def test_a_file_alone_is_taken(alone, params):
-  assert_tree_equal(pretrained.load_pretrained(str(alone))[1], params)
+  assert_tree_equal(pretrained.load_pretrained(str(alone))[1], {'params': params})
 
 
 def test_released_weights_are_found_by_name(released, params):
   model, loaded = pretrained.load_pretrained('gfn')
+  loaded = loaded['params']
   assert model == create_model(**small.MODEL)
   assert_tree_equal(loaded, jax.tree.map(lambda x: np.float32(x.astype(jnp.bfloat16)), params))
   restorer = gfn_jax.Restorer.from_pretrained('gfn')
-  assert_tree_equal(jax.device_get(restorer.params), loaded)
+  assert_tree_equal(jax.device_get(restorer.variables['params']), loaded)
   assert pretrained.weights_path('gfn') == str(released / 'gfn.safetensors')
 
 
@@ -225,16 +232,15 @@ def test_a_name_that_is_a_file_is_a_path(released, saved, monkeypatch):
 def test_released_weights_need_their_card(released):
   (released / 'tiny.json').unlink()
   message = message_of(pretrained.load_pretrained, 'tiny')
-  assert message == f'{released}/tiny.json is missing: install gfn_jax anew'
+  assert message == f'cannot read {released}/tiny.json: no such file; install gfn_jax again'
 
 
 def test_unknown_name(released, monkeypatch):
   assert message_of(pretrained.load_pretrained, 'gnf') == (
-    "no released weights are named 'gnf'; there are gfn, tiny. The name of a file ends in "
-    '.safetensors'
+    "no released weights are named 'gnf'; choose from gfn, tiny, or pass a .safetensors file"
   )
   monkeypatch.setattr(pretrained, 'RELEASED_DIR', str(released / 'none'))
-  assert 'there are none. The name' in message_of(pretrained.load_pretrained, 'gfn')
+  assert "named 'gfn'; pass a .safetensors" in message_of(pretrained.load_pretrained, 'gfn')
 
 
 @pytest.mark.parametrize('name', ['none.safetensors', 'folder/gfn', '../gfn', ''])
@@ -257,11 +263,12 @@ def test_the_released_weights_load():
   assert 'gfn' in {path.stem for path in paths}
   for path in paths:
     model, params = gfn_jax.load_pretrained(path.stem)
+    params = params['params']
     card = json.loads(path.with_suffix('.json').read_text())
     assert {'step', 'config', 'data', 'scores'} <= card.keys()
     assert card['dtype'] in ('bfloat16', 'float16')
     assert card['data']['licence']
-    output = pretrained.reference_output(model, params)
+    output = pretrained.reference_output(model, {'params': params})
     np.testing.assert_allclose(output, card['reference'], atol=2e-4)
   assert sum(path.stat().st_size for path in paths) <= 30e6
 
@@ -271,7 +278,8 @@ def test_weights_of_version_0_1_and_their_cards_open(name):
   # Random weights of narrow networks, with paths, names and shapes that must not change.
   path = pathlib.Path(__file__).parents[1] / 'fixtures' / 'weights' / f'{name}.safetensors'
   model, params = pretrained.load_pretrained(path)
-  output = pretrained.reference_output(model.clone(dtype='float32'), params)
+  params = params['params']
+  output = pretrained.reference_output(model.clone(dtype='float32'), {'params': params})
   reference = pretrained.load_card(path)['reference']
   tolerance = 2e-4 if name == 'gfn' else 0.02  # the light network computes in bfloat16
   np.testing.assert_allclose(output, reference, atol=tolerance)
@@ -287,7 +295,8 @@ def test_a_flipped_bit(saved, place):
   content[place] ^= 1
   saved.write_bytes(content)
   assert message_of(pretrained.load_pretrained, saved) == (
-    f'{saved} is damaged: its SHA-256 is not the one in {saved.with_suffix(".json")}; get both anew'
+    f'{saved} is damaged: its SHA-256 is not the one in {saved.with_suffix(".json")}; copy both '
+    'again'
   )
 
 
@@ -297,22 +306,22 @@ def test_truncated_file(saved, kept):
   assert 'weights.safetensors is damaged' in message_of(pretrained.load_pretrained, saved)
   saved.with_suffix('.json').unlink()
   message = message_of(pretrained.load_pretrained, saved)
-  assert message.startswith(f'{saved} is no readable safetensors file: ')
+  assert message.startswith(f'cannot read {saved} as safetensors: ')
 
 
 def test_another_kind_of_file(alone):
   alone.write_bytes(b'\x80\x02}q\x00.' * 100)  # a pickle
-  assert 'is no readable safetensors file' in message_of(pretrained.load_pretrained, alone)
+  assert f'cannot read {alone} as safetensors: ' in message_of(pretrained.load_pretrained, alone)
 
 
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    (b'{"model": ', 'is no readable card: Expecting value'),
-    (b'\xff', 'is no readable card: '),
-    (b'[' * 100_000, 'is no readable card: '),
-    (b'["model", "sha256"]', 'is no card of weights: it lacks model or sha256'),
-    (b'{"model": {}}', 'is no card of weights: it lacks model or sha256'),
+    (b'{"model": ', 'weights.json: Expecting value'),
+    (b'\xff', 'cannot read '),
+    (b'[' * 100_000, 'cannot read '),
+    (b'["model", "sha256"]', 'weights.json: not a model card, model or sha256 is missing'),
+    (b'{"model": {}}', 'weights.json: not a model card, model or sha256 is missing'),
     (b'{"model": {}, "sha256": 3}', 'is damaged: its SHA-256'),
   ],
 )
@@ -324,7 +333,7 @@ def test_an_unreadable_card(saved, text, message):
 def test_a_card_of_another_network(saved):
   change_card(saved, model=small.MODEL | {'gate_recursions': 3})
   assert message_of(pretrained.load_pretrained, saved) == (
-    f'{saved} names another network than {saved.with_suffix(".json")}; get both anew'
+    f'{saved} and {saved.with_suffix(".json")} name different networks; copy both again'
   )
 
 
@@ -332,17 +341,18 @@ def test_a_card_of_another_network(saved):
 def test_values_that_are_not_finite(alone, value):
   resave(alone, **{'gate.conv2.bias': np.float32([0, value, *[0] * 6])})
   message = message_of(pretrained.load_pretrained, alone)
-  assert message == f'{alone}: gate.conv2.bias has values that are not finite'
+  assert message == f'{alone} does not fit GFN: 1 not finite (gate.conv2.bias)'
 
 
 def test_tensors_of_another_type(alone):
   resave(alone, **{'gate.conv2.bias': np.zeros(8, np.float16)})
   assert message_of(pretrained.load_pretrained, alone) == (
-    f'{alone} has tensors of type F16, F32; weights are all of one of F32, BF16, F16'
+    f'cannot read {alone}: tensors of type F16, F32; all must have the same type, one of F32, '
+    'BF16, F16'
   )
   header = b'{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
   alone.write_bytes(struct.pack('<Q', len(header)) + header + b'\0\0')
-  assert 'has tensors of type F8_E4M3; weights' in message_of(pretrained.load_pretrained, alone)
+  assert 'tensors of type F8_E4M3; all must' in message_of(pretrained.load_pretrained, alone)
 
 
 # Headers.
@@ -367,17 +377,17 @@ def test_tensors_of_another_type(alone):
 def test_header_without_a_network(alone, metadata):
   resave(alone, metadata)
   message = message_of(pretrained.load_pretrained, alone)
-  assert message == f'{alone} does not name a network of gfn_jax in its header'
+  assert message == f'cannot read {alone}: its header does not name a model of gfn_jax'
 
 
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'name': 'edsr'}, "unknown model 'edsr'; there are bmdsrnet, cascade, "),
-    ({'depth': 3}, "model 'gfn' has no option 'depth'; it has deblur_blocks, "),
+    ({'name': 'edsr'}, "unknown model 'edsr'; choose from bmdsrnet, cascade, "),
+    ({'depth': 3}, "model 'gfn' has no option 'depth'; choose from deblur_blocks, "),
     ({'features': 0}, "model 'gfn': features must be at least 1, not 0"),
     ({'features': '64'}, "model 'gfn': "),
-    ({'size_mode': 'crop'}, "model 'gfn': size_mode must be one of "),
+    ({'size_mode': 'crop'}, "model 'gfn': unknown size_mode 'crop'; choose from "),
   ],
 )
 def test_unknown_network(alone, change, message):
@@ -391,7 +401,7 @@ def test_a_header_cannot_claim_a_huge_network(alone, option):
   start = time.monotonic()
   message = message_of(pretrained.load_pretrained, alone)
   assert time.monotonic() - start < 5
-  assert message == f"{alone}: model options are at most 1024, not the header's 1000000000"
+  assert message == f'{alone}: option values must be at most 1024, not 1000000000'
 
 
 def test_tensors_of_another_network(alone):
@@ -407,7 +417,7 @@ def test_tensors_of_another_network(alone):
   assert message_of(pretrained.load_pretrained, alone) == (
     f'{alone} does not fit GFN: 2 missing (gate.conv2.bias, gate.conv2.kernel); '
     '1 unexpected (gate.conv3.bias); '
-    '1 of another shape (sr_feature.conv1.bias (1, 8) for (8,))'
+    '1 of the wrong shape (sr_feature.conv1.bias [1, 8], expected [8])'
   )
 
 
@@ -433,8 +443,9 @@ def test_convert_keeps_the_card_but_for_the_changes(saved, params, tmp_path):
   pretrained.convert_weights(saved, path, 'bfloat16', {'data': data})
   card = json.loads(path.with_suffix('.json').read_text())
   model, loaded = pretrained.load_pretrained(path)
+  loaded = loaded['params']
   facts = {'dtype': 'bfloat16', 'sha256': files.file_sha256(path), 'data': data}
-  facts['reference'] = pretrained.reference_output(model, loaded)
+  facts['reference'] = pretrained.reference_output(model, {'params': loaded})
   assert card == json.loads(saved.with_suffix('.json').read_text()) | facts
   assert_tree_equal(loaded, jax.tree.map(lambda x: np.float32(x.astype(jnp.bfloat16)), params))
 
@@ -442,7 +453,7 @@ def test_convert_keeps_the_card_but_for_the_changes(saved, params, tmp_path):
 def test_convert_needs_a_card(alone, tmp_path):
   path = tmp_path / 'gfn.safetensors'
   message = message_of(pretrained.convert_weights, alone, path, 'bfloat16')
-  assert message == f'{alone} has no card: there is no {alone.with_suffix(".json")}'
+  assert message == f'{alone} has no model card: no file {alone.with_suffix(".json")}'
 
 
 # Initialising.
@@ -450,7 +461,7 @@ def test_convert_needs_a_card(alone, tmp_path):
 
 def init_from(path, params, exceptions=(), **changes):
   model = create_model(**small.MODEL | changes)
-  return pretrained.init_params_from(path, model, params, exceptions)
+  return pretrained.init_variables_from(path, model, {'params': params}, exceptions)['params']
 
 
 def test_init_takes_all_tensors_whatever_the_other_options(params, released):
@@ -464,7 +475,7 @@ def test_init_of_a_gated_network_from_an_ungated_one(params, tmp_path):
   ungated = small.MODEL | {'gated': False}
   path = tmp_path / 'weights.safetensors'
   trained = {key: value for key, value in params.items() if key != 'gate'}
-  pretrained.save_weights(path, trained, ungated, {})
+  pretrained.save_weights(path, {'params': trained}, ungated, {})
   start = random_params(small.MODEL, seed=1)
   assert message_of(init_from, path, start) == (
     f'{path} does not fit GFN: 4 missing (gate.conv1.bias, gate.conv1.kernel, gate.conv2.bias, ...)'
@@ -484,7 +495,7 @@ def test_init_leaves_out_exceptions_of_another_shape_and_takes_those_that_fit(pa
   start = random_params(small.MODEL, seed=1)
   assert message_of(init_from, alone, start, ['gate']) == (
     f'{alone} does not fit GFN: 1 unexpected (reconstruction.conv4.gain); '
-    '1 of another shape (reconstruction.conv4.bias (5,) for (3,))'
+    '1 of the wrong shape (reconstruction.conv4.bias [5], expected [3])'
   )
   taken = init_from(alone, start, ('gate', 'reconstruction.conv4'))
   expected = traverse_util.flatten_dict(params, sep='.')
@@ -496,7 +507,7 @@ def test_init_leaves_out_exceptions_of_another_shape_and_takes_those_that_fit(pa
 @pytest.mark.parametrize('prefix', ['gat', 'conv4', 'reconstruction.conv', 'gate.', ''])
 def test_exceptions_are_whole_names(params, saved, prefix):
   message = message_of(init_from, saved, params, ['gate', prefix])
-  assert message == f'nothing in GFN or in {saved} is named {prefix!r}'
+  assert message == f'neither GFN nor {saved} has a module or parameter {prefix!r}'
 
 
 def test_init_verifies_the_file(params, saved):

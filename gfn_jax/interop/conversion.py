@@ -1,13 +1,12 @@
-"""Weights of the authors' PyTorch networks as parameters of ours, and back.
+"""Conversion between the authors' PyTorch tensors and our parameters.
 
     state = load_torch_checkpoint('GFN_epoch_55.pkl')
-    params = convert('gfn', state)
+    variables = convert('gfn', state)
 
-`gfn_jax/interop/torch_names.py` has a table for each network: the names of its layers, ours and the
-authors'. Layouts follow from the tensors: a convolution's `[out, in, h, w]` is our `[h, w, in,
-out]`, and a transposed one's `[in, out, h, w]` is turned by 180 degrees too. A pixel shuffle needs
-nothing: ours has PyTorch's order. A PReLU that layers share is one parameter of ours and a tensor
-of theirs for each layer.
+`gfn_jax/interop/torch_names.py` lists our and the authors' layer names for each network. A
+convolution kernel `[out, in, h, w]` becomes `[h, w, in, out]`. A transposed convolution
+`[in, out, h, w]` is also rotated by 180 degrees. Pixel shuffles need no conversion. A PReLU that
+several layers share is one parameter of ours, and one tensor per layer in the authors' weights.
 """
 
 import re
@@ -21,32 +20,33 @@ from flax import traverse_util
 from gfn_jax.errors import UserError
 from gfn_jax.interop.torch_names import VERSIONS, Version
 from gfn_jax.interop.torch_pickle import show
-from gfn_jax.models import create_model
-from gfn_jax.weights.pretrained import MAX_OPTION, param_shapes
+from gfn_jax.models import create_model, variable_shapes
+from gfn_jax.weights.pretrained import MAX_OPTION
+from gfn_jax.weights.tensors import find_mismatch
 
 MAX_BLOCKS = 64
-"""Of a group, where their number is taken from the names in a file."""
+"""Limit on the number of blocks that is inferred from the names in a file."""
 
-_PRELU = 'prelu.negative_slope'  # where all layers share it
+_PRELU = 'prelu.negative_slope'  # shared by all layers
 _TENSORS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 
 
 def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options) -> dict[str, Any]:
-  """Turns the authors' weights into parameters of our network.
+  """Convert the authors' weights to variables of our network.
 
   Args:
     model_name: a key of `torch_names.VERSIONS`.
-    state: their tensors by their names, of `load_torch_checkpoint`; all and no others.
-    **options: of `create_model`. What `infer_options` finds in `state` need not be given.
+    state: all tensors of the authors' network by name, as returned by `load_torch_checkpoint`.
+    **options: options of `create_model`. Those that `infer_options` finds may be omitted.
 
   Returns:
-    Parameters for `create_model(model_name, **infer_options(model_name, state, **options))`:
+    Variables of `create_model(model_name, **infer_options(model_name, state, **options))`:
     float32 arrays in nested dictionaries.
 
   Raises:
-    UserError: if `state` is not of this network with these options: the message tells which tensors
-      are missing, unexpected, of another shape, no floating-point numbers, or not finite; or if
-      those that are one parameter here differ.
+    UserError: if `state` does not fit the network and its options, or the tensors of a shared
+      parameter differ. The message names tensors that are missing, unexpected, of the wrong shape,
+      not floating-point, or not finite.
   """
   options = infer_options(model_name, state, **options)
   version = _version(model_name, options)
@@ -57,27 +57,27 @@ def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options) -> d
   _check(used, wanted, f'{model_name} ({_describe(options)})')
   _check_copies({name: state[name] for name, path in paths.items() if path == _PRELU})
   flat = {path: _to_flax(version, path, state[name]) for name, path in paths.items()}
-  return traverse_util.unflatten_dict(flat, sep='.')
+  return {'params': traverse_util.unflatten_dict(flat, sep='.')}
 
 
-def to_torch(model_name: str, params: Any, /, **options) -> dict[str, np.ndarray]:
-  """Turns parameters of our network into the authors' tensors: `convert`, backwards.
+def to_torch(model_name: str, variables: Mapping[str, Any], /, **options) -> dict[str, np.ndarray]:
+  """Convert variables of our network to the authors' tensors: the inverse of `convert`.
 
   Args:
     model_name: a key of `torch_names.VERSIONS`.
-    params: of `create_model(model_name, **options)`.
-    **options: of the network; its defaults need not be given.
+    variables: variables of `create_model(model_name, **options)`.
+    **options: options of the network. Defaults may be omitted.
 
   Returns:
     float32 arrays by the authors' names, for `save_torch_checkpoint` and their `load_state_dict`.
-    Their networks know nothing of options that add no parameters, such as `global_skip`.
+    The authors' networks ignore options without parameters, such as `global_skip`.
 
   Raises:
-    UserError: if the network has no version of other authors, or `params` are not this network's.
+    UserError: if there is no PyTorch version of the network, or `variables` do not fit it.
   """
   version = _version(model_name, options)
   model, shapes = _network(model_name, options)
-  flat = traverse_util.flatten_dict(params, sep='.')
+  flat = traverse_util.flatten_dict(variables['params'], sep='.')
   arrays = {path: np.asarray(value, np.float32) for path, value in flat.items()}
   _check(arrays, shapes, f'{model_name} ({_describe(options)})')
   paths = _torch_names(version, model, shapes)
@@ -85,24 +85,24 @@ def to_torch(model_name: str, params: Any, /, **options) -> dict[str, np.ndarray
 
 
 def infer_options(model_name: str, state: Mapping[str, np.ndarray], /, **options) -> dict[str, Any]:
-  """The options of `create_model` that follow from the authors' weights, and those given.
+  """Infer options of `create_model` from the authors' weights.
 
   Args:
     model_name: a key of `torch_names.VERSIONS`.
-    state: as for `convert`.
-    **options: these take precedence.
+    state: the authors' tensors, as for `convert`.
+    **options: options that take precedence over inferred ones.
 
   Returns:
-    `options`, with the numbers of features and of blocks, and the preset where the network has any.
+    `options` with the numbers of features and blocks, and the preset if the network has presets.
 
   Raises:
-    UserError: if the network has no version of other authors, or none whose weights these are.
+    UserError: if there is no PyTorch version of the network, or the weights are of another network.
   """
   versions = _versions(model_name, options)
   fitting = [version for version in versions if np.ndim(state.get(version.features)) == 4]
   if len(fitting) != 1:
     firsts = ' or '.join(version.features for version in versions)
-    raise UserError(f'these are no weights for {model_name}: they have no convolution {firsts}')
+    raise UserError(f'these are not weights for {model_name}: missing convolution {firsts}')
   [version] = fitting
   inferred = dict(version.options)
   inferred['features'] = state[version.features].shape[0]
@@ -110,11 +110,11 @@ def infer_options(model_name: str, state: Mapping[str, np.ndarray], /, **options
     pattern = _pattern(name)
     inferred[option] = sum(pattern.fullmatch(key) is not None for key in state)
     if inferred[option] > MAX_BLOCKS:
-      raise UserError(f'there are {inferred[option]} {option}; at most {MAX_BLOCKS} are taken')
+      raise UserError(f'{inferred[option]} {option}: at most {MAX_BLOCKS} are supported')
 
   def width(name: str) -> int:
     if np.ndim(state.get(f'{name}.weight')) != 4:
-      raise UserError(f'these are no weights for {model_name}: they have no convolution {name}')
+      raise UserError(f'these are not weights for {model_name}: missing convolution {name}')
     return state[f'{name}.weight'].shape[0]
 
   for option, infer in version.widths.items():
@@ -123,10 +123,10 @@ def infer_options(model_name: str, state: Mapping[str, np.ndarray], /, **options
 
 
 def _versions(model_name: str, options: Mapping[str, Any]) -> list[Version]:
-  """Those that `options` do not rule out."""
+  """Return the PyTorch versions of a network that the given options allow."""
   if model_name not in VERSIONS:
     raise UserError(
-      f'no PyTorch weights are known for {model_name!r}, but for {", ".join(VERSIONS)}'
+      f'no PyTorch weights are known for {model_name!r}; choose one of {", ".join(VERSIONS)}'
     )
   preset = options.get('preset')
   found = [v for v in VERSIONS[model_name] if preset is None or v.options.get('preset') == preset]
@@ -142,19 +142,19 @@ def _version(model_name: str, options: Mapping[str, Any]) -> Version:
 def _network(
   model_name: str, options: Mapping[str, Any]
 ) -> tuple[nn.Module, dict[str, tuple[int, ...]]]:
-  """The network, and the shapes of its parameters by their names."""
+  """Return the network and the shapes of its parameters by name."""
   network = f'{model_name} ({_describe(options)})'
   numbers = [value for value in options.values() if isinstance(value, int)]
   if max(numbers, default=0) > MAX_OPTION:
-    raise UserError(f'{network}: options are at most {MAX_OPTION}')
+    raise UserError(f'{network}: option values must be at most {MAX_OPTION}')
   try:
     model = create_model(model_name, **options)
-    shapes = param_shapes(model)
+    shapes = variable_shapes(model)['params']
   except UserError:
     raise
   except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
     reason = str(error).partition('\n')[0]
-    raise UserError(f'{network} is no network: {reason}') from error
+    raise UserError(f'invalid network {network}: {reason}') from error
   flat = traverse_util.flatten_dict(shapes, sep='.')
   return model, {path: leaf.shape for path, leaf in flat.items()}
 
@@ -166,12 +166,12 @@ def _describe(options: Mapping[str, Any]) -> str:
 
 
 def _pattern(name: str) -> re.Pattern[str]:
-  """Of a name with `{i}`, `{j}` and `{k}` for numbers."""
+  """Return the pattern of a name in which `{i}`, `{j}` and `{k}` stand for numbers."""
   return re.compile(re.sub(r'\\{(\w)\\}', r'(?P<\1>[0-9]+)', re.escape(name)))
 
 
 def _torch_names(version: Version, model: nn.Module, shapes: Mapping[str, Any]) -> dict[str, str]:
-  """Our names by the authors', of which more than one can stand for a parameter of ours."""
+  """Return our parameter names by the authors' tensor names; several may share a parameter."""
   shared = {_PRELU} if version.prelus else set()
   paths = {_torch_name(version, model, path): path for path in shapes if path not in shared}
   for name in list(paths):
@@ -182,24 +182,27 @@ def _torch_names(version: Version, model: nn.Module, shapes: Mapping[str, Any]) 
 
 
 def _torch_name(version: Version, model: nn.Module, path: str) -> str:
-  """`'deblur.resblock1_0.conv1.kernel'` -> `'deblurMoudle.0.resBlock1.0.layers.0.weight'`."""
+  """Translate a parameter name of ours to the authors'.
+
+  `'deblur.resblock1_0.conv1.kernel'` becomes `'deblurMoudle.0.resBlock1.0.layers.0.weight'`.
+  """
   layer, _, tensor = path.rpartition('.')
   for ours, theirs in version.layers.items():
     if match := _pattern(ours).fullmatch(layer):
       numbers = match.groupdict()
       following = {f'next_{key}': int(number) + 1 for key, number in numbers.items()}
       return f'{theirs.format(**vars(model) | numbers | following)}.{_TENSORS[tensor]}'
-  raise UserError(f"the authors' network has nothing like {path}")
+  raise UserError(f"the authors' network has no counterpart of {path}")
 
 
 def _axes(version: Version, path: str) -> tuple[int, ...]:
-  """The axes of a kernel of ours, `[h, w, in, out]`, in the authors' order."""
+  """Return the axes of our kernel `[h, w, in, out]` in the authors' order."""
   return (2, 3, 0, 1) if path.rpartition('.')[0] in version.transposed else (3, 2, 0, 1)
 
 
 def _torch_shape(version: Version, path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
   if len(shape) != 4:
-    return shape or (1,)  # PyTorch has a PReLU's slope as a vector
+    return shape or (1,)  # PyTorch stores the slope of a PReLU as a vector
   return tuple(shape[axis] for axis in _axes(version, path))
 
 
@@ -208,47 +211,30 @@ def _to_flax(version: Version, path: str, array: np.ndarray) -> np.ndarray:
   if array.ndim != 4:
     return array.reshape(()) if path == _PRELU else array
   array = array.transpose(np.argsort(_axes(version, path)))
-  return np.ascontiguousarray(_turn(version, path, array))
+  return np.ascontiguousarray(_rotate(version, path, array))
 
 
 def _from_flax(version: Version, path: str, array: np.ndarray) -> np.ndarray:
   if array.ndim != 4:
     return np.array(array, ndmin=1)
-  return np.ascontiguousarray(_turn(version, path, array).transpose(_axes(version, path)))
+  return np.ascontiguousarray(_rotate(version, path, array).transpose(_axes(version, path)))
 
 
-def _turn(version: Version, path: str, kernel: np.ndarray) -> np.ndarray:
-  """By 180 degrees, if it is a transposed convolution's."""
+def _rotate(version: Version, path: str, kernel: np.ndarray) -> np.ndarray:
+  """Rotate the kernel of a transposed convolution by 180 degrees; return others unchanged."""
   return kernel[::-1, ::-1] if path.rpartition('.')[0] in version.transposed else kernel
 
 
 def _check(
   arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]], network: str
 ) -> None:
-  """Refuses tensors other than `wanted`: of each kind of problem the first few are named."""
-  common = [name for name in wanted if name in arrays]
-  problems = {
-    'missing': [name for name in wanted if name not in arrays],
-    'unexpected': [name for name in arrays if name not in wanted],
-    'of another shape': [
-      f'{name} {list(arrays[name].shape)} for {list(wanted[name])}'
-      for name in common
-      if arrays[name].shape != wanted[name]
-    ],
-    'no floating-point numbers': [name for name in common if arrays[name].dtype.kind != 'f'],
-    'not finite as float32': [name for name in common if not _is_finite(arrays[name])],
-  }
-  texts = [
-    f'{len(names)} {problem} ({", ".join(map(show, names[:3]))}{", ..." if len(names) > 3 else ""})'
-    for problem, names in problems.items()
-    if names
-  ]
-  if texts:
-    raise UserError(f'these are no weights for {network}: {"; ".join(texts)}')
+  """Raise `UserError` if arrays differ from `wanted`, shapes by name."""
+  if mismatch := find_mismatch(arrays, wanted):
+    raise UserError(f'these are not weights for {network}: {mismatch}')
 
 
 def _check_copies(copies: Mapping[str, np.ndarray]) -> None:
-  """Refuses different values for one parameter."""
+  """Raise `UserError` if the copies of the shared parameter differ."""
   values = {name: np.float32(array).item() for name, array in copies.items()}
   for name, value in values.items():
     first = next(iter(values))
@@ -257,8 +243,3 @@ def _check_copies(copies: Mapping[str, np.ndarray]) -> None:
         'all PReLUs of this network share one slope, but '
         f'{first} is {values[first]:.9g} and {name} is {value:.9g}'
       )
-
-
-def _is_finite(array: np.ndarray) -> bool:
-  with np.errstate(over='ignore'):
-    return bool(np.isfinite(array.astype(np.float32)).all())

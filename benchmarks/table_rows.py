@@ -1,4 +1,4 @@
-"""Rows of a table: each a network that is trained with the same budget, then scored and timed."""
+"""Rows of a table: networks that are trained with the same budget, then scored and timed."""
 
 import json
 import os
@@ -16,47 +16,59 @@ from tqdm import tqdm
 
 from benchmarks.gopro_pairs import load_pairs
 from gfn_jax import Restorer
-from gfn_jax.evaluation import evaluate
-from gfn_jax.models import as_variables
+from gfn_jax.evaluation import evaluate, test_sets
 from gfn_jax.system.files import write_file, write_json
 from gfn_jax.training import loop
+from gfn_jax.training.hooks import WEIGHTS_FILE
 from gfn_jax.weights.pretrained import param_count
 
 PHOTOS = flags.DEFINE_string('photos', None, 'Folder of sharp photos.', required=True)
 PAIRS = flags.DEFINE_string('pairs', None, 'Folder in the layout of GOPRO_Large.', required=True)
-BLUR_NAME = flags.DEFINE_string('blur_name', 'blur_gamma', 'Of the folders of blurred photos.')
-WORKDIR = flags.DEFINE_string('workdir', None, 'For the runs; one is continued.', required=True)
-SEEDS = flags.DEFINE_list('seeds', ['0', '1'], 'A run of every network with each.')
-STEPS = flags.DEFINE_integer('steps', 2000, 'Of each run.', lower_bound=1)
-CROP_SIZE = flags.DEFINE_integer('crop_size', 24, 'Of the crops, LR pixels.', lower_bound=1)
-BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Crops a step.', lower_bound=1)
-ROUNDS = flags.DEFINE_integer('rounds', 5, 'How often each network is timed.', lower_bound=1)
+BLUR_NAME = flags.DEFINE_string('blur_name', 'blur_gamma', 'Name of the folders of blurred photos.')
+WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Folder of the runs; existing runs are continued.', required=True
+)
+SEEDS = flags.DEFINE_list('seeds', ['0', '1'], 'Seeds; each network is trained once with each.')
+STEPS = flags.DEFINE_integer('steps', 2000, 'Steps of each run.', lower_bound=1)
+CROP_SIZE = flags.DEFINE_integer('crop_size', 24, 'Side of the crops in LR pixels.', lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer('batch_size', 8, 'Crops per step.', lower_bound=1)
+ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed calls of each network.', lower_bound=1)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures; .md beside it.')
 
 SIZE = (180, 320)
-"""Height and width of the image that is timed, that of LR-GOPRO."""
+"""Height and width of the timed image: the size of LR-GOPRO."""
 
 PARTS = ('pairs', 'held_out')
-"""What is scored on: the real pairs of `PAIRS/test`, and photos with synthetic blur."""
+"""Test sets: the real pairs of `PAIRS/test`, and held-out photos with synthetic blur."""
 
 
 def set_budget(config: ConfigDict, seed: int) -> ConfigDict:
-  """Gives a config of configs/comparison.py this call's settings."""
-  config.seed = seed
-  config.photos = PHOTOS.value
-  if not config.get('frames'):  # which real pairs do not have
-    config.real_pairs.gopro.update(path=os.path.join(PAIRS.value, 'train'), blur=BLUR_NAME.value)
-  config.crop_size = CROP_SIZE.value
-  config.batch_size = BATCH_SIZE.value
-  config.steps_per_epoch = STEPS.value // len(config.phases)
+  """Apply the flags and a seed to a config of configs/tables, and return it."""
+  config.training.seed = seed
+  config.data.photos = PHOTOS.value
+  if not config.data.frames:  # real pairs have no sub-frames
+    pairs = os.path.join(PAIRS.value, 'train')
+    config.data.real_pairs.gopro.update(path=pairs, blur=BLUR_NAME.value)
+  config.training.crop_size = CROP_SIZE.value
+  config.training.batch_size = BATCH_SIZE.value
+  config.training.steps_per_epoch = STEPS.value // len(config.phases)
   for phase in config.phases.values():
-    phase.warmup_steps = config.steps_per_epoch // 10
+    phase.schedule.warmup_steps = config.training.steps_per_epoch // 10
   return config
 
 
 def run(name: str, config: ConfigDict, protocols: Sequence[str]) -> dict[str, Any]:
-  """Trains a network and scores it, or reads what an earlier call has found."""
-  workdir = run_dir(name, config.seed)
+  """Train and score a network, or read the scores of an earlier call.
+
+  Args:
+    name: name of the row, for its folder.
+    config: the run's config.
+    protocols: protocols to score under.
+
+  Returns:
+    `config`, `parameters`, and by protocol the result of `score`.
+  """
+  workdir = run_dir(name, config.training.seed)
   scores_path = os.path.join(workdir, 'scores.json')
   plain = json.loads(json.dumps(config.to_dict()))
   scores = {}
@@ -65,32 +77,33 @@ def run(name: str, config: ConfigDict, protocols: Sequence[str]) -> dict[str, An
       scores = json.load(file)
   if scores.get('config') != plain:
     loop.train_and_evaluate(config, workdir)
-    scores = {'config': plain, 'parameters': param_count(network(name, config.seed).params)}
+    variables = network(name, config.training.seed).variables
+    scores = {'config': plain, 'parameters': param_count(variables)}
     write_json(scores_path, scores)
   for protocol in protocols:
     if protocol not in scores:
-      scores[protocol] = score(network(name, config.seed), plain, protocol)
+      scores[protocol] = score(network(name, config.training.seed), plain, protocol)
       write_json(scores_path, scores)
   jax.clear_caches()
   return scores
 
 
 def run_dir(name: str, seed: int) -> str:
-  """The folder of a run."""
+  """Return the folder of a run."""
   return os.path.join(WORKDIR.value, f'{name}_{seed}')
 
 
 def network(name: str, seed: int) -> Restorer:
-  """A run's network, for whole images."""
-  weights = os.path.join(run_dir(name, seed), loop.WEIGHTS_FILE)
+  """Return the network of a run, for whole images without tiles."""
+  weights = os.path.join(run_dir(name, seed), WEIGHTS_FILE)
   return Restorer.from_pretrained(weights, tile=None)
 
 
 def score(restorer: Restorer, config: Mapping[str, Any], protocol: str) -> dict[str, Any]:
-  """Means over the images of each of `PARTS`: `images`, `psnr`, `ssim`, and those of bicubic."""
+  """Return mean PSNR and SSIM, also of bicubic, and `images`, for each of `PARTS`."""
   test_pairs = os.path.join(PAIRS.value, 'test')
   count, pairs = load_pairs(test_pairs, BLUR_NAME.value, restorer.scale)
-  held_out = evaluate.dataset_test_set(config)
+  held_out = test_sets.dataset_test_set(config)
   parts = (pairs, count), (held_out.images, held_out.count)
   keys = ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim')
   means = {}
@@ -102,7 +115,7 @@ def score(restorer: Restorer, config: Mapping[str, Any], protocol: str) -> dict[
 
 
 def time_networks(names: Iterable[str]) -> dict[str, float]:
-  """Seconds for an image of `SIZE`: in turns, medians."""
+  """Return the median seconds for an image of `SIZE`, with the networks timed in turns."""
   image = np.zeros((*SIZE, 3), np.uint8)
   networks = {name: network(name, int(SEEDS.value[0])) for name in names}
   seconds = {name: [] for name in networks}
@@ -110,22 +123,22 @@ def time_networks(names: Iterable[str]) -> dict[str, float]:
     for name, restore in networks.items():
       start = time.perf_counter()
       restore(image)
-      if number:  # the first compiles
+      if number:  # the first call compiles
         seconds[name].append(time.perf_counter() - start)
   return {name: round(statistics.median(times), 3) for name, times in seconds.items()}
 
 
 def memory_mib(name: str) -> int:
-  """What restoring an image of `SIZE` takes beside the weights, as XLA plans it."""
+  """Return the MiB that XLA plans for restoring an image of `SIZE`, without the weights."""
   restorer = network(name, int(SEEDS.value[0]))
   x = jax.ShapeDtypeStruct((1, *SIZE, 3), jnp.float32)
-  forward = jax.jit(lambda params, x: restorer.model.apply(as_variables(params), x).hr)
-  plan = forward.lower(restorer.params, x).compile().memory_analysis()
+  forward = jax.jit(lambda variables, x: restorer.model.apply(variables, x).hr)
+  plan = forward.lower(restorer.variables, x).compile().memory_analysis()
   return round((plan.temp_size_in_bytes + plan.output_size_in_bytes) / 2**20)
 
 
 def of_seeds(runs: Sequence[Mapping[str, Any]], protocol: str) -> dict[str, Any]:
-  """`pairs_psnr` and so on, means over a row's runs, and those of each run."""
+  """Return means over a row's runs as `pairs_psnr` and so on, and the values of each run."""
   figures = {}
   for part in PARTS:
     for key in ('psnr', 'ssim'):
@@ -136,7 +149,7 @@ def of_seeds(runs: Sequence[Mapping[str, Any]], protocol: str) -> dict[str, Any]
 
 
 def of_bicubic(scores: Mapping[str, Any], protocol: str) -> dict[str, float]:
-  """`pairs_psnr` and so on, of the bicubic enlargement."""
+  """Return the scores of bicubic enlargement as `pairs_psnr` and so on."""
   return {
     f'{part}_{key}': round(scores[protocol][part][f'bicubic_{key}'], 4)
     for part in PARTS
@@ -145,7 +158,7 @@ def of_bicubic(scores: Mapping[str, Any], protocol: str) -> dict[str, float]:
 
 
 def budget(scores: Mapping[str, Any], protocol: str) -> dict[str, Any]:
-  """What the figures depend on, for the record."""
+  """Return the settings and versions that the figures depend on."""
   return {
     'blur_name': BLUR_NAME.value,
     'images': {part: scores[protocol][part]['images'] for part in PARTS},
@@ -159,7 +172,7 @@ def budget(scores: Mapping[str, Any], protocol: str) -> dict[str, Any]:
 
 
 def report(figures: Mapping[str, Any], table: str) -> None:
-  """Prints the table, and writes it and the figures if a file is named."""
+  """Print the table, and write it and the figures if `--output` is set."""
   print(table)
   if OUTPUT.value:
     write_json(OUTPUT.value, figures)

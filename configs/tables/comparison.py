@@ -1,24 +1,27 @@
-"""The papers' systems at a size for CPUs, with one budget for all: rows of tables in docs/.
+r"""Systems of the papers at a size for CPUs, with equal budgets: rows of docs/comparison.md.
 
-    python run_train.py --config=configs/comparison.py:gfn --workdir=W --config.photos=DIR
+    python run_train.py --config=configs/tables/comparison.py:gfn --workdir=W \
+      --config.data.photos=DIR
 
 | variant | network |
 |---|---|
 | gfn | GFN |
 | deblur_first | MPRNet, narrow, then SRResNet, trained together |
-| sr_first | SRResNet, then MPRNet at the size of the result, trained together |
+| sr_first | SRResNet, then MPRNet at the output size, trained together |
 | motion_deblur_sr | Shoyan et al.'s network, narrow |
-| cnlrn | CNLRN, narrow: half of the steps are for the deblurring network alone |
-| cnlrn_apart | its two networks, which hand over an image, each trained for half of the steps |
+| cnlrn | CNLRN, narrow; half of the steps train the deblurring network alone |
+| cnlrn_apart | cascade of its two networks, each trained for half of the steps |
 
-Each has some 0.35 million parameters, adds its input to the images that it makes, and is trained on
+Each has about 0.35 million parameters, adds its input to its output images, and is trained on
 photos with synthetic blur for 2,000 steps of 8 crops of 24x24 LR pixels. `python -m
 benchmarks.comparison` trains them all and prints the table.
 """
 
 from ml_collections import ConfigDict
 
-from configs import cascade, gfn_photos
+from configs import defaults
+from configs.cascade import apart
+from configs.defaults import cosine, phase
 from gfn_jax.errors import UserError
 
 _MPRNET = dict(features=16, unet_step=8, orsnet_step=8, unet_blocks=1, orsnet_blocks=2)
@@ -60,36 +63,38 @@ MODELS = {
 
 
 def get_config(variant='gfn'):
-  """The config of a row, by its name."""
+  """Return the config of a row by its name."""
   if variant not in MODELS:
-    raise UserError(f'configs/comparison.py has the variants {", ".join(MODELS)}, not {variant!r}')
+    raise UserError(
+      f'unknown variant of configs/tables/comparison.py: {variant!r}; choose from '
+      f'{", ".join(MODELS)}'
+    )
   config = one_budget()
   config.model = ConfigDict(MODELS[variant])
   if config.model.name != 'cascade':
     config.model.global_skip = 'input'
   if variant.startswith('cnlrn'):
-    config.loss.gradient_weight = 0.1
-    config.phases = cascade.apart(config.phases.phase_1)
+    config.loss.gradient = ConfigDict(dict(on='hr', loss='gradient', weight=0.1))
+    config.phases = apart(config.phases.phase_1)
     if variant == 'cnlrn':
       config.phases.phase_2.model.deblur_head = False
-      del config.phases.phase_2.module_learning_rates
+      config.phases.phase_2.module_learning_rates = ConfigDict()
   elif variant != 'gfn':
-    config.loss.edge_weight = 0.05
+    config.loss.edge = ConfigDict(dict(on='lr', loss='edge', weight=0.05))
   return config
 
 
 def one_budget():
-  """Data, steps and schedule of every row, for which `model` is still to be set.
+  """Return the config of every row, without `model`.
 
-  The input is added to each image that a network makes: without it 2,000 steps do not suffice for
-  what bicubic does.
+  Networks are expected to add the input to their images; without it, 2,000 steps do not suffice to
+  reach bicubic.
   """
-  config = gfn_photos.get_config('small')
-  del config.model
-  config.crop_size = 24
-  config.steps_per_epoch = 2000
-  config.phases = ConfigDict(dict(phase_1=gfn_photos.phase(1, 3e-3, warmup_steps=200)))
-  config.phases.phase_1.model = ConfigDict()
-  config.eval_every = 0
-  config.checkpoint_every = 100
+  config = defaults.photos()
+  defaults.small_gfn_photos(config)
+  config.training.update(crop_size=24, steps_per_epoch=2000)
+  schedule = cosine(3e-3, warmup_steps=200)
+  config.phases.phase_1 = phase(1, schedule, lr_weight=0.5, reset_optimizer=True)
+  config.evaluation.every = 0
+  config.run.checkpoint_every = 100
   return config

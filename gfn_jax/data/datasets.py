@@ -1,0 +1,107 @@
+"""The interface of data sets, and the choice of one by a config."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, TypedDict
+
+import jax
+import numpy as np
+
+from gfn_jax.data.photos import PhotoDataset
+from gfn_jax.errors import UserError
+
+
+class Example(TypedDict, total=False):
+  """One test image; all images are RGB, uint8 or float in [0, 1].
+
+  Attributes:
+    name: name of the image, without an extension.
+    lr_blur: `[h, w, 3]`, blurred and small: the input.
+    hr: `[s * h, s * w, 3]`, sharp and large.
+    lr: `[h, w, 3]`, sharp and small.
+    frames: `[7, h, w, 3]`, sharp frames with the mean `lr_blur`.
+  """
+
+  name: str
+  lr_blur: np.ndarray
+  hr: np.ndarray
+  lr: np.ndarray
+  frames: np.ndarray
+
+
+class Dataset(Protocol):
+  """A training and a test split.
+
+  Attributes:
+    path: the folder, for messages.
+    scale: factor between the sizes of `lr_blur` and `hr`.
+    has_frames: True if examples have `frames`.
+    metadata: everything that the examples depend on, except the location of the files. A run can
+      only be continued with equal metadata.
+  """
+
+  path: str
+  scale: int
+  has_frames: bool
+  metadata: dict[str, Any]
+
+  def num_examples(self, split: str) -> int:
+    """Return the number of examples of 'train' or 'test'."""
+
+  def steps_per_pass(self, batch_size: int) -> int:
+    """Return the number of steps that use every training example about once."""
+
+  def check_crop_size(self, crop_size: int) -> None:
+    """Raise a UserError if training examples cannot be cropped to `crop_size` LR pixels."""
+
+  def train_batches(
+    self,
+    batch_size: int,
+    seed: int,
+    *,
+    crop_size: int,
+    start_step: int,
+    process_index: int,
+    process_count: int,
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Yield endless batches for `prepare`, which depend on seed and step only.
+
+    Args:
+      batch_size: examples in a batch, over all processes.
+      seed: seed of order and augmentation.
+      crop_size: side of a crop in LR pixels; 0 for whole examples.
+      start_step: number of batches to skip.
+      process_index: number of this process, from 0.
+      process_count: number of processes; each gets its share of every batch.
+    """
+
+  def prepare(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Return the examples of a batch, on the device: `lr_blur`, `lr`, `hr` and maybe `frames`.
+
+    If the result has `has_hr`, `[B]` bool, examples where it is False have no `hr`.
+    """
+
+  def images(self, split: str = 'test', limit: int = 0) -> Iterator[Example]:
+    """Yield whole images of a split, the same ones every time; `limit` 0 yields all of them."""
+
+
+def open_dataset(config: Mapping[str, Any]) -> Dataset:
+  """Return the data set of a config's section `data`.
+
+  Args:
+    config: arguments of `PhotoDataset`, including `photos`, or of `TFRecordDataset`. TensorFlow is
+      imported for the latter only.
+
+  Raises:
+    UserError: if there is no such data set, or TensorFlow is missing.
+  """
+  if 'photos' in config:
+    return PhotoDataset(**config)
+  if not config['data_dir']:
+    raise UserError(
+      'no dataset: pass --config.data.data_dir=DIR, built by data_prep (docs/datasets.md)'
+    )
+  try:
+    from gfn_jax.data.tfrecords import TFRecordDataset
+  except ImportError as error:
+    raise UserError(f"TFRecords need {error.name}: pip install 'gfn_jax[train]'") from error
+  return TFRecordDataset(**config)

@@ -1,0 +1,76 @@
+"""The contract of all networks: `RestorationModel` maps `lr_blur` to a `RestorationOutput`."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import flax.linen as nn
+import flax.struct
+import jax
+
+
+@flax.struct.dataclass
+class RestorationOutput:
+  """Images that a network makes of an `lr_blur` of `[B, h, w, 3]` in [0, 1]. None is clipped.
+
+  Attributes:
+    hr: `[B, s * h, s * w, 3]` float32, sharp and super-resolved by the network's scale s. None for
+      a network that only deblurs.
+    lr: `[B, h, w, 3]` float32, deblurred at the input's size. None if the network has no such
+      output.
+    lr_stages: estimates of `lr` by the stages before the last one, in their order. For the loss.
+    hr_stages: estimates of `hr` by the streams that are fused in it. For the loss.
+    frames: `[B, 7, h, w, 3]` float32, the sharp frames whose mean `lr_blur` is, in temporal order;
+      `lr` is the middle one. None if the network has no such output.
+  """
+
+  hr: jax.Array | None
+  lr: jax.Array | None = None
+  lr_stages: tuple[jax.Array, ...] = ()
+  hr_stages: tuple[jax.Array, ...] = ()
+  frames: jax.Array | None = None
+
+
+class RestorationModel(nn.Module):
+  """Base class of the networks.
+
+  A subclass has the options of its network as fields, `dtype` and `precision` among them, and
+  states the following as class attributes, properties or fields. Parameters and outputs are
+  float32.
+
+  Attributes:
+    scale: factor between `lr_blur` and `hr`; 1 for a network that only deblurs.
+    stride: sides that are multiples of it need no padding. A network reflects others up to the next
+      multiple, and crops its outputs.
+    local: True if an output pixel depends on nearby input only, so that tiles with an overlap give
+      the same result as the whole image.
+    presets: options of published or useful versions, by name.
+  """
+
+  scale: ClassVar[int]
+  stride: ClassVar[int] = 1
+  local: ClassVar[bool] = True
+  presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
+    """Restore images.
+
+    Args:
+      lr_blur: `[B, h, w, 3]` in [0, 1].
+      train: True to normalise by the statistics of the batch, and to update the running ones, where
+        the network has any.
+    """
+    raise NotImplementedError
+
+  def for_output(self, output: str) -> Self:
+    """Return a network with these parameters that computes one output at the least cost.
+
+    Args:
+      output: 'hr', 'lr' or 'frames'.
+    """
+    del output
+    return self
+
+  def for_training(self, axis_name: str | None) -> Self:
+    """Return the network as it is trained on devices that are mapped over `axis_name`."""
+    del axis_name
+    return self

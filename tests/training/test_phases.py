@@ -1,0 +1,71 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import cnlrn, gfn, gfn_small
+from gfn_jax import UserError
+from gfn_jax.training.train_state import create_train_state
+from tests import small
+from tests.phases import phases_of
+
+
+def test_the_phases_of_the_authors_code():
+  first, second, third = phases_of(gfn.get_config(), steps_per_epoch=2)
+  assert [(p.first_step, p.last_step) for p in (first, second, third)] == [
+    (0, 50),
+    (50, 170),
+    (170, 280),
+  ]
+  assert [phase.model.gated for phase in (first, second, third)] == [False, False, True]
+  assert [phase.reset_optimizer for phase in (first, second, third)] == [False, False, True]
+  assert {term.name: term.weight for term in first.loss} == {'hr': 1.0, 'lr': 0.5}
+  assert {term.name: term.weight for term in third.loss} == {'hr': 1.0}  # alpha is 0
+  assert third.model_config['gated']
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    first.number = 2
+
+
+def test_precision_is_the_networks():
+  config = gfn_small.get_config()
+  config.training.precision = 'bfloat16'
+  phase, _ = phases_of(config)
+  assert (phase.model.dtype, phase.model.precision) == ('bfloat16', None)
+  config.training.precision = 'tf32'
+  phase, _ = phases_of(config)
+  assert (phase.model.dtype, phase.model.precision) == ('float32', 'tensorfloat32')
+
+
+def test_a_module_without_a_rate_is_frozen():
+  config = cnlrn.get_config()
+  config.phases.phase_2.module_learning_rates.deblur = 0.0
+  first, second = phases_of(config)
+  assert (first.frozen, second.frozen) == ((), ('deblur',))
+  assert float(second.learning_rates['learning_rate/deblur'](second.first_step)) == 0
+
+
+def test_the_step_of_a_phase_needs_no_device_axis():
+  config = gfn_small.get_config()
+  config.model.update(small.MODEL)
+  phase, _ = phases_of(config)
+  state = create_train_state(phase.model, phase.optimizer, seed=0)
+  rng = np.random.default_rng(0)
+  batch = {key: rng.random((2, 8, 8, 3), np.float32) for key in ('lr_blur', 'lr')}
+  batch['hr'] = rng.random((2, 32, 32, 3), np.float32)
+  after, scalars = jax.jit(phase.train_step)(state, batch)
+  assert int(after.step) == 1
+  assert float(scalars['learning_rate']) == pytest.approx(2e-3)
+  expected = scalars['loss_hr'] + 0.5 * scalars['loss_lr']
+  np.testing.assert_allclose(scalars['loss'], expected, rtol=1e-6)
+  changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.params, after.params)
+  assert changed.keys() == {'deblur', 'reconstruction', 'sr_feature'}  # no gate in this phase
+  assert all(jax.tree.leaves(changed))
+
+
+def test_an_unknown_module_is_refused():
+  config = cnlrn.get_config()
+  config.phases.phase_2.module_learning_rates.gate = 0.0
+  with pytest.raises(UserError, match="CNLRN has no module 'gate'; it has "):
+    phases_of(config)
