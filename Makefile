@@ -40,6 +40,7 @@ test-full: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 smoke:
 	$(PYTHON) -m venv $(SMOKE_VENV)

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -81,7 +81,10 @@ def build_page(restorer: Restorer, max_pixels: int) -> 'gradio.Blocks':
     raise UserError(f'max_pixels {max_pixels}: pass 1 or more')
   gr = _import_gradio()
 
-  def restore(path: str, progress=gr.Progress()):  # noqa: B008 (Gradio finds it by its default)
+  def restore(
+    path: str,
+    progress: Any = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
+  ) -> tuple[tuple[str, str], str, Any]:
     start = time.perf_counter()
     progress(0, desc='Restoring')
     try:

@@ -54,7 +54,7 @@ flags.DEFINE_integer('tile', 0, 'Side of tiles, in pixels; 0: what fits into mem
 flags.adopt_module_key_flags(distributed)
 
 
-def main(_):
+def main(_: list[str]) -> None:
   """Evaluate, or restore, as the flags ask for."""
   args = flags.FLAGS
   distributed.join()

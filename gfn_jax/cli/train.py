@@ -23,7 +23,7 @@ flags.adopt_module_key_flags(distributed)
 flags.mark_flags_as_required(['config', 'workdir'])
 
 
-def main(_):
+def main(_: list[str]) -> None:
   """Train the network that the flags ask for."""
   distributed.join()
   overrides = config_flags.get_override_values(flags.FLAGS['config'])

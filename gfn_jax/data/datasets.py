@@ -1,31 +1,14 @@
 """The interface of data sets, and the choice of one by a config."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
+from gfn_jax.data.examples import Example
 from gfn_jax.data.photos import PhotoDataset
 from gfn_jax.errors import UserError
-
-
-class Example(TypedDict, total=False):
-  """One test image; all images are RGB, uint8 or float in [0, 1].
-
-  Attributes:
-    name: name of the image, without an extension.
-    lr_blur: `[h, w, 3]`, blurred and small: the input.
-    hr: `[s * h, s * w, 3]`, sharp and large.
-    lr: `[h, w, 3]`, sharp and small.
-    frames: `[7, h, w, 3]`, sharp frames with the mean `lr_blur`.
-  """
-
-  name: str
-  lr_blur: np.ndarray
-  hr: np.ndarray
-  lr: np.ndarray
-  frames: np.ndarray
 
 
 class Dataset(Protocol):

@@ -185,7 +185,7 @@ def _transform(blocks: jax.Array, matrix: np.ndarray, shifts: tuple[int, int]) -
   """
   for shift in shifts:
     # A product and a sum: XLA's integer dot is slower on CPUs.
-    products = matrix[None, :, None] * blocks[:, None]  # [N, output, other axis, input]
+    products = blocks[:, None] * matrix[None, :, None]  # [N, output, other axis, input]
     blocks = (products.sum(-1, dtype=jnp.int32) + (1 << shift - 1)) >> shift  # transposed
   return blocks
 

@@ -84,7 +84,7 @@ class MotionBlur:
   jpeg_share: float = 0.0
   jpeg_quality: Range = (30, 95)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.frames < 1 or self.frames % 2 == 0:
       raise ValueError(f'frames must be odd and at least 1, not {self.frames}')
     if self.regions < 0:

@@ -121,14 +121,14 @@ def check_listed(
     UserError: if an image is not on the list, a listed one is missing or has another size, two have
       the same name, or one cannot be read. The message names up to three of each kind.
   """
-  found = {}
-  for path in map(os.fspath, paths):
+  found: dict[str, str] = {}
+  for path in paths:
     name = os.path.splitext(os.path.relpath(path, root))[0].replace(os.sep, '/')
     if name in found:
       raise UserError(
         f'two images have the same name: {printable(found[name])} and {printable(path)}; remove one'
       )
-    found[name] = path
+    found[name] = os.fspath(path)
   unlisted = [printable(name) for name in found if name not in photo_list]
   missing = [name for name in photo_list if name not in found]
   resized = []

@@ -10,12 +10,13 @@ import os
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gfn_jax.data.examples import Example
 from gfn_jax.data.motion_blur import MotionBlur, select_world, synthesize
 from gfn_jax.data.photo_cache import PhotoCache, cut_window
 from gfn_jax.data.photo_list import check_listed, read_photo_list
@@ -228,7 +229,7 @@ class PhotoDataset:
     world = select_world(self._worlds, example['world'])
     return synthesize(key, photo, world, self._margin, scale=self.scale, frames=self.has_frames)
 
-  def images(self, split: str = 'test', limit: int = 0) -> Iterator[dict[str, Any]]:
+  def images(self, split: str = 'test', limit: int = 0) -> Iterator[Example]:
     """Yield the centres of photos, with synthetic blur of the first world, the same every time.
 
     Args:
@@ -257,14 +258,15 @@ class PhotoDataset:
       window = cut_window(photo, top, left, side)
       example = make({'photo': window, 'key': key, 'world': 0, 'symmetry': 0})
       name = folders.stem(self._photos.paths[photos[n]])
-      yield {'name': name, **{key: np.asarray(image) for key, image in example.items()}}
+      images = {key: np.asarray(image) for key, image in example.items()}
+      yield cast(Example, {'name': name, **images})
 
   def _batch(
     self, synthetic: int, real: int, seed: int, crop_size: int, mine: slice, step: int
   ) -> dict[str, np.ndarray]:
     """Return the share `mine`, of one process, of the batch of a step."""
     rng = np.random.default_rng((seed, _BATCH, step))
-    batch = {}
+    batch: dict[str, np.ndarray] = {}
     if synthetic:
       batch |= {
         'key': rng.integers(2**32, size=(synthetic, 2), dtype=np.uint32)[mine],

@@ -10,6 +10,7 @@ import pathlib
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 
+from gfn_jax.data.examples import Example
 from gfn_jax.errors import UserError
 from gfn_jax.ops.sizes import SHARP_FRAMES
 from gfn_jax.ops.symmetries import apply_traced_symmetry
@@ -193,7 +195,7 @@ class TFRecordDataset:
       images['frames'] = jax.vmap(turn, (1, None), 1)(batch['frames'], batch['symmetry'])
     return images
 
-  def images(self, split: str = 'test', limit: int = 0) -> Iterator[dict[str, np.ndarray | str]]:
+  def images(self, split: str = 'test', limit: int = 0) -> Iterator[Example]:
     """Yield the images of a split in stored order.
 
     Args:
@@ -214,7 +216,7 @@ class TFRecordDataset:
     for index, example in enumerate(self._iterate(split, images, records, 1)):
       if misfit := _misfit(example, self.scale):
         raise UserError(f'{self._place(split, index)} is damaged ({misfit}); {_REBUILD}')
-      yield example | {'name': example['name'].decode()}
+      yield cast(Example, example | {'name': example['name'].decode()})
 
   def _files(self, split: str) -> list[str]:
     return [os.fspath(path) for path in self._info.splits[split].filepaths]
@@ -267,7 +269,7 @@ class TFRecordDataset:
 
   def _iterate(
     self, split: str, batches: tf.data.Dataset, records: tf.data.Dataset, size: int
-  ) -> Iterator[dict[str, np.ndarray]]:
+  ) -> Iterator[dict[str, Any]]:
     """Yield batches; if one cannot be read, raise with the damaged file and record.
 
     Args:

@@ -86,7 +86,7 @@ def evaluate_and_report(
     raise UserError('the processes see different test images: put the images on a shared disk')
   with parallel.ending_together():
     if jax.process_index() == 0:
-      facts = {'protocol': protocol, 'data': dict(test_set.facts)}
+      facts: dict[str, Any] = {'protocol': protocol, 'data': dict(test_set.facts)}
       options = {'tile': tile, 'ensemble': ensemble, 'dtype': dtype}
       facts['options'] = {key: value for key, value in options.items() if value is not None}
       facts['weights'] = _file_facts(path)

@@ -8,7 +8,7 @@ The weights are not part of this library. docs/lpips.md shows where to get them.
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -55,10 +55,11 @@ def _features(params: Any, image: jax.Array) -> list[jax.Array]:
 
   It takes one image at a time, so that equal images get exactly equal features.
   """
-  shift, scale = (np.float32(values).reshape(1, 1, 1, 3) for values in (_SHIFT, _SCALE))
+  shift, scale = (np.array(x, np.float32).reshape(1, 1, 1, 3) for x in (_SHIFT, _SCALE))
   x = (2 * to_float(image)[None] - 1 - shift) / scale
-  outputs = (output[0] for output in AlexNet().apply({'params': params}, x))
-  return [y / (jnp.sqrt(jnp.sum(y * y, axis=-1, keepdims=True)) + 1e-10) for y in outputs]
+  outputs = cast(list[jax.Array], AlexNet().apply({'params': params}, x))
+  features = (output[0] for output in outputs)
+  return [y / (jnp.sqrt(jnp.sum(y * y, axis=-1, keepdims=True)) + 1e-10) for y in features]
 
 
 @jax.jit
@@ -72,7 +73,8 @@ def _distance(weights: list[jax.Array], a: list[jax.Array], b: list[jax.Array]) 
 
 def _layers() -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
   """Return, by PyTorch's name of each tensor, its shape and its names in `lpips.LPIPS`."""
-  layers, inputs = {}, 3
+  layers: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {}
+  inputs = 3
   for k, (index, channels, size, _, _) in enumerate(_CONVS):
     for kind, shape in (('weight', (channels, inputs, size, size)), ('bias', (channels,))):
       layers[f'features.{index}.{kind}'] = shape, (f'net.slice{k + 1}.{index}.{kind}',)

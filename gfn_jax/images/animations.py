@@ -3,6 +3,7 @@
 import io
 import math
 import os
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -76,7 +77,7 @@ def write_animation(
   _, height, width, channels = frames.shape
   check_animation(path, (width, height), channels)
   images = [_to_pillow(frame) for frame in frames]
-  options = {'save_all': True, 'duration': DURATION, 'loop': 0}
+  options: dict[str, Any] = {'save_all': True, 'duration': DURATION, 'loop': 0}
   if extension_of(path) == '.gif':
     images = _with_one_palette(images) if channels == 3 else images
     options |= {'format': 'GIF', 'optimize': False}
@@ -92,7 +93,7 @@ def write_animation(
   except RuntimeError as error:  # libwebp has limits that depend on the image
     raise UserError(f'cannot write {printable(path)} as WebP ({error}); choose .gif') from error
   try:
-    write_file(path, content.getbuffer())
+    write_file(path, content.getvalue())
   except OSError as error:  # names the temporary file or no file
     raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
 

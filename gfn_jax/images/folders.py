@@ -1,6 +1,7 @@
 """8-bit RGB images in folders, for training and evaluation."""
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -29,7 +30,10 @@ def list_images(path: str | os.PathLike, recursive: bool = False) -> list[str]:
     if os.path.lexists(path):
       return [os.fspath(path)]
     raise UserError(f'no such file or folder: {printable(path)}')
-  tree = os.walk(path, onerror=_raise) if recursive else [(path, [], os.listdir(path))]
+  top: str = os.fspath(path)
+  tree: Iterable[tuple[str, list[str], list[str]]] = [(top, [], os.listdir(top))]
+  if recursive:
+    tree = os.walk(top, onerror=_raise)
   found = []
   for folder, folders, names in tree:
     folders[:] = [name for name in folders if not name.startswith('.')]  # skip hidden folders
@@ -119,8 +123,9 @@ def sharp_and_blurred(path: str | os.PathLike, blur_name: str) -> list[tuple[str
   Raises:
     UserError: if there are no such folders, or a file has no counterpart.
   """
+  top: str = os.fspath(path)
   pairs = []
-  for folder, names, _ in sorted(os.walk(path)):
+  for folder, names, _ in sorted(os.walk(top)):
     if {'sharp', blur_name} <= set(names):
       pairs += pair_images(os.path.join(folder, 'sharp'), os.path.join(folder, blur_name))
   if not pairs:
@@ -129,7 +134,7 @@ def sharp_and_blurred(path: str | os.PathLike, blur_name: str) -> list[tuple[str
 
 
 def _by_stem(folder: str | os.PathLike) -> dict[str, str]:
-  paths = {}
+  paths: dict[str, str] = {}
   for path in list_images(folder):
     if stem(path) in paths:
       first, second = printable(paths[stem(path)]), printable(path)

@@ -4,7 +4,7 @@ import contextlib
 import os
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -43,7 +43,8 @@ def of_tiff(page: 'tifffile.TiffPage') -> Image.Exif:
   exif = Image.Exif()
   exif.endian, exif.bigtiff = page.parent.byteorder, page.parent.is_bigtiff
   with contextlib.suppress(Exception):
-    exif.load_from_fp(page.parent.filehandle, page.offset)
+    file = cast(BinaryIO, page.parent.filehandle)  # has the methods that Pillow calls
+    exif.load_from_fp(file, page.offset)
     return exif
   return Image.Exif()
 
@@ -89,8 +90,8 @@ def kept(exif: Image.Exif, size: tuple[int, int] | None = None) -> Image.Exif:
         copy[pointer] = tags
   if size:
     details = copy.get(ExifTags.IFD.Exif, {})
-    for tags, names in ((copy, _SIZES), (details, _DETAILED_SIZES)):
-      tags.update({name: x for name, x in zip(names, size, strict=True) if name in tags})
+    for group, names in ((copy, _SIZES), (details, _DETAILED_SIZES)):
+      group.update({name: x for name, x in zip(names, size, strict=True) if name in group})
   return copy
 
 

@@ -35,7 +35,9 @@ def fit(size: tuple[int, int], max_side: int) -> tuple[int, int]:
 
 
 def resize(
-  picture: Image.Image, size: tuple[int, int], box: list[float] | None = None
+  picture: Image.Image,
+  size: tuple[int, int],
+  box: tuple[float, float, float, float] | None = None,
 ) -> Image.Image:
   """Return a picture, or a box `(left, top, right, bottom)` of it, at another size.
 

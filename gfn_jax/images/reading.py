@@ -17,7 +17,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -176,11 +176,12 @@ def _user_errors(path: str | os.PathLike) -> Iterator[None]:
   except _UnreadableError as error:
     reason, cause = str(error), error.__cause__
   except ModuleNotFoundError as error:
-    reason, cause = missing_package(error.name, error), error
+    reason, cause = missing_package(str(error.name), error), error
   except MemoryError as error:
     reason, cause = 'not enough memory', error
   except OSError as error:  # errors of the decoders have no errno
-    reason, cause = error.strerror if error.errno else _damaged(error), error
+    reason = error.strerror if error.errno and error.strerror else _damaged(error)
+    cause = error
   except Exception as error:  # decoders raise about twenty types
     reason, cause = _damaged(error), error
   else:
@@ -200,12 +201,12 @@ class _Decoding:
   that exits restores them.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._lock = threading.Lock()
     self._threads = 0
     self._undo = contextlib.ExitStack()
 
-  def __enter__(self):
+  def __enter__(self) -> None:
     with self._lock:
       if not self._threads:
         self._undo.enter_context(warnings.catch_warnings(action='ignore'))
@@ -217,7 +218,7 @@ class _Decoding:
           logger.setLevel(logging.CRITICAL + 1)
       self._threads += 1
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     with self._lock:
       self._threads -= 1
       if not self._threads:
@@ -289,7 +290,8 @@ def _open_pillow(file: BinaryIO, kind: str) -> _Opened:
       file.seek(0)
       PngImageFile(file).verify()  # checksums and the end, which decoding ignores
       # Pillow reduces 16 bits to 8, and misreads the transparent value of 2-bit and 4-bit grey.
-      if image.tile[0][3].endswith((';16B', 'L;2', 'L;4')):
+      raw_mode = cast(str, image.tile[0].args)
+      if raw_mode.endswith((';16B', 'L;2', 'L;4')):
         import imagecodecs
 
         file.seek(0)
@@ -307,7 +309,8 @@ def _open_tiff(file: BinaryIO) -> _Opened:
   page = tiff.pages.first
   if page.is_reduced or 'DNGVersion' in page.tags:
     raise _UnreadableError('raw photo or preview; develop it to TIFF or JPEG first')
-  if any(not other.is_reduced for other in itertools.islice(tiff.pages, 1, None)):
+  others = cast('Iterator[tifffile.TiffPage]', itertools.islice(tiff.pages, 1, None))
+  if any(not other.is_reduced for other in others):
     raise _UnreadableError('several pages; save one page as a separate image')
   if page.sampleformat not in (1, 4):  # unsigned integers, or undefined
     raise _UnreadableError('floating-point or signed values; convert it to 8 or 16 bits')
@@ -385,11 +388,15 @@ def _pixels(image: Image.Image) -> tuple[np.ndarray, bytes | None]:
 
 def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
   srgb = ImageCms.createProfile('sRGB')
+
+  def convert(source: ImageCms.ImageCmsProfile | ImageCms.core.CmsProfile) -> Image.Image:
+    # Pillow returns None only if it converts in place.
+    return cast(Image.Image, ImageCms.profileToProfile(image, source, srgb, outputMode='RGB'))
+
   if image.mode == 'LAB':  # device-independent, needs no profile
-    return ImageCms.profileToProfile(image, ImageCms.createProfile('LAB'), srgb, outputMode='RGB')
+    return convert(ImageCms.createProfile('LAB'))
   try:
-    source = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile or b''))
-    return ImageCms.profileToProfile(image, source, srgb, outputMode='RGB')
+    return convert(ImageCms.ImageCmsProfile(io.BytesIO(icc_profile or b'')))
   except (ImageCms.PyCMSError, OSError):  # no profile, or not a CMYK profile
     return image.convert('RGB')
 

@@ -83,7 +83,7 @@ class VideoReader:
     self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
     self.count = 0
     self.first = self.end = 0
-    self.look = {}
+    self.look: dict[str, Any] = {}
     self.damage = ''
 
   def estimated_count(self) -> int | None:
@@ -103,7 +103,8 @@ class VideoReader:
     second = 1 / self.time_base
     step = max(1, round(second / self.rate))
     delay = 0
-    last = size = None
+    last = None
+    size = (0, 0)
     for frame in self._decode():
       pts = frame.dts if frame.pts is None else frame.pts
       if pts is None:

@@ -80,7 +80,7 @@ def write_photo(path: str | os.PathLike, photo: Photo) -> None:
     with write_aside(path) as temporary, open(temporary, 'w+b') as file:
       write(file, np.ascontiguousarray(pixels), exif, photo.icc_profile)
   except ModuleNotFoundError as error:
-    reason = missing_package(error.name, error)
+    reason = missing_package(str(error.name), error)
     raise UserError(f'cannot write {printable(path)}: {reason}') from error
   except OSError as error:  # names the temporary file or no file
     raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
@@ -128,7 +128,7 @@ def _write_webp(
   image.save(_plain(file), 'WEBP', exif=metadata.to_bytes(exif), icc_profile=icc_profile, **options)
 
 
-def _write_bmp(file: BinaryIO, pixels: np.ndarray, *_) -> None:
+def _write_bmp(file: BinaryIO, pixels: np.ndarray, *_: object) -> None:
   image = _to_pillow(pixels)
   if image.mode in ('L', 'RGB'):
     image.save(_plain(file), 'BMP')

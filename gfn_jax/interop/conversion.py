@@ -31,7 +31,7 @@ _PRELU = 'prelu.negative_slope'  # shared by all layers
 _TENSORS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 
 
-def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options) -> dict[str, Any]:
+def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options: Any) -> dict[str, Any]:
   """Convert the authors' weights to variables of our network.
 
   Args:
@@ -60,7 +60,9 @@ def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options) -> d
   return {'params': traverse_util.unflatten_dict(flat, sep='.')}
 
 
-def to_torch(model_name: str, variables: Mapping[str, Any], /, **options) -> dict[str, np.ndarray]:
+def to_torch(
+  model_name: str, variables: Mapping[str, Any], /, **options: Any
+) -> dict[str, np.ndarray]:
   """Convert variables of our network to the authors' tensors: the inverse of `convert`.
 
   Args:
@@ -84,7 +86,9 @@ def to_torch(model_name: str, variables: Mapping[str, Any], /, **options) -> dic
   return {name: _from_flax(version, path, arrays[path]) for name, path in paths.items()}
 
 
-def infer_options(model_name: str, state: Mapping[str, np.ndarray], /, **options) -> dict[str, Any]:
+def infer_options(
+  model_name: str, state: Mapping[str, np.ndarray], /, **options: Any
+) -> dict[str, Any]:
   """Infer options of `create_model` from the authors' weights.
 
   Args:
@@ -99,7 +103,7 @@ def infer_options(model_name: str, state: Mapping[str, np.ndarray], /, **options
     UserError: if there is no PyTorch version of the network, or the weights are of another network.
   """
   versions = _versions(model_name, options)
-  fitting = [version for version in versions if np.ndim(state.get(version.features)) == 4]
+  fitting = [version for version in versions if _has_kernel(state, version.features)]
   if len(fitting) != 1:
     firsts = ' or '.join(version.features for version in versions)
     raise UserError(f'these are not weights for {model_name}: missing convolution {firsts}')
@@ -113,13 +117,18 @@ def infer_options(model_name: str, state: Mapping[str, np.ndarray], /, **options
       raise UserError(f'{inferred[option]} {option}: at most {MAX_BLOCKS} are supported')
 
   def width(name: str) -> int:
-    if np.ndim(state.get(f'{name}.weight')) != 4:
+    if not _has_kernel(state, f'{name}.weight'):
       raise UserError(f'these are not weights for {model_name}: missing convolution {name}')
     return state[f'{name}.weight'].shape[0]
 
   for option, infer in version.widths.items():
     inferred[option] = infer(width)
   return inferred | options
+
+
+def _has_kernel(state: Mapping[str, np.ndarray], name: str) -> bool:
+  """Return True if a tensor exists and has the axes of a convolution kernel."""
+  return name in state and np.ndim(state[name]) == 4
 
 
 def _versions(model_name: str, options: Mapping[str, Any]) -> list[Version]:

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -22,7 +22,7 @@ from gfn_jax.errors import UserError
 from gfn_jax.interop.conversion import convert, to_torch
 from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint, save_torch_checkpoint
 from gfn_jax.layers.blocks import Enlarge, pixel_shuffle
-from gfn_jax.models import param_count
+from gfn_jax.models import RestorationModel, RestorationOutput, param_count
 from gfn_jax.system.files import extension_of, file_sha256, printable, write_aside
 from gfn_jax.weights.pretrained import load_card, load_model_config, load_pretrained, weights_path
 
@@ -48,7 +48,7 @@ Images = dict[str, jax.typing.ArrayLike]
 
 
 def restore_images(
-  model: nn.Module, variables: Mapping[str, Any], lr_blur: jax.typing.ArrayLike
+  model: RestorationModel, variables: Mapping[str, Any], lr_blur: jax.typing.ArrayLike
 ) -> Images:
   """Apply a network, as an exported file does.
 
@@ -61,7 +61,7 @@ def restore_images(
     The outputs that the network has, float32 and not clipped: `hr`, `[B, 4h, 4w, 3]`; `lr`,
     `[B, h, w, 3]`; and `frames`, `[B, 7, h, w, 3]`.
   """
-  output = model.apply(variables, lr_blur)
+  output = cast(RestorationOutput, model.apply(variables, lr_blur))
   images = {'hr': output.hr, 'lr': output.lr, 'frames': output.frames}
   return {name: image for name, image in images.items() if image is not None}
 
@@ -125,7 +125,7 @@ def choose_format(path: str | os.PathLike, file_format: str | None) -> str:
   return file_format or EXTENSIONS[extension]
 
 
-def write_stablehlo(model: nn.Module, variables: Mapping[str, Any], path: str) -> None:
+def write_stablehlo(model: RestorationModel, variables: Mapping[str, Any], path: str) -> None:
   """Write a network with its parameters as StableHLO, for any image size and batch size.
 
   Args:
@@ -164,7 +164,7 @@ _NOT_CONVERTED = (
 
 
 def write_onnx(
-  model: nn.Module, variables: Mapping[str, Any], path: str, metadata: Mapping[str, str]
+  model: RestorationModel, variables: Mapping[str, Any], path: str, metadata: Mapping[str, str]
 ) -> None:
   """Write a network with its parameters as ONNX, for any image size and batch size.
 
@@ -185,7 +185,7 @@ def write_onnx(
   lr_blur = jax.ShapeDtypeStruct((1, 16 * model.stride, 16 * model.stride, 3), jnp.float32)
   names = list(jax.eval_shape(lambda x: restore_images(model, variables, x), lr_blur))
 
-  def restore(lr_blur: jax.Array) -> tuple[jax.Array, ...]:
+  def restore(lr_blur: jax.Array) -> tuple[jax.typing.ArrayLike, ...]:
     with nn.intercept_methods(_enlarge_by_convolution):
       images = restore_images(model, variables, lr_blur)
     return tuple(images[name] for name in names)
@@ -231,7 +231,7 @@ def load_onnx(path: str) -> Callable[[np.ndarray], Images]:
 
 def check_parity(
   restore: Callable[[np.ndarray], Images],
-  model: nn.Module,
+  model: RestorationModel,
   variables: Mapping[str, Any],
   sizes: Sequence[tuple[int, int, int]],
 ) -> None:
@@ -292,7 +292,7 @@ def _compare(what: str, got: np.ndarray, expected: np.ndarray) -> None:
   print(text)
 
 
-def _symbolic_sides(model: nn.Module) -> tuple[str, str]:
+def _symbolic_sides(model: RestorationModel) -> tuple[str, str]:
   """Return symbolic height and width, as multiples of the network's stride."""
   factor = f'{model.stride}*' if model.stride > 1 else ''
   return f'{factor}H', f'{factor}W'

@@ -125,8 +125,8 @@ class _File(io.BufferedReader):
     self.size = os.fstat(self.fileno()).st_size
     self.limit = self.size
 
-  def read(self, size: int = -1) -> bytes:
-    if size > self.limit:
+  def read(self, size: int | None = -1, /) -> bytes:
+    if size is not None and size > self.limit:
       raise UserError('corrupt file: a size field is too large')
     return super().read(size)
 

@@ -439,7 +439,7 @@ _STANDARD = {
   'types.SimpleNamespace',
 }
 
-_Action = Callable[[Unpickler], None]
+_Action = Callable[[Unpickler], object]  # the result is ignored
 
 # fmt: off
 _ACTIONS: dict[bytes, _Action] = {

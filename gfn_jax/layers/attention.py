@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.export
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gfn_jax.layers.blocks import ModuleDef
 
@@ -34,30 +35,31 @@ class PatchAttention(nn.Module):
   precision: Any = None
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Map `[B, h, w, F]`, sides multiples of `patch_size`, to `[B, h, w, F]`."""
-    tokens = [
+  def __call__(self, x: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b h w f']:
+    """Map features, sides multiples of `patch_size`, to features."""
+    query, key, value = (
       to_tokens(self.conv(x.shape[-1], (1, 1), name=name)(x), self.heads, self.patch_size)
       for name in ('query', 'key', 'value')
-    ]
-    return from_tokens(attend(*tokens, precision=self.precision), x.shape, self.patch_size)
+    )
+    attended = attend(query, key, value, self.precision)
+    return from_tokens(attended, x.shape, self.patch_size)
 
 
 def attend(
-  query: jax.Array,
-  key: jax.Array,
-  value: jax.Array,
+  query: Float[jax.Array, 'b heads n d'],
+  key: Float[jax.Array, 'b heads n d'],
+  value: Float[jax.Array, 'b heads n d'],
   precision: Any = None,
   score_bytes: int = SCORE_BYTES,
-) -> jax.Array:
-  """Return `softmax(query key^T / sqrt(D)) value`, computed in successive blocks of queries.
+) -> Float[jax.Array, 'b heads n d']:
+  """Return `softmax(query key^T / sqrt(d)) value`, computed in successive blocks of queries.
 
   `jax.nn.dot_product_attention` is unsuitable. Its XLA version holds all scores in memory, 3.3 GB
   for a map of 640x360. Its cuDNN version does not support float32, and on GPUs older than Hopper
   at most 128 numbers per token, while the networks here have 256.
 
   Args:
-    query: `[B, H, N, D]`: batch, heads, tokens, numbers in a token.
+    query: n tokens of d numbers for each head.
     key: as `query`.
     value: as `query`.
     precision: precision of the matrix products.
@@ -65,7 +67,7 @@ def attend(
       with more than one block, the scores are computed again.
 
   Returns:
-    `[B, H, N, D]`, of the type of `value`.
+    Tokens of the type of `value`.
   """
   b, heads, n, d = query.shape
 
@@ -90,10 +92,12 @@ def attend(
   return jnp.moveaxis(out, 0, 2).reshape(b, heads, count * block, d)[:, :, :n]
 
 
-def to_tokens(x: jax.Array, heads: int, patch_size: int) -> jax.Array:
-  """Return `[B, h, w, F]` as tokens `[B, heads, N, D]`, patch by patch in rows.
+def to_tokens(
+  x: Float[jax.Array, 'b h w f'], heads: int, patch_size: int
+) -> Float[jax.Array, 'b {heads} n d']:
+  """Return features as tokens, patch by patch in rows.
 
-  N is the number of patches, and `D = patch_size**2 * F / heads`.
+  n is the number of patches, and `d = patch_size**2 * f / heads`.
   """
   b, h, w, f = x.shape
   p = patch_size
@@ -102,8 +106,10 @@ def to_tokens(x: jax.Array, heads: int, patch_size: int) -> jax.Array:
   return x.reshape(b, heads, (h // p) * (w // p), p * p * (f // heads))
 
 
-def from_tokens(tokens: jax.Array, shape: tuple[int, ...], patch_size: int) -> jax.Array:
-  """Return features `[B, h, w, F]` of the given shape: the inverse of `to_tokens`."""
+def from_tokens(
+  tokens: Float[jax.Array, 'b heads n d'], shape: tuple[int, ...], patch_size: int
+) -> Float[jax.Array, 'b h w f']:
+  """Return features of the given shape: the inverse of `to_tokens`."""
   b, h, w, f = shape
   p, heads = patch_size, tokens.shape[1]
   x = tokens.reshape(b, heads, h // p, w // p, p, p, f // heads)

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from gfn_jax.layers.activations import relu
 from gfn_jax.layers.cpu_conv import ConvTranspose, conv_general_dilated
@@ -16,8 +17,8 @@ from gfn_jax.ops.imresize import cubic_kernel
 INITIALIZATIONS = ('scaled', 'authors')
 """Initialisations of the weights; `models.gfn.GFN` describes them."""
 
-ModuleDef = Callable[..., nn.Module]
-"""A module class, or a `functools.partial` of one that fixes its dtype and initialisers."""
+ModuleDef = Callable[..., Callable[..., Any]]
+"""Maker of layers: a module class, or a function that fixes its dtype and initialisers."""
 
 torch_kernel_init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 """PyTorch's default for the kernel of a convolution."""
@@ -43,8 +44,8 @@ class ResBlock(nn.Module):
   kernel_size: int = 3
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Map `[B, h, w, F]` to `[B, h, w, F]`."""
+  def __call__(self, x: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b h w f']:
+    """Map features to features."""
     size = dict(kernel_size=(self.kernel_size, self.kernel_size), padding=self.kernel_size // 2)
     y = self.conv(self.features, **size, name='conv1')(x)
     y = self.act(self.norm(name='norm1')(y) if self.norm else y)
@@ -79,7 +80,7 @@ def make_layers(model: nn.Module, gain: float = 1.0) -> Layers:
       (He et al. 2015). GFN needs 1: its three residual groups double their inputs, which makes up
       for the ReLUs.
   """
-  layer = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
+  layer: dict[str, Any] = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
   zeros, ones = nn.initializers.zeros, nn.initializers.ones
   scaled = model.initialization == 'scaled'
   conv_init = scaled_normal(gain, 'fan_in') if scaled else scaled_normal(2.0, 'fan_out')
@@ -87,8 +88,8 @@ def make_layers(model: nn.Module, gain: float = 1.0) -> Layers:
   conv = functools.partial(
     nn.Conv, kernel_init=conv_init, conv_general_dilated=conv_general_dilated, **layer
   )
-  gate_init = dict(kernel_init=last_init, bias_init=ones if scaled else zeros)
-  gate_conv = functools.partial(nn.Conv, **gate_init, **layer)
+  gate_bias_init = ones if scaled else zeros
+  gate_conv = functools.partial(nn.Conv, kernel_init=last_init, bias_init=gate_bias_init, **layer)
   # With a skip, the network starts near the identity.
   small_images = model.global_skip != 'none'
   image_conv = functools.partial(conv, kernel_init=last_init) if small_images else conv
@@ -97,10 +98,16 @@ def make_layers(model: nn.Module, gain: float = 1.0) -> Layers:
   def deconv(features: int, name: str) -> nn.Module:
     # An output pixel depends on a quarter of a 4x4 kernel of stride 2: four times the variance.
     kernel_init = scaled_normal(4 * gain, 'fan_in') if scaled else torch_uniform_init(16 * features)
-    bias_init = zeros if scaled else kernel_init
-    size = dict(kernel_size=(4, 4), strides=(2, 2), padding='SAME')
-    inits = dict(kernel_init=kernel_init, bias_init=bias_init)
-    return ConvTranspose(features, **size, **inits, **layer, name=name)
+    return ConvTranspose(
+      features,
+      (4, 4),
+      (2, 2),
+      'SAME',
+      kernel_init=kernel_init,
+      bias_init=zeros if scaled else kernel_init,
+      **layer,
+      name=name,
+    )
 
   return Layers(conv, deconv, gate_conv, image_conv, res_block)
 
@@ -119,8 +126,10 @@ class Enlarge(nn.Module):
   scale: int
   method: str = 'cubic'
 
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Map `[B, h, w, C]` to `[B, scale * h, scale * w, C]`."""
+  def __call__(
+    self, x: Float[jax.Array, 'b h w c']
+  ) -> Float[jax.Array, 'b {self.scale}*h {self.scale}*w c']:
+    """Enlarge images or features."""
     b, h, w, c = x.shape
     x = jax.image.resize(x, (b, h, self.scale * w, c), self.method)  # [B, h, scale * w, C]
     # New row p of old row i lies at i + (p + 1/2) / scale - 1/2.
@@ -155,8 +164,8 @@ class ChannelAttention(nn.Module):
   conv: ModuleDef = nn.Conv
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Map `[B, h, w, F]` to `[B, h, w, F]`."""
+  def __call__(self, x: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b h w f']:
+    """Map features to features."""
     features = x.shape[-1]
     y = jnp.mean(x, axis=(1, 2), keepdims=True)  # [B, 1, 1, F]
     y = relu(self.conv(features // self.reduction, (1, 1), name='conv1')(y))
@@ -181,23 +190,21 @@ class ChannelAttentionBlock(nn.Module):
   conv: ModuleDef = nn.Conv
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Map `[B, h, w, F]` to `[B, h, w, F]`."""
+  def __call__(self, x: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b h w f']:
+    """Map features to features."""
     y = self.conv(self.features, (3, 3), padding=1, name='conv1')(x)
     y = self.conv(self.features, (3, 3), padding=1, name='conv2')(self.act(y))
     return x + ChannelAttention(self.reduction, self.conv, name='attention')(y)
 
 
-def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
+def pixel_shuffle(
+  x: Float[jax.Array, 'b h w channels'], factor: int
+) -> Float[jax.Array, 'b {factor}*h {factor}*w channels//{factor}**2']:
   """Rearrange channels into pixels, in PyTorch's order (Shi et al. 2016).
 
   Args:
-    x: `[B, h, w, C * factor**2]`; channel `c * factor**2 + i * factor + j` goes to pixel `(i, j)`
-      of channel `c`.
+    x: features; channel `c * factor**2 + i * factor + j` goes to pixel `(i, j)` of channel `c`.
     factor: factor by which each side grows.
-
-  Returns:
-    `[B, h * factor, w * factor, C]`.
   """
   b, h, w, c = x.shape
   x = x.reshape(b, h, w, c // factor**2, factor, factor)
@@ -205,14 +212,18 @@ def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
   return x.reshape(b, h * factor, w * factor, c // factor**2)
 
 
-def pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
-  """Reflect `[B, h, w, C]` at its right and bottom edges, up to the next multiple in each axis."""
+def pad_to_multiple(
+  x: Float[jax.Array, 'b h w c'], multiple: int
+) -> Float[jax.Array, 'b height width c']:
+  """Reflect images at their right and bottom edges, up to the next multiple in each axis."""
   _, h, w, _ = x.shape
   return jnp.pad(x, ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0)), mode='reflect')
 
 
-def resize_bilinear(x: jax.Array, height: int, width: int) -> jax.Array:
-  """Resize `[B, h, w, C]` as PyTorch's bilinear `interpolate` with `align_corners=False` does.
+def resize_bilinear(
+  x: Float[jax.Array, 'b h w c'], height: int, width: int
+) -> Float[jax.Array, 'b {height} {width} c']:
+  """Resize images as PyTorch's bilinear `interpolate` with `align_corners=False` does.
 
   There is no antialiasing.
   """
@@ -222,7 +233,7 @@ def resize_bilinear(x: jax.Array, height: int, width: int) -> jax.Array:
   return jax.image.resize(x, (b, height, width, c), 'bilinear', antialias=False)
 
 
-def scaled_normal(scale: float, fan: str) -> nn.initializers.Initializer:
+def scaled_normal(scale: float, fan: Literal['fan_in', 'fan_out']) -> nn.initializers.Initializer:
   """Return the normal initialiser with variance `scale / fan`.
 
   Args:
@@ -242,7 +253,7 @@ def torch_uniform_init(fan_in: int) -> nn.initializers.Initializer:
   return init
 
 
-def check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
+def check_choice(field: str, value: object, allowed: tuple[object, ...]) -> None:
   """Raise a ValueError if the value of a network's field is not allowed."""
   if value not in allowed:
     raise ValueError(f'unknown {field} {value!r}; choose from {", ".join(map(str, allowed))}')

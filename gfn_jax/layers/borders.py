@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float
 
 from gfn_jax.layers.blocks import Enlarge
 
@@ -16,7 +17,12 @@ POINTWISE = (nn.BatchNorm, nn.PReLU)
 """Flax's layers whose output at a pixel depends on that pixel alone."""
 
 
-def apply_within(model: nn.Module, variables: Mapping[str, Any], x: jax.Array, inside: jax.Array):
+def apply_within(
+  model: nn.Module,
+  variables: Mapping[str, Any],
+  x: Float[jax.Array, 'b h w 3'],
+  inside: Bool[jax.Array, '1 h w 1'],
+) -> Any:
   """Apply a local network to images of any size in arrays of one size.
 
   The result equals that of the images alone: convolutions see zeros beyond an image, not beyond the
@@ -25,9 +31,9 @@ def apply_within(model: nn.Module, variables: Mapping[str, Any], x: jax.Array, i
   Args:
     model: a network.
     variables: its variables.
-    x: `[B, h, w, 3]`, arrays that the images fill in part.
-    inside: `[1, h, w, 1]` bool, True in the images. The images begin and end at multiples of the
-      network's stride, in both directions.
+    x: arrays that the images fill in part.
+    inside: True in the images. The images begin and end at multiples of the network's stride, in
+      both directions.
 
   Returns:
     The network's `RestorationOutput`. Beyond the images its values are meaningless.
@@ -36,7 +42,9 @@ def apply_within(model: nn.Module, variables: Mapping[str, Any], x: jax.Array, i
     TypeError: for a Flax layer that is neither in `SPATIAL` nor in `POINTWISE`.
   """
 
-  def mask(next_layer: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext):
+  def mask(
+    next_layer: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
+  ) -> Any:
     layer = context.module
     if not isinstance(layer, SPATIAL) or context.method_name != '__call__':
       if type(layer).__module__.startswith('flax.') and not isinstance(layer, POINTWISE):

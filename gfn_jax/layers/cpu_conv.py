@@ -11,11 +11,13 @@ In bfloat16 the weight gradient is JAX's own: XLA passes it, like the other conv
 """
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 _PIECE_BYTES = 2**19  # of the output's gradient; the fastest of 1/4 to 2 MiB
 
@@ -126,12 +128,16 @@ class ConvTranspose(nn.ConvTranspose):
   """
 
   @nn.compact
-  def __call__(self, inputs: jax.Array) -> jax.Array:
-    """Map `[B, H, W, I]` to `[B, 2H, 2W, O]`."""
-    shape = (*self.kernel_size, inputs.shape[-1], self.features)
+  def __call__(
+    self, inputs: Float[jax.Array, 'b h w i']
+  ) -> Float[jax.Array, 'b 2*h 2*w {self.features}']:
+    """Double the sides of features."""
+    kernel_size = cast(Sequence[int], self.kernel_size)  # not one integer, as for 1-D layers
+    shape = (*kernel_size, inputs.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
     bias = self.param('bias', self.bias_init, (self.features,), self.param_dtype)
-    x, kernel, bias = self.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+    promoted = self.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+    x, kernel, bias = cast(list[jax.Array], promoted)  # None only for a None
     enlarge = _enlarge if jax.default_backend() == 'cpu' else _plain_enlarge
     return enlarge(x, kernel, self.precision) + bias[None, None, None]
 

@@ -91,8 +91,9 @@ def create_model(name: str, preset: str | None = None, **options: Any) -> Restor
     raise UserError(
       f'model {name!r} has no preset {preset!r}; choose from {", ".join(presets) or "none"}'
     )
+  defaults = {} if preset is None else presets[preset]
   try:
-    return MODELS[name](**{**presets.get(preset, {}), **options})
+    return MODELS[name](**{**defaults, **options})
   except (TypeError, ValueError) as error:
     raise UserError(f'model {name!r}: {error}') from error
 

@@ -1,33 +1,32 @@
 """The contract of all networks: `RestorationModel` maps `lr_blur` to a `RestorationOutput`."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import flax.linen as nn
 import flax.struct
 import jax
+from jaxtyping import Float, Float32
 
 
-@flax.struct.dataclass
-class RestorationOutput:
-  """Images that a network makes of an `lr_blur` of `[B, h, w, 3]` in [0, 1]. None is clipped.
+class RestorationOutput(flax.struct.PyTreeNode):
+  """Images that a network makes of an `lr_blur` of `[b, h, w, 3]` in [0, 1]. None is clipped.
 
   Attributes:
-    hr: `[B, s * h, s * w, 3]` float32, sharp and super-resolved by the network's scale s. None for
-      a network that only deblurs.
-    lr: `[B, h, w, 3]` float32, deblurred at the input's size. None if the network has no such
-      output.
+    hr: sharp and super-resolved, `[b, s * h, s * w, 3]` for the network's scale s. None for a
+      network that only deblurs.
+    lr: deblurred at the input's size. None if the network has no such output.
     lr_stages: estimates of `lr` by the stages before the last one, in their order. For the loss.
     hr_stages: estimates of `hr` by the streams that are fused in it. For the loss.
-    frames: `[B, 7, h, w, 3]` float32, the sharp frames whose mean `lr_blur` is, in temporal order;
-      `lr` is the middle one. None if the network has no such output.
+    frames: the sharp frames whose mean `lr_blur` is, in temporal order; `lr` is the middle one.
+      None if the network has no such output.
   """
 
-  hr: jax.Array | None
-  lr: jax.Array | None = None
-  lr_stages: tuple[jax.Array, ...] = ()
-  hr_stages: tuple[jax.Array, ...] = ()
-  frames: jax.Array | None = None
+  hr: Float32[jax.Array, 'b height width 3'] | None
+  lr: Float32[jax.Array, 'b h w 3'] | None = None
+  lr_stages: tuple[Float32[jax.Array, 'b h w 3'], ...] = ()
+  hr_stages: tuple[Float32[jax.Array, 'b height width 3'], ...] = ()
+  frames: Float32[jax.Array, 'b 7 h w 3'] | None = None
 
 
 class RestorationModel(nn.Module):
@@ -46,16 +45,27 @@ class RestorationModel(nn.Module):
     presets: options of published or useful versions, by name.
   """
 
-  scale: ClassVar[int]
-  stride: ClassVar[int] = 1
-  local: ClassVar[bool] = True
   presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
+  if TYPE_CHECKING:  # read-only properties can be overridden by class attributes and fields, too
+
+    @property
+    def scale(self) -> int: ...  # noqa: D102
+    @property
+    def stride(self) -> int: ...  # noqa: D102
+    @property
+    def local(self) -> bool: ...  # noqa: D102
+  else:
+    stride = 1
+    local = True
+
+  def __call__(
+    self, lr_blur: Float[jax.Array, 'b h w 3'], train: bool = False
+  ) -> RestorationOutput:
     """Restore images.
 
     Args:
-      lr_blur: `[B, h, w, 3]` in [0, 1].
+      lr_blur: images in [0, 1].
       train: True to normalise by the statistics of the batch, and to update the running ones, where
         the network has any.
     """

@@ -33,6 +33,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gfn_jax.layers.activations import relu
 from gfn_jax.layers.blocks import (
@@ -61,8 +62,11 @@ INITIALIZATIONS = ('scaled', 'he')
 _ENCODER = (1, 2, 4, 8, 8, 8, 16)
 _DECODER = (8, 4, 4, 4, 2, 1, 1)
 
-States = tuple[tuple[jax.Array, jax.Array], ...]
-"""The cell and the hidden state of the ConvLSTM of each level, both `[B, ., ., F]`."""
+State = tuple[Float[jax.Array, 'b _ _ _'], Float[jax.Array, 'b _ _ _']]
+"""The cell and the hidden state of a ConvLSTM, both of its input's shape."""
+
+States = tuple[State, ...]
+"""The states of the ConvLSTM of each level."""
 
 
 class ResidualNet(nn.Module):
@@ -87,8 +91,10 @@ class ResidualNet(nn.Module):
   long_skip: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Map `[B, h, w, C]` to `[B, scale * h, scale * w, outputs]`."""
+  def __call__(
+    self, x: Float[jax.Array, 'b h w c']
+  ) -> Float[jax.Array, 'b {self.scale}*h {self.scale}*w {self.outputs}']:
+    """Map images or features to one image or more, enlarged."""
     f = self.features
     conv = functools.partial(self.layers.conv, kernel_size=(3, 3), padding=1)
     y = relu(conv(f, name='conv1')(x))  # [B, h, w, F]
@@ -122,9 +128,9 @@ class ConvLSTM(nn.Module):
 
   @nn.compact
   def __call__(
-    self, state: tuple[jax.Array, jax.Array], x: jax.Array
-  ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-    """Map cell, hidden state and input, all `[B, h, w, F]`, to new states and the output."""
+    self, state: State, x: Float[jax.Array, 'b h w f']
+  ) -> tuple[State, Float[jax.Array, 'b h w f']]:
+    """Map the states and the input to new states and the output."""
     cell, hidden = state
     init = nn.initializers.glorot_uniform()
     conv = self.conv(4 * self.features, (3, 3), padding=1, kernel_init=init, name='gates')
@@ -147,8 +153,8 @@ class EncoderStep(nn.Module):
   conv: ModuleDef
 
   @nn.compact
-  def __call__(self, states: States, frame: jax.Array) -> tuple[States, None]:
-    """Map the states of the previous frame and a frame `[B, h, w, 3]` to its states."""
+  def __call__(self, states: States, frame: Float[jax.Array, 'b h w 3']) -> tuple[States, None]:
+    """Map the states of the previous frame and a frame to its states."""
     y, new_states = frame, []
     for i, (f, state) in enumerate(zip(self.widths, states, strict=True), start=1):
       y = relu(self.conv(f, (3, 3), strides=2, padding=1, name=f'conv{i}')(y))
@@ -173,19 +179,22 @@ class RecurrentNet(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, frames: jax.Array) -> jax.Array:
-    """Map `[B, T, h, w, 3]` to `[B, scale * h, scale * w, 3]`."""
+  def __call__(
+    self, frames: Float[jax.Array, 'b t h w 3']
+  ) -> Float[jax.Array, 'b {self.scale}*h {self.scale}*w 3']:
+    """Map frames to an enlarged image."""
     b, _, h, w, _ = frames.shape
     f = self.features
     conv = functools.partial(self.layers.conv, kernel_size=(3, 3), padding=1)
     encode = nn.scan(
       EncoderStep, variable_broadcast='params', split_rngs={'params': False}, in_axes=1
     )
-    widths, states, height, width = tuple(n * f for n in _ENCODER), [], h, w
+    widths, height, width = tuple(n * f for n in _ENCODER), h, w
+    start: list[State] = []
     for channels in widths:
       height, width = (height - 1) // 2 + 1, (width - 1) // 2 + 1
-      states.append((jnp.zeros((b, height, width, channels), self.dtype),) * 2)
-    states, _ = encode(widths, self.layers.conv, name='encoder')(tuple(states), frames)
+      start.append((jnp.zeros((b, height, width, channels), self.dtype),) * 2)
+    states, _ = encode(widths, self.layers.conv, name='encoder')(tuple(start), frames)
     *skips, y = (hidden for _, hidden in states)
     for i, n in enumerate(_DECODER, start=1):
       y = relu(self.layers.deconv(n * f, name=f'deconv{i}')(y))
@@ -264,7 +273,7 @@ class BMDSRNet(RestorationModel):
       return self
     return self.clone(variant='c')
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in ('features', 'blocks', 'fusion_blocks', 'recurrent_features'):
       check_positive(field, getattr(self, field))
     for field, allowed in (
@@ -282,10 +291,12 @@ class BMDSRNet(RestorationModel):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
-    """Restore `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, scale * h, scale * w, 3]`.
+  def __call__(
+    self, lr_blur: Float[jax.Array, 'b h w 3'], train: bool = False
+  ) -> RestorationOutput:
+    """Restore `lr_blur`, in [0, 1], to `hr`.
 
-    All variants except 'srnet' also return `lr` `[B, h, w, 3]` and `frames` `[B, 7, h, w, 3]`.
+    All variants except 'srnet' also return `lr` and `frames`.
     """
     layers = self._make_layers()
     enlarged = Enlarge(self.scale)(lr_blur) if self.global_skip == 'input' else 0.0
@@ -308,8 +319,10 @@ class BMDSRNet(RestorationModel):
     hr = hr + (core if self.fusion_skip == 'core' else enlarged)
     return RestorationOutput(hr=hr, lr=lr, hr_stages=tuple(streams), frames=frames)
 
-  def make_frames(self, lr_blur: jax.Array, layers: Layers) -> jax.Array:
-    """Map `[B, h, w, 3]` to sharp frames `[B, 7, h, w, 3]`, by BMDNet."""
+  def make_frames(
+    self, lr_blur: Float[jax.Array, 'b h w 3'], layers: Layers
+  ) -> Float[jax.Array, 'b 7 h w 3']:
+    """Map blurred images to sharp frames, by BMDNet."""
     bmd_net = self._residual_net(self.blocks, 3 * SHARP_FRAMES, layers, name='bmd')
     frames = bmd_net(lr_blur).astype(jnp.float32)  # [B, h, w, 21], frame by frame
     frames = jnp.stack(jnp.split(frames, SHARP_FRAMES, axis=-1), axis=1)
@@ -332,7 +345,7 @@ class BMDSRNet(RestorationModel):
     """Steps between frames for each pass of the recurrent module: 1 forward, -1 backward."""
     return {'f+c': (1,), 'f+c+b': (1, -1)}.get(self.variant, ())
 
-  def _residual_net(self, blocks: int, outputs: int, layers: Layers, **options) -> ResidualNet:
+  def _residual_net(self, blocks: int, outputs: int, layers: Layers, **options: Any) -> ResidualNet:
     return ResidualNet(self.features, blocks, outputs, layers, **options)
 
   def _make_layers(self) -> Layers:

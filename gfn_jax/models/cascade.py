@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gfn_jax.models.base import RestorationModel, RestorationOutput
 
@@ -40,7 +41,7 @@ class Cascade(RestorationModel):
   dtype: Any = None
   precision: Any = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if Cascade in (type(self.first), type(self.second)):
       raise ValueError('the networks of a cascade must not be cascades')
     if (self.first.scale == 1) == (self.second.scale == 1):
@@ -74,11 +75,15 @@ class Cascade(RestorationModel):
     return self.clone(first=first, second=second)
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
-    """Restore `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]` and maybe `lr`."""
+  def __call__(
+    self, lr_blur: Float[jax.Array, 'b h w 3'], train: bool = False
+  ) -> RestorationOutput:
+    """Restore `lr_blur`, in [0, 1], to `hr` and, if the first network deblurs, `lr`."""
     output = self.first(lr_blur, train)
     if self.first.scale == 1:
+      assert output.lr is not None  # all networks of scale 1 have it
       return output.replace(hr=self.second(self._between(output.lr), train).hr)
+    assert output.hr is not None  # all other networks have it
     return RestorationOutput(hr=self.second(self._between(output.hr), train).lr)
 
   def _between(self, image: jax.Array) -> jax.Array:

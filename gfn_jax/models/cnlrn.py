@@ -28,6 +28,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gfn_jax.layers.activations import leaky_relu, relu
 from gfn_jax.layers.attention import PatchAttention
@@ -77,8 +78,8 @@ class DeblurNet(nn.Module):
     return y
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Map `[B, h, w, 3]`, sides multiples of 4, to `[B, h, w, F]`."""
+  def __call__(self, x: Float[jax.Array, 'b h w 3']) -> Float[jax.Array, 'b h w f']:
+    """Map an image, sides multiples of 4, to features."""
     f, n = self.features, self.stage_blocks
     conv = functools.partial(self.conv, kernel_size=(5, 5), padding=2)
     # Encoder.
@@ -111,8 +112,8 @@ class NonLocalBlock(nn.Module):
   precision: Any = None
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Map `[B, h, w, F]`, sides multiples of `patch_size`, to `[B, h, w, F]`."""
+  def __call__(self, x: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b h w f']:
+    """Map features, sides multiples of `patch_size`, to features."""
     conv = functools.partial(self.conv, x.shape[-1], (3, 3))
     attention = PatchAttention(
       self.heads, self.patch_size, self.conv, self.precision, name='attention'
@@ -138,8 +139,8 @@ class Subgroup(nn.Module):
   nonlocal_block: ModuleDef | None
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Map `[B, h, w, F]` to `[B, h, w, F]`."""
+  def __call__(self, x: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b h w f']:
+    """Map features to features."""
     f = x.shape[-1]
     y = self.nonlocal_block(name='nonlocal')(x) if self.nonlocal_block else x
     for i in range(self.rcabs):
@@ -161,8 +162,8 @@ class Group(nn.Module):
   conv: ModuleDef
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Map `[B, h, w, F]` to `[B, h, w, F]`."""
+  def __call__(self, x: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b h w f']:
+    """Map features to features."""
     y = x
     for i in range(self.subgroups):
       y = self.subgroup(name=f'subgroup_{i}')(y)
@@ -188,8 +189,8 @@ class NLRN(nn.Module):
   conv: ModuleDef
 
   @nn.compact
-  def __call__(self, y: jax.Array) -> jax.Array:
-    """Map `[B, h, w, F]` to `[B, 4h, 4w, 3]`."""
+  def __call__(self, y: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b 4*h 4*w 3']:
+    """Map features to an image."""
     f = y.shape[-1]
     conv = functools.partial(self.conv, kernel_size=(3, 3), padding=1)
 
@@ -239,15 +240,17 @@ class CNLRNDeblur(RestorationModel):
   stride = DEBLUR_STRIDE
   scale = 1
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in ('features', 'blocks', 'stage_blocks'):
       check_positive(field, getattr(self, field))
     check_choice('global_skip', self.global_skip, GLOBAL_SKIPS)
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
-    """Deblur `lr_blur`, `[B, h, w, 3]` in [0, 1], to `lr`, `[B, h, w, 3]`."""
+  def __call__(
+    self, lr_blur: Float[jax.Array, 'b h w 3'], train: bool = False
+  ) -> RestorationOutput:
+    """Deblur `lr_blur`, in [0, 1], to `lr`."""
     _, h, w, _ = lr_blur.shape
     conv, deconv = _convolutions(self)
     x = pad_to_multiple(lr_blur, self.stride)
@@ -334,7 +337,7 @@ class CNLRN(RestorationModel):
     """Least common multiple of the deblurring network's stride and the patch size."""
     return math.lcm(DEBLUR_STRIDE, self.patch_size)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in (
       'features',
       'deblur_features',
@@ -361,8 +364,10 @@ class CNLRN(RestorationModel):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
-    """Restore `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr`, `[B, 4h, 4w, 3]`, and maybe `lr`."""
+  def __call__(
+    self, lr_blur: Float[jax.Array, 'b h w 3'], train: bool = False
+  ) -> RestorationOutput:
+    """Restore `lr_blur`, in [0, 1], to `hr`, `[b, 4h, 4w, 3]`, and maybe `lr`."""
     _, h, w, _ = lr_blur.shape
     conv, deconv = _convolutions(self)
     x = pad_to_multiple(lr_blur, self.stride)
@@ -398,9 +403,11 @@ class CNLRN(RestorationModel):
 
 def _convolutions(model: nn.Module) -> tuple[ModuleDef, ModuleDef]:
   """Return makers of convolutions and of transposed ones that double the size, as PyTorch's."""
-  layer = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
+  layer: dict[str, Any] = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
 
-  def conv(features: int, kernel_size: tuple[int, int], **options) -> Callable:
+  def conv(
+    features: int, kernel_size: tuple[int, int], **options: Any
+  ) -> Callable[[jax.Array], jax.Array]:
     def apply(x: jax.Array) -> jax.Array:  # becomes a submodule of the calling module
       init = dict(
         kernel_init=torch_kernel_init,
@@ -413,8 +420,9 @@ def _convolutions(model: nn.Module) -> tuple[ModuleDef, ModuleDef]:
 
   def deconv(features: int, name: str) -> nn.Module:
     init = torch_uniform_init(9 * features)
-    size = dict(kernel_size=(3, 3), strides=(2, 2))
-    return ConvTranspose(features, **size, kernel_init=init, bias_init=init, **layer, name=name)
+    return ConvTranspose(
+      features, (3, 3), (2, 2), kernel_init=init, bias_init=init, **layer, name=name
+    )
 
   return conv, deconv
 

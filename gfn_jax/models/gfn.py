@@ -18,6 +18,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gfn_jax.errors import UserError
 from gfn_jax.layers.activations import leaky_relu, relu
@@ -52,7 +53,7 @@ class DeblurModule(nn.Module):
   """
 
   features: int
-  blocks: tuple[int, int, int]
+  blocks: Sequence[int]
   layers: Layers
 
   def _residual_group(self, x: jax.Array, features: int, blocks: int, name: str) -> jax.Array:
@@ -62,8 +63,10 @@ class DeblurModule(nn.Module):
     return y + x
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Map `[B, h, w, 3]`, sides multiples of 4, to features `[B, h, w, F]` and `lr`."""
+  def __call__(
+    self, x: Float[jax.Array, 'b h w 3']
+  ) -> tuple[Float[jax.Array, 'b h w f'], Float[jax.Array, 'b h w 3']]:
+    """Map an image, sides multiples of 4, to features and `lr`."""
     f, conv, deconv = self.features, self.layers.conv, self.layers.deconv
     full, half, quarter = self.blocks
     # Encoder.
@@ -96,7 +99,7 @@ class UNetDeblurModule(nn.Module):
   """
 
   features: int
-  blocks: tuple[int, int, int]
+  blocks: Sequence[int]
   layers: Layers
 
   def _blocks(self, y: jax.Array, level: int, name: str) -> jax.Array:
@@ -105,8 +108,10 @@ class UNetDeblurModule(nn.Module):
     return y
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Map `[B, h, w, 3]`, sides multiples of 4, to features `[B, h, w, F]` and `lr`."""
+  def __call__(
+    self, x: Float[jax.Array, 'b h w 3']
+  ) -> tuple[Float[jax.Array, 'b h w f'], Float[jax.Array, 'b h w 3']]:
+    """Map an image, sides multiples of 4, to features and `lr`."""
     f, conv = self.features, self.layers.conv
     y = leaky_relu(conv(f, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
     skip1 = self._blocks(y, 0, 'encoder')
@@ -137,8 +142,8 @@ class SRFeatureModule(nn.Module):
   layers: Layers
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Map `[B, h, w, 3]` to `[B, h, w, F]`."""
+  def __call__(self, x: Float[jax.Array, 'b h w 3']) -> Float[jax.Array, 'b h w f']:
+    """Map an image to features."""
     f, conv = self.features, self.layers.conv
     s1 = leaky_relu(conv(f, (7, 7), padding=3, name='conv1')(x))  # [B, h, w, F]
     y = s1
@@ -161,8 +166,13 @@ class Gate(nn.Module):
   layers: Layers
 
   @nn.compact
-  def __call__(self, f_deblur: jax.Array, x: jax.Array, f_sr: jax.Array) -> jax.Array:
-    """Map `f_deblur` `[B, h, w, F]`, image `[B, h, w, 3]` and `f_sr` to the score map."""
+  def __call__(
+    self,
+    f_deblur: Float[jax.Array, 'b h w f'],
+    x: Float[jax.Array, 'b h w 3'],
+    f_sr: Float[jax.Array, 'b h w f'],
+  ) -> Float[jax.Array, 'b h w f']:
+    """Map both features and the image `x` to the score map."""
     y = jnp.concatenate([f_deblur, x.astype(f_deblur.dtype), f_sr], axis=-1)  # [B, h, w, 2F + 3]
     y = self.layers.conv(self.features, (3, 3), padding=1, name='conv1')(y)  # [B, h, w, F]
     return self.layers.gate_conv(self.features, (1, 1), name='conv2')(leaky_relu(y))  # [B, h, w, F]
@@ -186,8 +196,8 @@ class ReconstructionModule(nn.Module):
   upsampler: str = 'pixelshuffle'
 
   @nn.compact
-  def __call__(self, y: jax.Array) -> jax.Array:
-    """Map `[B, h, w, F]` to `[B, 4h, 4w, 3]`."""
+  def __call__(self, y: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b 4*h 4*w 3']:
+    """Map features to an image."""
     f, conv = self.features, self.layers.conv
     for i in range(self.blocks):
       y = self.layers.res_block(f, relu, name=f'resblock_{i}')(y)
@@ -258,7 +268,7 @@ class GFN(RestorationModel):
     """True unless size_mode is 'resize', where every pixel depends on the image's size."""
     return self.size_mode != 'resize'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_choice('size_mode', self.size_mode, SIZE_MODES)
     check_choice('global_skip', self.global_skip, GLOBAL_SKIPS)
     check_choice('initialization', self.initialization, INITIALIZATIONS)
@@ -272,8 +282,10 @@ class GFN(RestorationModel):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
-    """Restore `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]` and `lr`."""
+  def __call__(
+    self, lr_blur: Float[jax.Array, 'b h w 3'], train: bool = False
+  ) -> RestorationOutput:
+    """Restore `lr_blur`, in [0, 1], to `hr`, `[b, 4h, 4w, 3]`, and `lr`."""
     f = self.features
     layers = make_layers(self)
     blocks = self.deblur_blocks
@@ -335,15 +347,17 @@ class SRBranch(RestorationModel):
 
   scale = SCALE
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_choice('global_skip', self.global_skip, GLOBAL_SKIPS[:2])
     check_choice('initialization', self.initialization, INITIALIZATIONS)
     check_positive('features', self.features)
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
-    """Enlarge `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]`."""
+  def __call__(
+    self, lr_blur: Float[jax.Array, 'b h w 3'], train: bool = False
+  ) -> RestorationOutput:
+    """Enlarge `lr_blur`, in [0, 1], to `hr`, `[b, 4h, 4w, 3]`."""
     f = self.features
     layers = make_layers(self)
     f_sr = SRFeatureModule(f, self.sr_blocks, layers, name='sr_feature')(lr_blur)  # [B, h, w, F]
@@ -355,17 +369,17 @@ class SRBranch(RestorationModel):
 
 
 def fusion_features(
-  model: nn.Module, variables: Mapping[str, Any], lr_blur: jax.Array
-) -> tuple[RestorationOutput, dict[str, jax.Array]]:
+  model: nn.Module, variables: Mapping[str, Any], lr_blur: Float[jax.Array, 'b h w 3']
+) -> tuple[RestorationOutput, dict[str, Float[jax.Array, 'b h w f']]]:
   """Return the output of a GFN and the features around its fusion, as in Figure 3 of the paper.
 
   Args:
     model: a `GFN`.
     variables: its variables.
-    lr_blur: `[B, h, w, 3]` in [0, 1], sides multiples of 4.
+    lr_blur: images in [0, 1], sides multiples of 4.
 
   Returns:
-    The output, and `[B, h, w, F]` arrays: `f_deblur`, `f_sr` and `f_fusion`; with a gate also
+    The output, and the features: `f_deblur`, `f_sr` and `f_fusion`; with a gate also
     `gate` and `gated`, the product of gate and `f_deblur`. Gates of several recursions are added.
 
   Raises:

@@ -16,6 +16,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gfn_jax.layers.activations import leaky_relu
 from gfn_jax.layers.blocks import (
@@ -71,7 +72,7 @@ class GFNAblation(RestorationModel):
   stride = STRIDE
   scale = SCALE
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_choice('variant', self.variant, VARIANTS)
     check_choice('initialization', self.initialization, INITIALIZATIONS)
     check_choice('global_skip', self.global_skip, ('none', 'input'))
@@ -79,8 +80,10 @@ class GFNAblation(RestorationModel):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
-    """Restore `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]` and `lr`."""
+  def __call__(
+    self, lr_blur: Float[jax.Array, 'b h w 3'], train: bool = False
+  ) -> RestorationOutput:
+    """Restore `lr_blur`, in [0, 1], to `hr`, `[b, 4h, 4w, 3]`, and `lr`."""
     f, layers, skip = self.features, make_layers(self), self.global_skip == 'input'
     deblur_module = DeblurModule(f, (self.deblur_blocks,) * 3, layers, name='deblur')
     sr_feature = SRFeatureModule(f, self.sr_blocks, layers, name='sr_feature')

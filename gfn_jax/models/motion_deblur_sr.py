@@ -10,9 +10,12 @@ authors' released code differ, this follows the code: a convolution precedes the
 fusion, a PReLU follows the fusion, and a sigmoid the reconstruction.
 """
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gfn_jax.layers.blocks import (
   INITIALIZATIONS,
@@ -43,8 +46,10 @@ class FusionModule(nn.Module):
   layers: AttentionLayers
 
   @nn.compact
-  def __call__(self, stages: list[jax.Array]) -> jax.Array:
-    """Map the features of three stages, `[B, h, w, .]`, to `[B, h, w, F]`."""
+  def __call__(
+    self, stages: Sequence[Float[jax.Array, 'b h w _']]
+  ) -> Float[jax.Array, 'b h w {self.features}']:
+    """Map the features of three stages to fused features."""
     conv, block = self.layers.conv, self.layers.block
     first, second, third = stages
     third = conv(self.stage_features, (3, 3), padding=1, name='stage3_conv')(third)
@@ -85,7 +90,7 @@ class MotionDeblurSR(MPRNet):
 
   scale = SCALE
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_positive('sr_features', self.sr_features)
     check_choice('final_activation', self.final_activation, FINAL_ACTIVATIONS)
     check_choice('initialization', self.initialization, INITIALIZATIONS)
@@ -95,8 +100,10 @@ class MotionDeblurSR(MPRNet):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
-    """Restore `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]`, `lr`, `lr_stages`."""
+  def __call__(
+    self, lr_blur: Float[jax.Array, 'b h w 3'], train: bool = False
+  ) -> RestorationOutput:
+    """Restore `lr_blur`, in [0, 1], to `hr`, `[b, 4h, 4w, 3]`, `lr` and `lr_stages`."""
     _, h, w, _ = lr_blur.shape
     layers, f = self.make_layers(), self.sr_features
     x = pad_to_multiple(lr_blur, STRIDE)

@@ -13,12 +13,13 @@ network: convolutions have no bias, and all blocks share the slope of one PReLU.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Shaped
 
 from gfn_jax.layers.blocks import (
   ChannelAttentionBlock,
@@ -33,7 +34,7 @@ from gfn_jax.models.base import RestorationModel, RestorationOutput
 
 STRIDE = 8  # half of a side is halved twice
 
-Levels = list[jax.Array]
+Levels = Sequence[jax.Array]
 """Features at full size, at 1/2 and at 1/4."""
 
 
@@ -67,12 +68,15 @@ class Encoder(nn.Module):
   layers: AttentionLayers
 
   @nn.compact
-  def __call__(self, y: jax.Array, encoded: Levels = (), decoded: Levels = ()) -> Levels:
-    """Map `[B, h, w, F]`, sides multiples of 4, to features at three sizes.
+  def __call__(
+    self, y: Float[jax.Array, 'b h w f'], encoded: Levels = (), decoded: Levels = ()
+  ) -> Levels:
+    """Map features, with sides that are multiples of 4, to features at three sizes.
 
     Features of the previous stage, encoded and decoded, are added to those of the same size.
     """
-    conv, levels = self.layers.conv, []
+    conv = self.layers.conv
+    levels: list[jax.Array] = []
     for i in range(3):
       f = self.features + i * self.step
       if i:
@@ -103,7 +107,8 @@ class Decoder(nn.Module):
   @nn.compact
   def __call__(self, encoded: Levels) -> Levels:
     """Map the encoder's features to features of the same shapes."""
-    levels, y = [], None
+    levels: list[jax.Array] = []
+    y = None
     for i in (2, 1, 0):
       f = self.features + i * self.step
       if y is None:
@@ -128,8 +133,10 @@ class SupervisedAttention(nn.Module):
   conv: ModuleDef
 
   @nn.compact
-  def __call__(self, y: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Map features `[B, h, w, F]` and the input `[B, h, w, 3]` to features and the image."""
+  def __call__(
+    self, y: Float[jax.Array, 'b h w f'], x: Float[jax.Array, 'b h w 3']
+  ) -> tuple[Float[jax.Array, 'b h w f'], Float[jax.Array, 'b h w 3']]:
+    """Map features and the input to features and the image."""
     image = self.conv(3, (1, 1), name='conv2')(y).astype(jnp.float32) + x
     attention = nn.sigmoid(self.conv(self.features, (1, 1), name='conv3')(image))
     return self.conv(self.features, (1, 1), name='conv1')(y) * attention + y, image
@@ -160,8 +167,10 @@ class ORSNet(nn.Module):
     return self.layers.conv(self.features, (1, 1), name=name)(y)
 
   @nn.compact
-  def __call__(self, y: jax.Array, encoded: Levels, decoded: Levels) -> jax.Array:
-    """Map `[B, h, w, F]` and the features of the previous stage to `[B, h, w, F]`."""
+  def __call__(
+    self, y: Float[jax.Array, 'b h w f'], encoded: Levels, decoded: Levels
+  ) -> Float[jax.Array, 'b h w f']:
+    """Map features, and those of the previous stage's U-Net, to features."""
     f = self.features
     for i in range(3):
       name = f'group{i + 1}'
@@ -207,7 +216,7 @@ class MPRNet(RestorationModel):
   local = False
   scale = 1
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_positive('reduction', self.reduction)
     check_positive('orsnet_blocks', self.orsnet_blocks)
     if self.features < self.reduction:
@@ -220,8 +229,10 @@ class MPRNet(RestorationModel):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
-    """Deblur `lr_blur`, `[B, h, w, 3]` in [0, 1], to `lr` and `lr_stages`, `[B, h, w, 3]`."""
+  def __call__(
+    self, lr_blur: Float[jax.Array, 'b h w 3'], train: bool = False
+  ) -> RestorationOutput:
+    """Deblur `lr_blur`, in [0, 1], to `lr` and `lr_stages`."""
     _, h, w, _ = lr_blur.shape
     images, _ = self.deblur(pad_to_multiple(lr_blur, STRIDE), self.make_layers())
     *lr_stages, lr = (image[:, :h, :w] for image in images)
@@ -242,14 +253,16 @@ class MPRNet(RestorationModel):
     return AttentionLayers(conv, act, block)
 
   def deblur(
-    self, x: jax.Array, layers: AttentionLayers
-  ) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Map `[B, h, w, 3]`, sides multiples of 8, to the image and last features of each stage.
+    self, x: Float[jax.Array, 'b h w 3'], layers: AttentionLayers
+  ) -> tuple[list[Float[jax.Array, 'b h w 3']], list[Float[jax.Array, 'b h w _']]]:
+    """Map an image, sides multiples of 8, to the image and last features of each stage.
 
     All have the input's size. The features of the last stage have `orsnet_step` more channels.
     """
     f, conv = self.features, layers.conv
-    unet = dict(features=f, step=self.unet_step, blocks=self.unet_blocks, layers=layers)
+    unet: dict[str, Any] = dict(
+      features=f, step=self.unet_step, blocks=self.unet_blocks, layers=layers
+    )
 
     def shallow(x: jax.Array, stage: int) -> jax.Array:
       y = conv(f, (3, 3), padding=1, name=f'shallow{stage}_conv')(x)
@@ -283,15 +296,15 @@ class MPRNet(RestorationModel):
     return images, [merge(features1, axis=1), features2, features3]
 
 
-def split(x: jax.Array, axis: int) -> jax.Array:
-  """Split `[B, h, w, C]` along an axis into 2B images: all first halves, then all second ones."""
+def split(x: Shaped[jax.Array, 'b h w c'], axis: int) -> Shaped[jax.Array, '2*b _ _ c']:
+  """Split images along an axis: all first halves, then all second ones."""
   b, *sides, c = x.shape
   sides[axis - 1] //= 2
   halves = x.reshape(*x.shape[:axis], 2, sides[axis - 1], *x.shape[axis + 1 :])
   return jnp.moveaxis(halves, axis, 0).reshape(2 * b, *sides, c)
 
 
-def merge(x: jax.Array, axis: int) -> jax.Array:
+def merge(x: Shaped[jax.Array, 'b h w c'], axis: int) -> Shaped[jax.Array, 'b//2 _ _ c']:
   """Join the halves of images: the inverse of `split`."""
   b, *sides, c = x.shape
   halves = jnp.moveaxis(x.reshape(2, b // 2, *sides, c), 0, axis)
@@ -299,14 +312,14 @@ def merge(x: jax.Array, axis: int) -> jax.Array:
   return halves.reshape(b // 2, *sides, c)
 
 
-def halve(x: jax.Array) -> jax.Array:
+def halve(x: Float[jax.Array, 'b h w c']) -> Float[jax.Array, 'b h//2 w//2 c']:
   """Reduce even sides by 2, to means of 2x2 pixels: PyTorch's bilinear `interpolate`."""
   b, h, w, c = x.shape
   x = x.reshape(b, h // 2, 2, w, c).mean(axis=2)
   return x.reshape(b, h // 2, w // 2, 2, c).mean(axis=3)
 
 
-def enlarge(x: jax.Array) -> jax.Array:
+def enlarge(x: Float[jax.Array, 'b h w c']) -> Float[jax.Array, 'b 2*h 2*w c']:
   """Enlarge by 2, bilinearly.
 
   A 1x1 convolution without bias gives the same result before and after it. The authors apply it

@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gfn_jax.layers.activations import leaky_relu, relu
 from gfn_jax.layers.blocks import (
@@ -100,7 +101,7 @@ class SRResNet(RestorationModel):
     """True unless the normalisation is 'instance'."""
     return self.norm != 'instance'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_choice('norm', self.norm, NORMS)
     check_choice('act', self.act, ACTIVATIONS)
     check_choice('block_act', self.block_act, ACTIVATIONS)
@@ -114,8 +115,10 @@ class SRResNet(RestorationModel):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, lr_blur: jax.Array, train: bool = False) -> RestorationOutput:
-    """Enlarge `lr_blur`, `[B, h, w, 3]` in [0, 1], to `hr` `[B, 4h, 4w, 3]`."""
+  def __call__(
+    self, lr_blur: Float[jax.Array, 'b h w 3'], train: bool = False
+  ) -> RestorationOutput:
+    """Enlarge `lr_blur`, in [0, 1], to `hr`, `[b, 4h, 4w, 3]`."""
     f, k, layers, norm = self.features, self.kernel_size, make_layers(self), self._norm(train)
     conv = functools.partial(layers.conv, use_bias=self.use_bias)
     res_block = functools.partial(layers.res_block, conv=conv, norm=norm)

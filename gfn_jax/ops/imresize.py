@@ -5,15 +5,17 @@ The degradation of every paper in this library is `imresize(image, 1/4, 'bicubic
 """
 
 import functools
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Float64, Real
 
 Array = TypeVar('Array', np.ndarray, jax.Array)
 
-BORDERS = {'symmetric': 'symmetric', 'replicate': 'edge'}
+BORDERS: dict[str, Literal['symmetric', 'edge']] = {'symmetric': 'symmetric', 'replicate': 'edge'}
 """MATLAB's names of the borders, with the names of `np.pad`."""
 
 # Values this close below a half are rounded up, too. Halves are common, as the weights are small
@@ -21,12 +23,12 @@ BORDERS = {'symmetric': 'symmetric', 'replicate': 'edge'}
 _TIE = 1e-6
 
 
-def round_half_up(x: np.ndarray) -> np.ndarray:
+def round_half_up(x: Float[np.ndarray, '*shape']) -> Float[np.ndarray, '*shape']:
   """Round to the nearest integer, halves up, as MATLAB does for the positive values of an image."""
   return np.floor(x + (0.5 + _TIE))
 
 
-def cubic_kernel(x: np.ndarray) -> np.ndarray:
+def cubic_kernel(x: Float[np.ndarray, '*shape']) -> Float[np.ndarray, '*shape']:
   """Return Keys' cubic convolution kernel, a = -0.5, at distances `x` (Keys 1981, eq. 15)."""
   x = np.abs(x)
   near = 1.5 * x**3 - 2.5 * x**2 + 1
@@ -35,7 +37,9 @@ def cubic_kernel(x: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def resize_weights(in_size: int, out_size: int, scale: float, border: str) -> np.ndarray:
+def resize_weights(
+  in_size: int, out_size: int, scale: float, border: str
+) -> Float64[np.ndarray, '{out_size} {in_size}']:
   """Return the matrix that resizes one axis: `out = weights @ axis`.
 
   Args:
@@ -45,7 +49,7 @@ def resize_weights(in_size: int, out_size: int, scale: float, border: str) -> np
     border: 'symmetric' (mirrors the border, edge pixel included) or 'replicate'.
 
   Returns:
-    float64 `[out_size, in_size]`, each row summing to 1. Read-only, as it is cached.
+    The matrix, each row summing to 1. Read-only, as it is cached.
   """
   stretch = min(scale, 1.0)  # MATLAB's antialiasing widens the kernel to shrink
   support = 4.0 / stretch
@@ -62,7 +66,9 @@ def resize_weights(in_size: int, out_size: int, scale: float, border: str) -> np
   return matrix
 
 
-def imresize(image: Array, scale: float | tuple[int, int], border: str = 'symmetric') -> Array:
+def imresize(
+  image: Real[Array, 'h w *c'], scale: float | tuple[int, int], border: str = 'symmetric'
+) -> Real[Array, 'height width *c']:
   """Resize an image as MATLAB's `imresize(image, scale, 'bicubic')` does.
 
   The kernel is Keys' cubic (a = -0.5), widened by 1/scale when shrinking. The axis with the smaller
@@ -73,8 +79,8 @@ def imresize(image: Array, scale: float | tuple[int, int], border: str = 'symmet
   for uint8), may be traced by `jit`, `vmap` and `grad`, and gives the same integers.
 
   Args:
-    image: `[H, W]` or `[H, W, C]`; NumPy: any integer or float type, JAX: uint8 or float.
-    scale: a factor, giving `ceil(H * scale)` by `ceil(W * scale)` pixels; or the output size
+    image: `[h, w]` or `[h, w, c]`; NumPy: any integer or float type, JAX: uint8 or float.
+    scale: a factor, giving `ceil(h * scale)` by `ceil(w * scale)` pixels; or the output size
       `(height, width)`, as in MATLAB's `imresize(image, [height width])`.
     border: 'symmetric' mirrors the border, edge pixel included (MATLAB since about 2012, the
       default); 'replicate' repeats the edge pixel (older MATLAB, the common Set5 / Set14 files).
@@ -92,6 +98,7 @@ def imresize(image: Array, scale: float | tuple[int, int], border: str = 'symmet
     raise ValueError(f'unknown border {border!r}; choose from {", ".join(sorted(BORDERS))}')
   resize_axis = _resize_axis_jax if isinstance(image, jax.Array) else _resize_axis_numpy
   in_size = image.shape[:2]
+  out_size: Sequence[int]
   if isinstance(scale, tuple):
     out_size, scales = scale, [out / size for out, size in zip(scale, in_size, strict=True)]
   else:
@@ -115,9 +122,10 @@ def _resize_axis_numpy(image: np.ndarray, weights: np.ndarray, axis: int) -> np.
 
 
 def _resize_axis_jax(image: jax.Array, weights: np.ndarray, axis: int) -> jax.Array:
-  def matmul(matrix, x):
-    matrix = jnp.asarray(matrix, x.dtype)
-    out = jnp.tensordot(matrix, x, (1, axis), precision=jax.lax.Precision.HIGHEST)
+  def matmul(matrix: np.ndarray, x: jax.Array) -> jax.Array:
+    out = jnp.tensordot(
+      jnp.asarray(matrix, x.dtype), x, (1, axis), precision=jax.lax.Precision.HIGHEST
+    )
     return jnp.moveaxis(out, 0, axis)
 
   if jnp.issubdtype(image.dtype, jnp.floating):

@@ -5,6 +5,7 @@ border that is cut and the kind of SSIM. Every result of this library names its 
 """
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from scipy import ndimage
 
 from gfn_jax.ops.pixels import to_uint8
@@ -14,8 +15,8 @@ _SIGMA, _RADIUS = 1.5, 5  # Wang et al. 2004: 11 taps, sigma 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-  """Return the peak signal-to-noise ratio of two uint8 images in dB, over pixels and channels.
+def psnr(a: UInt8[np.ndarray, '*shape'], b: UInt8[np.ndarray, '*shape']) -> float:
+  """Return the peak signal-to-noise ratio of two images in dB, over pixels and channels.
 
   It is infinite for equal images.
   """
@@ -26,7 +27,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 def _ssim_map(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
   """Return the SSIM map (Wang et al. 2004, eq. 13), a Gaussian over `axes`, replicate padding."""
 
-  def blur(x):
+  def blur(x: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter(x, _SIGMA, mode='nearest', radius=_RADIUS, axes=axes)
 
   a, b = a.astype(np.float64), b.astype(np.float64)
@@ -38,7 +39,7 @@ def _ssim_map(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> np.ndarray
   return luminance * (2 * cov + _C2) / (var_a + var_b + _C2)
 
 
-def ssim3d(a: np.ndarray, b: np.ndarray) -> float:
+def ssim3d(a: UInt8[np.ndarray, 'h w 3'], b: UInt8[np.ndarray, 'h w 3']) -> float:
   """Return the SSIM that MATLAB's `ssim(A, ref)` computes for RGB arrays, as for a grey volume.
 
   The Gaussian runs over rows, columns and channels, with replicate padding on all three, so the
@@ -46,8 +47,8 @@ def ssim3d(a: np.ndarray, b: np.ndarray) -> float:
   GOPRO. GFN, MPRNet's GoPro script and DeepDeblur use it.
 
   Args:
-    a: `[H, W, 3]` uint8.
-    b: `[H, W, 3]` uint8.
+    a: an image.
+    b: the image to compare it with.
 
   Returns:
     The mean of the map.
@@ -55,15 +56,15 @@ def ssim3d(a: np.ndarray, b: np.ndarray) -> float:
   return float(_ssim_map(a, b, axes=(0, 1, 2)).mean())
 
 
-def ssim2d_valid(a: np.ndarray, b: np.ndarray) -> float:
+def ssim2d_valid(a: UInt8[np.ndarray, 'h w 3'], b: UInt8[np.ndarray, 'h w 3']) -> float:
   """Return the usual SSIM per channel, over pixels whose 11x11 window lies within the image.
 
   CNLRN and BasicSR use it. It equals scikit-image's with `gaussian_weights=True`, `sigma=1.5` and
   `use_sample_covariance=False`.
 
   Args:
-    a: `[H, W, 3]` uint8, at least 11 pixels high and wide.
-    b: `[H, W, 3]` uint8.
+    a: an image, at least 11 pixels high and wide.
+    b: the image to compare it with.
 
   Returns:
     The mean of the map over pixels and channels.
@@ -76,15 +77,18 @@ _SSIM = {'ssim3d': ssim3d, 'ssim2d_valid': ssim2d_valid}
 
 
 def evaluate_pair(
-  prediction: np.ndarray, target: np.ndarray, protocol: str, scale: int = 4
+  prediction: UInt8[np.ndarray, 'h w 3'] | Float[np.ndarray, 'h w 3'],
+  target: UInt8[np.ndarray, 'h w 3'] | Float[np.ndarray, 'h w 3'],
+  protocol: str,
+  scale: int = 4,
 ) -> dict[str, float]:
   """Compare a restored image with its target as a paper does.
 
   Every protocol first converts both to uint8, clipped and rounded half up.
 
   Args:
-    prediction: `[H, W, 3]`, uint8 or float in [0, 1].
-    target: `[H, W, 3]`, uint8 or float in [0, 1].
+    prediction: the restored image; floats are in [0, 1].
+    target: the sharp image, as `prediction`.
     protocol: a key of `PROTOCOLS`.
     scale: factor by which the restored image was enlarged, 1 for a deblurred one.
 

@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Real, UInt8
 
 from gfn_jax.ops.imresize import round_half_up
 
 
-def to_float(image: jax.Array) -> jax.Array:
+def to_float(image: Real[jax.Array, '*shape']) -> Float[jax.Array, '*shape']:
   """Return an image as input of a network: integers as float32 in [0, 1], floats unchanged."""
   if jnp.issubdtype(image.dtype, jnp.integer):
     return image.astype(jnp.float32) / jnp.iinfo(image.dtype).max
@@ -18,7 +19,7 @@ def to_float(image: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def from_float(image: jax.Array, dtype: Any) -> jax.Array:
+def from_float(image: Float[jax.Array, '*shape'], dtype: Any) -> Real[jax.Array, '*shape']:
   """Return a network's image clipped to [0, 1], as float32 or an integer type, rounded half up."""
   image = jnp.clip(image, 0, 1)
   if dtype == jnp.float32:
@@ -26,7 +27,9 @@ def from_float(image: jax.Array, dtype: Any) -> jax.Array:
   return jnp.floor(image * jnp.iinfo(dtype).max + 0.5).astype(dtype)
 
 
-def to_uint8(image: np.ndarray) -> np.ndarray:
+def to_uint8(
+  image: UInt8[np.ndarray, '*shape'] | Float[np.ndarray, '*shape'],
+) -> UInt8[np.ndarray, '*shape']:
   """Return an image in [0, 1] as uint8, clipped and rounded half up; uint8 is returned unchanged.
 
   Raises:
@@ -43,14 +46,14 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
   return round_half_up(np.clip(image.astype(np.float64), 0, 1) * 255).astype(np.uint8)
 
 
-def to_8_bits(image: np.ndarray) -> np.ndarray:
+def to_8_bits(image: Real[np.ndarray, '*shape']) -> Real[np.ndarray, '*shape']:
   """Return uint16 pixels as uint8, rounded; other types are returned unchanged."""
   if image.dtype != np.uint16:
     return image
   return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def check_image(image: Any) -> np.ndarray:
+def check_image(image: Any) -> Real[np.ndarray, 'h w *c']:
   """Return an image as an array for `Restorer` and `LPIPS`; floats become float32.
 
   Args:

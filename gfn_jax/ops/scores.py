@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from gfn_jax.errors import UserError
 from gfn_jax.ops import metrics
@@ -13,15 +14,14 @@ DIGITS = {'psnr': 2, 'ssim': 4, 'lpips': 4}
 """The metrics in the order of tables, with the number of decimals to show."""
 
 
-def bicubic(lr_blur: np.ndarray, scale: int = 4) -> np.ndarray:
+def bicubic(
+  lr_blur: UInt8[np.ndarray, 'h w 3'] | Float[np.ndarray, 'h w 3'], scale: int = 4
+) -> UInt8[np.ndarray, '{scale}*h {scale}*w 3']:
   """Return `lr_blur` enlarged by MATLAB's bicubic interpolation.
 
   Args:
-    lr_blur: `[h, w, 3]`, uint8 or float in [0, 1].
+    lr_blur: the image; floats are in [0, 1].
     scale: factor of enlargement.
-
-  Returns:
-    `[scale * h, scale * w, 3]` uint8.
   """
   lr_blur = lr_blur / 255 if lr_blur.dtype == np.uint8 else lr_blur
   return to_uint8(imresize(lr_blur.astype(np.float64), scale))
@@ -29,21 +29,21 @@ def bicubic(lr_blur: np.ndarray, scale: int = 4) -> np.ndarray:
 
 def score(
   name: str,
-  lr_blur: np.ndarray,
-  restored: np.ndarray,
-  target: np.ndarray,
+  lr_blur: UInt8[np.ndarray, 'h w 3'] | Float[np.ndarray, 'h w 3'],
+  restored: UInt8[np.ndarray, 'height width 3'] | Float[np.ndarray, 'height width 3'],
+  target: UInt8[np.ndarray, 'height width 3'] | Float[np.ndarray, 'height width 3'],
   protocol: str,
-  lpips: Callable[[np.ndarray, np.ndarray], float] | None = None,
+  lpips: Callable[[UInt8[np.ndarray, 'h w 3'], UInt8[np.ndarray, 'h w 3']], float] | None = None,
 ) -> dict[str, float]:
   """Compare a restored image, and the bicubic enlargement of its input, with the target.
 
   Args:
     name: name of the image, for error messages.
-    lr_blur: `[h, w, 3]` uint8 or float in [0, 1].
+    lr_blur: the input; floats are in [0, 1], like those of the others.
     restored: `[s * h, s * w, 3]`, s from 1 to 4; with 1 the baseline is `lr_blur` itself.
-    target: image of the size of `restored`.
+    target: the sharp image.
     protocol: a key of `metrics.PROTOCOLS`.
-    lpips: a further metric of two uint8 images. It gets them whole, without the protocol's crop.
+    lpips: a further metric of two images. It gets them whole, without the protocol's crop.
 
   Returns:
     `psnr`, `ssim`, `bicubic_psnr`, `bicubic_ssim`; with LPIPS also `lpips` and `bicubic_lpips`.

@@ -9,6 +9,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int, Shaped
 
 Array = TypeVar('Array', np.ndarray, jax.Array)
 
@@ -21,22 +22,24 @@ _STEPS = (
 )
 
 
-def apply_symmetry(image: Array, symmetry: int) -> Array:
-  """Return `[..., h, w, C]` under a symmetry; numbers from 4 exchange h and w."""
+def apply_symmetry(image: Shaped[Array, '... h w c'], symmetry: int) -> Shaped[Array, '... _ _ c']:
+  """Return images under a symmetry; numbers from 4 exchange h and w."""
   for bit, step in _STEPS:
     image = step(image) if symmetry & bit else image
   return image
 
 
-def undo_symmetry(image: Array, symmetry: int) -> Array:
+def undo_symmetry(image: Shaped[Array, '... h w c'], symmetry: int) -> Shaped[Array, '... _ _ c']:
   """Return the inverse of `apply_symmetry`."""
   for bit, step in reversed(_STEPS):
     image = step(image) if symmetry & bit else image
   return image
 
 
-def apply_traced_symmetry(image: jax.Array, symmetry: jax.Array) -> jax.Array:
-  """Return a square image `[n, n, C]` under a symmetry whose number may be traced."""
+def apply_traced_symmetry(
+  image: Shaped[jax.Array, 'n n c'], symmetry: Int[jax.Array, '']
+) -> Shaped[jax.Array, 'n n c']:
+  """Return a square image under a symmetry whose number may be traced."""
   for bit, step in _STEPS:
     image = jnp.where(symmetry & bit, step(image), image)
   return image

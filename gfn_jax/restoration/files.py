@@ -80,7 +80,7 @@ def plan_jobs(
     if not target.lower().endswith(_FILE_EXTENSIONS) or os.path.isdir(target):
       target = os.path.join(target, _renamed(name, extension))
     jobs = [Job(name, source, target)]
-  seen = {}
+  seen: dict[str, str] = {}
   for job in jobs:
     if not is_remote(target) and _is_same(job.source, job.target):
       raise UserError(f'{printable(job.source)} would be overwritten; choose another output')
@@ -208,7 +208,7 @@ def _restore_file(restorer: Restorer, photo: Photo, job: Job) -> np.ndarray:
   return restored
 
 
-def _reason(error: Exception, job: Job) -> str:
+def _reason(error: UserError | OSError | MemoryError, job: Job) -> str:
   """Return one line with the file and what is wrong."""
   if isinstance(error, UserError):
     return str(error)
@@ -221,7 +221,7 @@ def _reason(error: Exception, job: Job) -> str:
 def tile_progress(name: str) -> Iterator[Callable[[int, int], None]]:
   """Provide a callback that shows the progress of an image of several tiles."""
   with contextlib.ExitStack() as stack:
-    bars = []
+    bars: list[tqdm] = []
 
     def progress(done: int, total: int) -> None:
       if total > 1 and not bars:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -158,7 +158,8 @@ def _maps(
   count = features['f_sr'].shape[-1]
   if channel is not None and not 0 <= channel < count:
     raise UserError(f'channel {channel}: pass a number from 0 to {count - 1}')
-  maps = {'lr': from_float(output.lr[0], jnp.uint8)}
+  lr = cast(jax.Array, output.lr)  # every GFN has it
+  maps = {'lr': from_float(lr[0], jnp.uint8)}
   for name, y in features.items():
     y = y[0].astype(jnp.float32)  # [h, w, F]
     if channel is not None:

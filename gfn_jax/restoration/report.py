@@ -168,8 +168,9 @@ class Report:
     """
     if (target is None, scores is None) != (self._protocol is None,) * 2:
       raise ValueError('a target and scores belong to a report with a protocol, and only there')
+    scores = scores or {}
     metrics = [
-      _Metric(key, scores[f'bicubic_{key}'], scores[key]) for key in DIGITS if key in (scores or ())
+      _Metric(key, scores[f'bicubic_{key}'], scores[key]) for key in DIGITS if key in scores
     ]
     if self._rows and [m.key for m in metrics] != [m.key for m in self._rows[0].metrics]:
       raise ValueError(f'{name}: {sorted(scores)} are not the scores of the other images')
@@ -217,10 +218,11 @@ class Report:
     box, detail = None, {}
     if max(full_size) > COLUMN:
       box = _detail_box(shown[self._before], shown['Restored'], full_size)
-      size = box[2] - box[0], box[3] - box[1]
+      left, top, right, bottom = box
       for label, picture in pictures.items():
         ratio = picture.width / full_size[0]
-        detail[label] = resize(picture, size, [ratio * side for side in box])
+        part = ratio * left, ratio * top, ratio * right, ratio * bottom
+        detail[label] = resize(picture, (right - left, bottom - top), part)
     return _template('article.html').render(
       anchor=anchor,
       name=printable(name),
@@ -277,7 +279,8 @@ def _detail_box(
   Returns:
     Left, top, right and bottom edge, in pixels.
   """
-  difference = np.abs(np.subtract(before.convert('L'), restored.convert('L'), dtype=np.float32))
+  grey_before, grey_restored = (np.asarray(image.convert('L')) for image in (before, restored))
+  difference = np.abs(np.subtract(grey_before, grey_restored, dtype=np.float32))
   ratio = restored.width / full_size[0]
   width, height = (min(side, full) for side, full in zip(DETAIL, full_size, strict=True))
   window = max(1, round(ratio * height)), max(1, round(ratio * width))

@@ -51,8 +51,8 @@ def restore_and_report(
       target = scores = None
       if targets:
         target = folders.read_rgb(targets[job.name])
-        pair = (np.asarray(to_picture(image)) for image in (before, restored))
-        scores = score(job.name, *pair, target, protocol)
+        lr_blur, output = (np.asarray(to_picture(image)) for image in (before, restored))
+        scores = score(job.name, lr_blur, output, target, protocol)
       report.add(job.name, before, restored, target, scores)
 
     return restore_files(restorer, jobs, overwrite=overwrite, max_pixels=max_pixels, on_result=add)

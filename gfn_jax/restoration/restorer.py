@@ -163,7 +163,8 @@ class Restorer:
     self.scale = model.scale if output == 'hr' else 1
     self.batch_size = batch_size
     self._shrinks = tile == 'auto'
-    self._timed = set()  # kinds of batches that `time_forward` has compiled
+    # Kinds of batches that `time_forward` has compiled.
+    self._timed: set[tuple[tuple[int, ...], np.dtype, bool]] = set()
     if output == 'hr' and model.scale == 1:
       raise UserError(f"{type(model).__name__} only deblurs: omit output, or pass 'lr'")
     if output == 'lr' and self._output_shape((32, 32)) is None:
@@ -295,7 +296,7 @@ class Restorer:
 
   def _shrink(self, error: Exception) -> None:
     """Halve the tiles after the device ran out of memory."""
-    tile = self.tile and self.tile // 2 // tiling.STEP * tiling.STEP
+    tile = self.tile // 2 // tiling.STEP * tiling.STEP if isinstance(self.tile, int) else 0
     if not (self._shrinks and tile > self.overlap):
       advice = 'pass a smaller tile' if self.tile else "pass tile='auto'"
       raise UserError(f'tile {self.tile}: out of memory on {self.device}; {advice}') from error
@@ -369,7 +370,7 @@ class Restorer:
     in twice the memory.
     """
     ahead = 0 if self.device.platform == 'cpu' else 1
-    running = collections.deque()
+    running: collections.deque[tuple[list[tiling.Window], jax.Array]] = collections.deque()
     for group in tiling.batches(windows, self.batch_size):
       batch = self._batch(image, group, shape)
       running.append((group, from_float(self._predict(*batch), jnp.dtype(image.dtype))))
@@ -399,7 +400,7 @@ class Restorer:
     """
     if not self.ensemble:
       return self._forward(x, inside)
-    total = 0.0
+    total = jnp.zeros(())
     for symmetry in SYMMETRIES:
       mask = None if inside is None else apply_symmetry(inside, symmetry)
       y = self._forward(apply_symmetry(x, symmetry), mask)
@@ -419,7 +420,9 @@ class Restorer:
 
   def _tile_for(self, h: int, w: int) -> int | None:
     """Return the largest side of a tile for an image of a size; None to restore it whole."""
-    if self.tile == 'auto':
+    if self.tile is None:
+      return None
+    if isinstance(self.tile, str):  # 'auto'
       self.tile = self._largest_tile()
     fits = self._shrinks and not self.model.local and h * w <= self.tile**2
     return None if fits else self.tile
@@ -442,7 +445,8 @@ def resize_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
   size = (scale * alpha.shape[1], scale * alpha.shape[0])
   if alpha.dtype == np.uint8:
     return np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.BICUBIC))
-  resized = Image.fromarray(alpha.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+  picture = Image.fromarray(alpha.astype(np.float32))
+  resized = np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
   if alpha.dtype == np.float32:
     return np.clip(resized, 0, 1)
   return np.clip(np.round(resized), 0, np.iinfo(alpha.dtype).max).astype(alpha.dtype)

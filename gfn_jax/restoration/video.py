@@ -36,8 +36,22 @@ from gfn_jax.system.files import extension_of, file_sha256, printable, write_asi
 _CONVERT_AUDIO = 'ffmpeg -i IN -c:v copy -c:a aac OUT.mkv'
 
 # Metadata of a file or a stream that also hold for the result.
-_METADATA = ('title', 'artist', 'album', 'comment', 'copyright', 'creation_time', 'date')
-_METADATA += ('description', 'genre', 'handler_name', 'language', 'location', 'make', 'model')
+_METADATA = (
+  'title',
+  'artist',
+  'album',
+  'comment',
+  'copyright',
+  'creation_time',
+  'date',
+  'description',
+  'genre',
+  'handler_name',
+  'language',
+  'location',
+  'make',
+  'model',
+)
 
 
 def restore_video(
@@ -202,7 +216,7 @@ def _write_segment(
   path: str, video: VideoReader, frames: Iterable[tuple[int, np.ndarray]], crf: int
 ) -> None:
   """Encode restored frames with their time stamps, relative to the video's first frame."""
-  stream = None
+  stream: Any = None
   with pyav().open(f'file:{path}', 'w', format='nut') as output:
     for pts, image in frames:
       if stream is None:
@@ -296,7 +310,7 @@ def _audio_packets(
   """
   if not copies:
     return
-  least = {}  # smallest time stamp that the container accepts next, by stream
+  least: dict[int, int] = {}  # smallest time stamp that the container accepts next, by stream
   with reading(path):
     for packet in source.demux(audio=tuple(range(len(copies)))):
       if not packet.size:

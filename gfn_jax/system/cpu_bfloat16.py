@@ -68,7 +68,7 @@ def without_cache_warning(function: Callable[..., Any]) -> Callable[..., Any]:
   """
 
   @functools.wraps(function)
-  def call(*args, **kwargs):
+  def call(*args: Any, **kwargs: Any) -> Any:
     with warnings.catch_warnings():
       warnings.filterwarnings('ignore', 'Error writing persistent compilation cache entry')
       return function(*args, **kwargs)

@@ -13,9 +13,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gfn_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from etils import epath
 
 
 def is_remote(path: str | os.PathLike) -> bool:
@@ -173,7 +176,7 @@ def folder_to_fill(path: str | os.PathLike) -> Iterator[str]:
 
 def send_folder(folder: str | os.PathLike, path: str | os.PathLike) -> None:
   """Send all files of a folder, at any depth, to a bucket."""
-  for parent, _, names in os.walk(folder):
+  for parent, _, names in os.walk(os.fspath(folder)):
     for name in names:
       file = os.path.join(parent, name)
       _send(file, f'{os.fspath(path)}/{os.path.relpath(file, folder)}')
@@ -217,7 +220,7 @@ def reaching(path: str | os.PathLike) -> Iterator[None]:
     raise UserError(f'cannot access {printable(path)}: {reason}') from error
 
 
-def as_path(path: str | os.PathLike):
+def as_path(path: str | os.PathLike) -> 'epath.Path':
   """Return an `epath.Path`, which can access buckets.
 
   Raises:

@@ -143,8 +143,14 @@ def pmap_step(step: Callable[..., Any], devices: Sequence[jax.Device] | None = N
   def step_on_device(state: Any, batch: Any) -> Any:
     return step(state, batch, functools.partial(jax.lax.pmean, axis_name=AXIS))
 
-  layout = dict(in_axes=(None, 0), out_axes=None, donate_argnums=0)
-  return jax.pmap(step_on_device, axis_name=AXIS, devices=devices, **layout)
+  return jax.pmap(
+    step_on_device,
+    axis_name=AXIS,
+    in_axes=(None, 0),
+    out_axes=None,
+    devices=devices,
+    donate_argnums=0,
+  )
 
 
 def share(items: Sequence | Iterable) -> Any:

@@ -11,7 +11,6 @@ from gfn_jax.evaluation.selection import open_test_pairs
 from gfn_jax.models import param_count
 from gfn_jax.system import cpu_bfloat16, parallel
 from gfn_jax.system.console import print_message, progress_bar
-from gfn_jax.system.files import make_folder
 from gfn_jax.training import records
 from gfn_jax.training.checkpoints import Checkpointer
 from gfn_jax.training.hooks import WEIGHTS_FILE, Evaluation, Logging, Saving
@@ -57,14 +56,11 @@ def train_and_evaluate(
   checkpointer = Checkpointer(workdir, settings, run['keep_checkpoints'])
   preemption = Preemption()
   trace = Trace(os.path.join(workdir, 'tensorboard'), run['profile'] and is_first)
-  if is_first:
-    make_folder(workdir)
 
   with checkpointer, preemption, trace:
     state, progress = records.restore_or_initialize(config, phases[0], checkpointer)
     step = int(state.step)
-    if is_first:
-      records.write(workdir, config, overrides)
+    records.write(workdir, config, overrides)
     print_message(
       f'{type(phases[0].model).__name__}, {param_count({"params": state.params}):,} parameters, '
       f'step {step} of {last_step}, on {jax.device_count()} x {jax.devices()[0].device_kind}'

@@ -4,11 +4,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from gfn_jax.data.datasets import Dataset
 from gfn_jax.evaluation.test_sets import CONFIG_FORMAT, run_config
 from gfn_jax.models import create_model
 from gfn_jax.system import parallel
-from gfn_jax.system.files import exists, file_sha256, write_json
+from gfn_jax.system.files import exists, file_sha256, make_folder, write_json
 from gfn_jax.training.checkpoints import Checkpointer
 from gfn_jax.training.phases import Phase
 from gfn_jax.training.train_state import TrainState, create_train_state
@@ -59,7 +61,10 @@ def restore_or_initialize(
 def write(
   workdir: str | os.PathLike, config: Mapping[str, Any], overrides: Mapping[str, Any] | None
 ) -> None:
-  """Write `config.json` and `overrides.json`."""
+  """Write `config.json` and `overrides.json` into the run's folder, in the first process."""
+  if jax.process_index() > 0:
+    return
+  make_folder(workdir)
   record = {'format_version': CONFIG_FORMAT, **config}
   write_json(os.path.join(workdir, 'config.json'), record)
   write_json(os.path.join(workdir, 'overrides.json'), dict(overrides or {}))

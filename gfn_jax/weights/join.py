@@ -1,6 +1,7 @@
 """Joining of the weights of two networks to the weights of a cascade."""
 
 import os
+from typing import Any
 
 from gfn_jax.models import create_model, param_count
 from gfn_jax.system.files import file_sha256
@@ -40,7 +41,7 @@ def join_weights(
     for name in names
   }
   networks = {part: load_model_config(path) for part, path in paths.items()}
-  model_config = {'name': 'cascade', **networks, 'quantize': quantize}
+  model_config: dict[str, Any] = {'name': 'cascade', **networks, 'quantize': quantize}
   create_model(**model_config)
   origin = {
     part: {'file': os.path.basename(path), 'sha256': file_sha256(path)}

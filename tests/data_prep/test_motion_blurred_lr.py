@@ -282,7 +282,7 @@ def test_crops_of_whole_frames_show_one_place(thirds):
         rows, columns = (slice(scale * start, scale * (start + 6)) for start in (y, x))
         np.testing.assert_array_equal(batch[key][i], stored[n][key][rows, columns])
   assert len(places) > 15
-  with pytest.raises(UserError, match='whole frames: set --config.training.crop_size to 16 LR'):
+  with pytest.raises(UserError, match='set --config.training.crop_size to at most 16 LR'):
     next(dataset.train_batches(2, 0))
 
 
