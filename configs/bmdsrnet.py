@@ -91,18 +91,13 @@ def get_config(variant=''):
 
 
 def _photos(small):
-  config = defaults.photos()
-  if not small:
-    schedule = cosine(3e-4, warmup_steps=1000)
-    config.phases.phase_1 = phase(100, schedule, lr_weight=1.0, reset_optimizer=True)
+  if small:
+    config = defaults.table_budget(lr_weight=1.0)
+    config.data.motion_blur.camera.gamma = (1.0, 1.0)  # mean of stored values, as in the paper
     return config
-  defaults.small_gfn_photos(config)
-  config.training.update(crop_size=24, steps_per_epoch=2000)
-  schedule = cosine(3e-3, warmup_steps=200)
-  config.phases.phase_1 = phase(1, schedule, lr_weight=1.0, reset_optimizer=True)
-  config.evaluation.every = 0
-  config.run.checkpoint_every = 100
-  config.data.motion_blur.camera.gamma = (1.0, 1.0)  # mean of stored values, as in the paper
+  config = defaults.photos()
+  schedule = cosine(3e-4, warmup_steps=1000)
+  config.phases.phase_1 = phase(100, schedule, lr_weight=1.0, reset_optimizer=True)
   return config
 
 

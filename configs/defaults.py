@@ -125,11 +125,28 @@ def cosine(learning_rate, warmup_steps):
   return dict(name='cosine', learning_rate=learning_rate, warmup_steps=warmup_steps)
 
 
-def small_gfn_photos(config):
-  """Change photo defaults in place for two CPU cores: small crops, Muon, float32."""
+def cpu_photos():
+  """Return photo defaults for two CPU cores: small crops, Muon, float32."""
+  config = photos()
   config.training.update(precision='float32', batch_size=8, crop_size=32)
   config.optimizer.name = 'muon'
   config.evaluation.every = 1000
+  return config
+
+
+def table_budget(lr_weight):
+  """Return data, steps and schedule of a table whose rows are trained on CPUs, without `model`.
+
+  Networks are expected to add the input to their images; without it, 2,000 steps do not suffice to
+  reach bicubic.
+  """
+  config = cpu_photos()
+  config.training.update(crop_size=24, steps_per_epoch=2000)
+  schedule = cosine(3e-3, warmup_steps=200)
+  config.phases.phase_1 = phase(1, schedule, lr_weight=lr_weight, reset_optimizer=True)
+  config.evaluation.every = 0
+  config.run.checkpoint_every = 100
+  return config
 
 
 def camera():

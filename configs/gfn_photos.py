@@ -16,12 +16,12 @@ from gfn_jax.errors import UserError
 
 def get_config(variant=''):
   """Return the config of one of the variants above."""
-  config = defaults.photos()
   if variant == '':
+    config = defaults.photos()
     config.model = gfn.model()
     config.phases.phase_1 = _phase(100, 3e-4, warmup_steps=1000)
     return config
-  defaults.small_gfn_photos(config)
+  config = defaults.cpu_photos()
   config.phases = ConfigDict(
     dict(
       phase_1=_phase(10, 3e-3, warmup_steps=200, hr_weight=0.0),

@@ -21,7 +21,6 @@ from ml_collections import ConfigDict
 
 from configs import defaults
 from configs.cascade import apart
-from configs.defaults import cosine, phase
 from gfn_jax.errors import UserError
 
 _MPRNET = dict(features=16, unet_step=8, orsnet_step=8, unet_blocks=1, orsnet_blocks=2)
@@ -69,7 +68,7 @@ def get_config(variant='gfn'):
       f'unknown variant of configs/tables/comparison.py: {variant!r}; choose from '
       f'{", ".join(MODELS)}'
     )
-  config = one_budget()
+  config = defaults.table_budget(lr_weight=0.5)
   config.model = ConfigDict(MODELS[variant])
   if config.model.name != 'cascade':
     config.model.global_skip = 'input'
@@ -81,20 +80,4 @@ def get_config(variant='gfn'):
       config.phases.phase_2.module_learning_rates = ConfigDict()
   elif variant != 'gfn':
     config.loss.edge = ConfigDict(dict(on='lr', loss='edge', weight=0.05))
-  return config
-
-
-def one_budget():
-  """Return the config of every row, without `model`.
-
-  Networks are expected to add the input to their images; without it, 2,000 steps do not suffice to
-  reach bicubic.
-  """
-  config = defaults.photos()
-  defaults.small_gfn_photos(config)
-  config.training.update(crop_size=24, steps_per_epoch=2000)
-  schedule = cosine(3e-3, warmup_steps=200)
-  config.phases.phase_1 = phase(1, schedule, lr_weight=0.5, reset_optimizer=True)
-  config.evaluation.every = 0
-  config.run.checkpoint_every = 100
   return config

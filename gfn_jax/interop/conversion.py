@@ -13,15 +13,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 from flax import traverse_util
 
 from gfn_jax.errors import UserError
 from gfn_jax.interop.torch_names import VERSIONS, Version
 from gfn_jax.interop.torch_pickle import show
-from gfn_jax.models import create_model, variable_shapes
-from gfn_jax.weights.pretrained import MAX_OPTION
+from gfn_jax.models import RestorationModel
+from gfn_jax.weights.pretrained import build_model
 from gfn_jax.weights.tensors import find_mismatch
 
 MAX_BLOCKS = 64
@@ -150,21 +149,13 @@ def _version(model_name: str, options: Mapping[str, Any]) -> Version:
 
 def _network(
   model_name: str, options: Mapping[str, Any]
-) -> tuple[nn.Module, dict[str, tuple[int, ...]]]:
+) -> tuple[RestorationModel, dict[str, tuple[int, ...]]]:
   """Return the network and the shapes of its parameters by name."""
-  network = f'{model_name} ({_describe(options)})'
-  numbers = [value for value in options.values() if isinstance(value, int)]
-  if max(numbers, default=0) > MAX_OPTION:
-    raise UserError(f'{network}: option values must be at most {MAX_OPTION}')
   try:
-    model = create_model(model_name, **options)
-    shapes = variable_shapes(model)['params']
-  except UserError:
-    raise
-  except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
-    reason = str(error).partition('\n')[0]
-    raise UserError(f'invalid network {network}: {reason}') from error
-  flat = traverse_util.flatten_dict(shapes, sep='.')
+    model, shapes = build_model(model_name, **options)
+  except UserError as error:
+    raise UserError(f'{model_name} ({_describe(options)}): {error}') from error
+  flat = traverse_util.flatten_dict(shapes['params'], sep='.')
   return model, {path: leaf.shape for path, leaf in flat.items()}
 
 
@@ -179,7 +170,9 @@ def _pattern(name: str) -> re.Pattern[str]:
   return re.compile(re.sub(r'\\{(\w)\\}', r'(?P<\1>[0-9]+)', re.escape(name)))
 
 
-def _torch_names(version: Version, model: nn.Module, shapes: Mapping[str, Any]) -> dict[str, str]:
+def _torch_names(
+  version: Version, model: RestorationModel, shapes: Mapping[str, Any]
+) -> dict[str, str]:
   """Return our parameter names by the authors' tensor names; several may share a parameter."""
   shared = {_PRELU} if version.prelus else set()
   paths = {_torch_name(version, model, path): path for path in shapes if path not in shared}
@@ -190,7 +183,7 @@ def _torch_names(version: Version, model: nn.Module, shapes: Mapping[str, Any]) 
   return paths
 
 
-def _torch_name(version: Version, model: nn.Module, path: str) -> str:
+def _torch_name(version: Version, model: RestorationModel, path: str) -> str:
   """Translate a parameter name of ours to the authors'.
 
   `'deblur.resblock1_0.conv1.kernel'` becomes `'deblurMoudle.0.resBlock1.0.layers.0.weight'`.

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, first_line
 from gfn_jax.models import RestorationModel, create_model, param_count, variable_shapes
 from gfn_jax.system.files import (
   check_new_file,
@@ -68,7 +68,7 @@ def load_pretrained(path_or_name: str | os.PathLike) -> tuple[RestorationModel, 
       its tensors do not fit its network, are not finite or not all of one type.
   """
   path, model_config, flat = _read(path_or_name)
-  model, shapes = _network(model_config, path)
+  model, shapes = _build_named(model_config, path)
   _check_tensors(flat, flatten_variables(shapes), model, path)
   return model, unflatten_variables(flat)
 
@@ -303,17 +303,35 @@ def _read_tensors(copy: str, name: str) -> tuple[dict[str, str], dict[str, np.nd
     raise UserError(f'cannot read {name} as safetensors: {error}') from error
 
 
-def _network(model_config: Any, path: str) -> tuple[RestorationModel, Variables]:
-  """Return the network that a header names, and its `variable_shapes`."""
+def build_model(name: str, **options: Any) -> tuple[RestorationModel, Variables]:
+  """Return the network of options from a file, and its `variable_shapes`.
+
+  Args:
+    name: see `create_model`.
+    **options: see `create_model`.
+
+  Raises:
+    UserError: for options of no network, or of one too large to build.
+  """
+  numbers = [value for value in jax.tree.leaves(options) if isinstance(value, int)]
+  if max(numbers, default=0) > MAX_OPTION:
+    raise UserError(f'option values must be at most {MAX_OPTION}, not {max(numbers)}')
   try:
-    numbers = [value for value in jax.tree.leaves(model_config) if isinstance(value, int)]
-    if max(numbers, default=0) > MAX_OPTION:
-      raise UserError(f'option values must be at most {MAX_OPTION}, not {max(numbers)}')
-    model = create_model(**model_config)
+    model = create_model(name, **options)
     return model, variable_shapes(model)
+  except UserError:
+    raise
+  except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
+    raise UserError(f'invalid options of {name!r}: {first_line(error)}') from error
+
+
+def _build_named(model_config: Any, path: str) -> tuple[RestorationModel, Variables]:
+  """Return `build_model` of the header of a file."""
+  try:
+    return build_model(**model_config)
   except UserError as error:
     raise UserError(f'{printable(path)}: {error}') from error
-  except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
+  except (RecursionError, TypeError) as error:
     raise _unnamed_network(path) from error
 
 

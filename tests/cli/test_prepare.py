@@ -78,6 +78,7 @@ def test_wrong_flags_give_one_line():
   assert result.stderr.count('\n') == 1
 
 
+@pytest.mark.full
 @pytest.mark.end_to_end
 def test_a_data_set_is_built(gopro_tree, tmp_path):
   flags = [f'--manual_dir={gopro_tree}', f'--data_dir={tmp_path}', '--workers=2']

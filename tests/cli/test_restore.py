@@ -42,6 +42,7 @@ def start(*arguments):
   )
 
 
+@pytest.mark.full
 @pytest.mark.end_to_end
 def test_a_folder_that_is_killed_is_finished_by_the_same_command(photos, tmp_path):
   target = tmp_path / 'out'

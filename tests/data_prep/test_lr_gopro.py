@@ -107,6 +107,7 @@ def test_test_records(built):
   assert example['lr'].shape == example['lr_blur'].shape == (36, 40, 3)
 
 
+@pytest.mark.full
 def test_two_workers_give_the_same_records(tree, built, tmp_path):
   other = lr_gopro.build(tree, tmp_path, workers=2)
   for split in ('train', 'test'):

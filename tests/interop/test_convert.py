@@ -322,6 +322,7 @@ def test_slopes_that_differ():
   )
 
 
+@pytest.mark.full
 def test_every_layer_of_every_table_is_used():
   for model_name, versions in VERSIONS.items():
     for version in versions:

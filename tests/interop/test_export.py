@@ -336,6 +336,7 @@ def test_networks_that_see_the_whole_image(
   assert compared[:-1] == [f'{name} of {size}' for size in sizes for name in outputs]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
   ('variant', 'extension', 'outputs'),
   [

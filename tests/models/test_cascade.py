@@ -33,6 +33,7 @@ def lr_blur():
   return np.random.default_rng(1).random((1, 11, 16, 3), np.float32)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('quantize', [False, True])
 def test_the_second_network_gets_the_image_of_the_first(parts, lr_blur, quantize):
   deblur, enlarge = parts['mprnet'], parts['srresnet']

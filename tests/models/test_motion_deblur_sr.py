@@ -34,6 +34,7 @@ class OneStage(MotionDeblurSR):
     return images, [features, -features, jnp.square(features)]
 
 
+@pytest.mark.full
 def test_parity():
   with np.load(FIXTURE) as file:  # NCHW
     expected = {key: file[key].transpose(0, 2, 3, 1) for key in file.files}

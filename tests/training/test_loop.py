@@ -240,6 +240,7 @@ def test_the_average_of_the_parameters_follows_them(batch):
   assert plain.eval_variables == {'params': plain.params}
 
 
+@pytest.mark.full
 def test_a_run_of_a_network_that_only_deblurs(dataset_dir, tmp_path):
   config = small.config(dataset_dir)
   config.model = {'name': 'cnlrn_deblur', 'features': 4, 'blocks': 1, 'stage_blocks': 1}
@@ -462,6 +463,7 @@ def test_real_pairs_without_hr_train_and_are_scored(photos_dir, gopro_tree, tmp_
   assert scores['test/quarter_nearly_sharp_gain'] == pytest.approx(gain, abs=1e-4)
 
 
+@pytest.mark.full
 def test_the_deblurred_image_alone_is_trained_at_any_scale(photos_dir, tmp_path):
   config = small.photos_config(photos_dir, {'evaluation.every': 4})
   config.data.scale = 2
@@ -597,6 +599,7 @@ def test_a_run_is_not_continued_with_other_settings(dataset_dir, tmp_path):
     loop.train_and_evaluate(config, tmp_path)
 
 
+@pytest.mark.full
 def test_a_run_is_not_continued_with_other_photos(photos_config, photos_dir, tmp_path):
   loop.train_and_evaluate(photos_config, tmp_path / 'run')
   (tmp_path / 'photos').mkdir()
