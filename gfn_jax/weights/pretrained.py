@@ -327,12 +327,12 @@ def build_model(name: str, **options: Any) -> tuple[RestorationModel, Variables]
 
 def _build_named(model_config: Any, path: str) -> tuple[RestorationModel, Variables]:
   """Return `build_model` of the header of a file."""
+  if not isinstance(model_config, dict) or not isinstance(model_config.get('name'), str):
+    raise _unnamed_network(path)
   try:
     return build_model(**model_config)
   except UserError as error:
     raise UserError(f'{printable(path)}: {error}') from error
-  except (RecursionError, TypeError) as error:
-    raise _unnamed_network(path) from error
 
 
 def _unnamed_network(path: str) -> UserError:

@@ -368,8 +368,6 @@ def test_tensors_of_another_type(alone):
     {'model': '["gfn"]'},
     {'model': '{"features": 4}'},
     {'model': '{"name": ["gfn"]}'},
-    {'model': '{"name": "gfn", "dtype": "none"}'},
-    {'model': '{"name": "gfn", "precision": "none"}'},
     {'model': '[' * 100_000},
     {'model': '{"name": "gfn", "features": ' + '9' * 10_000 + '}'},
   ],
@@ -387,6 +385,8 @@ def test_header_without_a_network(alone, metadata):
     ({'depth': 3}, "model 'gfn' has no option 'depth'; choose from deblur_blocks, "),
     ({'features': 0}, "model 'gfn': features must be at least 1, not 0"),
     ({'features': '64'}, "model 'gfn': "),
+    ({'dtype': 'none'}, "invalid options of 'gfn': data type 'none' not understood"),
+    ({'precision': 'none'}, "invalid options of 'gfn': Precision argument must be one of"),
     ({'size_mode': 'crop'}, "model 'gfn': unknown size_mode 'crop'; choose from "),
   ],
 )
