@@ -95,8 +95,14 @@ def test_overwriting_and_picking(folder, state):
     ),
     (['nan.pth', 'out.safetensors'], 'nan.pth: these are not weights for gfn'),
     (['theirs.pth', 'out.safetensors', '--option=features=9'], 'theirs.pth: these are not weights'),
-    (['theirs.pth', 'out.safetensors', '--option=dtype=x'], 'dtype=x): data type'),
-    (['theirs.pth', 'out.safetensors', '--option=dtype=a\nb'], r'dtype=a\nb): data type'),
+    (
+      ['theirs.pth', 'out.safetensors', '--option=dtype=x'],
+      "dtype=x): invalid options of 'gfn': data type",
+    ),
+    (
+      ['theirs.pth', 'out.safetensors', '--option=dtype=a\nb'],
+      r"dtype=a\nb): invalid options of 'gfn': data type",
+    ),
     (['theirs.pth', 'out.safetensors', '--option=deblur_blocks=9999'], 'must be at most 1024'),
     (['theirs.pth', 'out.safetensors', '--option=state=3'], "has no option 'state'"),
     (['theirs.pth', 'out.safetensors', '--option=name=gfn'], "invalid option value: 'name=gfn'"),
