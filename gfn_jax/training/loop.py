@@ -98,7 +98,7 @@ def train_phase(
     opt_state = jax.jit(phase.optimizer.init)(state.params)
     state = state.replace(opt_state=parallel.replicate(opt_state))
 
-  def step_on_device(state, batch, average):
+  def step_on_device(state, batch, average):  # the batch of `Dataset.train_batches`
     return phase.train_step(state, dataset.prepare(batch), average)
 
   options = cpu_bfloat16.compiler_options(phase.model_config['dtype'])

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from gfn_jax.training.losses import LossTerm, make_loss
 from gfn_jax.training.optimizers import OTHERS, make_optimizer
 from gfn_jax.training.perceptual import MIN_SIDE, VGG19
 from gfn_jax.training.schedules import make_schedule
+from gfn_jax.training.train_state import TrainState
 from gfn_jax.training.train_step import train_step
 
 PRECISIONS = {
@@ -64,26 +65,26 @@ class Phase:
   accumulate: int
   ema_decay: float
 
-  @property
-  def train_step(self):
-    """The step of this phase, `step(state, batch, average)`; scalars include learning rates."""
-
-    def step(state, batch, average=lambda tree: tree):
-      rates = {name: rate(state.step) for name, rate in self.learning_rates.items()}
-      state, scalars = train_step(
-        state,
-        batch,
-        average,
-        model=self.model,
-        loss=self.loss,
-        optimizer=self.optimizer,
-        frozen=self.frozen,
-        accumulate=self.accumulate,
-        ema_decay=self.ema_decay,
-      )
-      return state, scalars | rates
-
-    return step
+  def train_step(
+    self,
+    state: TrainState,
+    batch: Mapping[str, jax.Array],
+    average: Callable[[Any], Any] = lambda tree: tree,
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Take one step, as `train_step.train_step` does; the scalars include the learning rates."""
+    rates = {name: rate(state.step) for name, rate in self.learning_rates.items()}
+    state, scalars = train_step(
+      state,
+      batch,
+      average,
+      model=self.model,
+      loss=self.loss,
+      optimizer=self.optimizer,
+      frozen=self.frozen,
+      accumulate=self.accumulate,
+      ema_decay=self.ema_decay,
+    )
+    return state, scalars | rates
 
   def batches(
     self, dataset: Dataset, batch_size: int, seed: int, start_step: int
