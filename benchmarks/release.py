@@ -86,9 +86,11 @@ def score(weights: str) -> dict[str, float]:
     found = score_pairs(deblur, pairs.images()).scalars()
     scores |= {f'{name}, lr, {key}': value for key, value in found.items()}
   config = gfn_open.get_config('camera')
+  motion_blur = config.data.motion_blur.to_dict()
+  motion_blur['camera']['sharp_share'] = 0.1  # fixed, so that scores stay comparable
   dataset = PhotoDataset(
     PHOTOS.value,
-    motion_blur=config.data.motion_blur.to_dict(),
+    motion_blur=motion_blur,
     photo_list=PHOTO_LIST,
     margin=config.data.margin,
   )

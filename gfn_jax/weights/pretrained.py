@@ -228,10 +228,11 @@ def convert_weights(
   Raises:
     UserError: as `load_pretrained` and `save_weights`, or if `source` has no card.
   """
-  model, variables = load_pretrained(source)
+  _, variables = load_pretrained(source)
   card = load_card(source) | dict(changes or {})
   stored = {key: _cast(key, value, dtype) for key, value in flatten_variables(variables).items()}
   stored = {key: value.astype(np.float32) for key, value in stored.items()}
+  model = create_model(**card['model'])  # the new card's, which may compute in another type
   card['reference'] = reference_output(model, unflatten_variables(stored))
   save_weights(path, variables, card['model'], card, dtype)
 
