@@ -67,7 +67,7 @@ def make_optimizer(
 def scale_by_rate(rate: optax.Schedule) -> optax.GradientTransformationExtraArgs:
   """Return a stateless transformation that multiplies updates by a rate of the run's step.
 
-  optax's own count would restart whenever a phase starts the optimizer anew.
+  optax's own count would restart whenever a phase resets the optimizer.
   """
 
   def update(updates, state, params=None, *, step, **_):
