@@ -6,7 +6,8 @@
 `gfn_jax/interop/torch_names.py` lists our and the authors' layer names for each network. A
 convolution kernel `[out, in, h, w]` becomes `[h, w, in, out]`. A transposed convolution
 `[in, out, h, w]` is also rotated by 180 degrees. Pixel shuffles need no conversion. A PReLU that
-several layers share is one parameter of ours, and one tensor per layer in the authors' weights.
+several layers share is one parameter of ours, and one tensor per layer in the authors' weights. A
+kernel of three spatial axes, `[out, in, c, h, w]`, becomes `[h, w, c, in, out]`.
 """
 
 import re
@@ -27,7 +28,13 @@ MAX_BLOCKS = 64
 """Limit on the number of blocks that is inferred from the names in a file."""
 
 _PRELU = 'prelu.negative_slope'  # shared by all layers
-_TENSORS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
+_TENSORS = {
+  'kernel': 'weight',
+  'scale': 'weight',
+  'negative_slope': 'weight',
+  'bias': 'bias',
+  'gamma': 'gamma',
+}
 
 
 def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options: Any) -> dict[str, Any]:
@@ -47,15 +54,17 @@ def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options: Any)
       parameter differ. The message names tensors that are missing, unexpected, of the wrong shape,
       not floating-point, or not finite.
   """
+  version = _find_version(model_name, state, options)
   options = infer_options(model_name, state, **options)
-  version = _version(model_name, options)
   model, shapes = _network(model_name, options)
   paths = _torch_names(version, model, shapes)
   wanted = {name: _torch_shape(version, path, shapes[path]) for name, path in paths.items()}
+  wanted |= {name: array.shape for name, array in version.constants.items()}
   used = {name: array for name, array in state.items() if not name.endswith(version.ignored)}
   _check(used, wanted, f'{model_name} ({_describe(options)})')
   _check_copies({name: state[name] for name, path in paths.items() if path == _PRELU})
-  flat = {path: _to_flax(version, path, state[name]) for name, path in paths.items()}
+  _check_constants(version.constants, state)
+  flat = {path: _to_flax(version, path, state[name], shapes[path]) for name, path in paths.items()}
   return {'params': traverse_util.unflatten_dict(flat, sep='.')}
 
 
@@ -76,13 +85,14 @@ def to_torch(
   Raises:
     UserError: if there is no PyTorch version of the network, or `variables` do not fit it.
   """
-  version = _version(model_name, options)
+  version = _versions(model_name, options)[0]
   model, shapes = _network(model_name, options)
   flat = traverse_util.flatten_dict(variables['params'], sep='.')
   arrays = {path: np.asarray(value, np.float32) for path, value in flat.items()}
   _check(arrays, shapes, f'{model_name} ({_describe(options)})')
   paths = _torch_names(version, model, shapes)
-  return {name: _from_flax(version, path, arrays[path]) for name, path in paths.items()}
+  tensors = {name: _from_flax(version, path, arrays[path]) for name, path in paths.items()}
+  return tensors | {name: np.array(array) for name, array in version.constants.items()}
 
 
 def infer_options(
@@ -101,12 +111,7 @@ def infer_options(
   Raises:
     UserError: if there is no PyTorch version of the network, or the weights are of another network.
   """
-  versions = _versions(model_name, options)
-  fitting = [version for version in versions if _has_kernel(state, version.features)]
-  if len(fitting) != 1:
-    firsts = ' or '.join(version.features for version in versions)
-    raise UserError(f'these are not weights for {model_name}: missing convolution {firsts}')
-  [version] = fitting
+  version = _find_version(model_name, state, options)
   inferred = dict(version.options)
   inferred['features'] = state[version.features].shape[0]
   for option, name in version.blocks.items():
@@ -122,7 +127,7 @@ def infer_options(
 
   for option, infer in version.widths.items():
     inferred[option] = infer(width)
-  return inferred | options
+  return inferred | version.infer(state) | options
 
 
 def _has_kernel(state: Mapping[str, np.ndarray], name: str) -> bool:
@@ -143,8 +148,16 @@ def _versions(model_name: str, options: Mapping[str, Any]) -> list[Version]:
   return found
 
 
-def _version(model_name: str, options: Mapping[str, Any]) -> Version:
-  return _versions(model_name, options)[0]
+def _find_version(
+  model_name: str, state: Mapping[str, np.ndarray], options: Mapping[str, Any]
+) -> Version:
+  """Return the PyTorch version that the tensors are of."""
+  versions = _versions(model_name, options)
+  fitting = [version for version in versions if _has_kernel(state, version.features)]
+  if len(fitting) != 1:
+    firsts = ' or '.join(version.features for version in versions)
+    raise UserError(f'these are not weights for {model_name}: missing convolution {firsts}')
+  return fitting[0]
 
 
 def _network(
@@ -197,34 +210,42 @@ def _torch_name(version: Version, model: RestorationModel, path: str) -> str:
   raise UserError(f"the authors' network has no counterpart of {path}")
 
 
-def _axes(version: Version, path: str) -> tuple[int, ...]:
-  """Return the axes of our kernel `[h, w, in, out]` in the authors' order."""
-  return (2, 3, 0, 1) if path.rpartition('.')[0] in version.transposed else (3, 2, 0, 1)
+def _axes(version: Version, path: str, ndim: int) -> tuple[int, ...]:
+  """Return the axes of our kernel in the authors' order, for both kinds of convolutions."""
+  if ndim == 5:
+    return 4, 3, 2, 0, 1
+  return (2, 3, 0, 1) if _is_transposed(version, path) else (3, 2, 0, 1)
+
+
+def _is_transposed(version: Version, path: str) -> bool:
+  layer = path.rpartition('.')[0]
+  return any(_pattern(name).fullmatch(layer) for name in version.transposed)
 
 
 def _torch_shape(version: Version, path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-  if len(shape) != 4:
+  if len(shape) < 4:
     return shape or (1,)  # PyTorch stores the slope of a PReLU as a vector
-  return tuple(shape[axis] for axis in _axes(version, path))
+  return tuple(shape[axis] for axis in _axes(version, path, len(shape)))
 
 
-def _to_flax(version: Version, path: str, array: np.ndarray) -> np.ndarray:
+def _to_flax(version: Version, path: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
   array = np.array(array, np.float32)
-  if array.ndim != 4:
-    return array.reshape(()) if path == _PRELU else array
-  array = array.transpose(np.argsort(_axes(version, path)))
+  if array.ndim < 4:
+    return array.reshape(shape)
+  array = array.transpose(np.argsort(_axes(version, path, array.ndim)))
   return np.ascontiguousarray(_rotate(version, path, array))
 
 
 def _from_flax(version: Version, path: str, array: np.ndarray) -> np.ndarray:
-  if array.ndim != 4:
+  if array.ndim < 4:
     return np.array(array, ndmin=1)
-  return np.ascontiguousarray(_rotate(version, path, array).transpose(_axes(version, path)))
+  axes = _axes(version, path, array.ndim)
+  return np.ascontiguousarray(_rotate(version, path, array).transpose(axes))
 
 
 def _rotate(version: Version, path: str, kernel: np.ndarray) -> np.ndarray:
   """Rotate the kernel of a transposed convolution by 180 degrees; return others unchanged."""
-  return kernel[::-1, ::-1] if path.rpartition('.')[0] in version.transposed else kernel
+  return kernel[::-1, ::-1] if _is_transposed(version, path) else kernel
 
 
 def _check(
@@ -244,4 +265,14 @@ def _check_copies(copies: Mapping[str, np.ndarray]) -> None:
       raise UserError(
         'all PReLUs of this network share one slope, but '
         f'{first} is {values[first]:.9g} and {name} is {value:.9g}'
+      )
+
+
+def _check_constants(constants: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:
+  """Raise `UserError` if a tensor differs from a constant of our network."""
+  for name, constant in constants.items():
+    if not np.allclose(state[name], constant, rtol=1e-4, atol=1e-4):
+      raise UserError(
+        f'{name} is {show(str(np.ravel(state[name])[:3]))}..., but this network has it fixed at '
+        f'{np.ravel(constant)[:3]}...'
       )

@@ -182,7 +182,7 @@ def write_onnx(
     import onnx
     import onnxruntime  # noqa: F401  # needed after the conversion: fail before it
   logging.getLogger('onnx_ir').setLevel(logging.ERROR)  # warns of its own intermediate values
-  lr_blur = jax.ShapeDtypeStruct((1, 16 * model.stride, 16 * model.stride, 3), jnp.float32)
+  lr_blur = jax.ShapeDtypeStruct((1, *(16 * step for step in model.stride), 3), jnp.float32)
   names = list(jax.eval_shape(lambda x: restore_images(model, variables, x), lr_blur))
 
   def restore(lr_blur: jax.Array) -> tuple[jax.typing.ArrayLike, ...]:
@@ -208,8 +208,9 @@ def write_onnx(
   proto.ir_version = onnx.helper.find_min_ir_version_for(proto.opset_import)
   enlarges = f' and enlarges {model.scale}x' if model.scale > 1 else ''
   proto.doc_string = (
-    f'Removes motion blur{enlarges}. lr_blur: [B, h, w, 3], RGB in [0, 1], sides multiples of '
-    f'{model.stride}. The outputs have the same range, but are not clipped.'
+    f'Removes motion blur{enlarges}. lr_blur: [B, h, w, 3], RGB in [0, 1], h and w multiples '
+    f'of {model.stride[0]} and {model.stride[1]}. The outputs have the same range, but are not '
+    'clipped.'
   )
   onnx.helper.set_model_props(proto, dict(metadata))
   onnx.checker.check_model(proto, full_check=True)
@@ -248,7 +249,7 @@ def check_parity(
   """
   reference = jax.jit(lambda variables, lr_blur: restore_images(model, variables, lr_blur))
   for batch, *sides in sizes:
-    size = batch, *(side + -side % model.stride for side in sides)
+    size = batch, *(side + -side % step for side, step in zip(sides, model.stride, strict=True))
     lr_blur = np.random.default_rng(0).random((*size, 3), np.float32)
     expected, got = reference(variables, lr_blur), restore(lr_blur)
     if got.keys() != expected.keys():
@@ -294,8 +295,8 @@ def _compare(what: str, got: np.ndarray, expected: np.ndarray) -> None:
 
 def _symbolic_sides(model: RestorationModel) -> tuple[str, str]:
   """Return symbolic height and width, as multiples of the network's stride."""
-  factor = f'{model.stride}*' if model.stride > 1 else ''
-  return f'{factor}H', f'{factor}W'
+  rows, columns = (f'{step}*' if step > 1 else '' for step in model.stride)
+  return f'{rows}H', f'{columns}W'
 
 
 def _enlarge_by_convolution(

@@ -213,11 +213,18 @@ def pixel_shuffle(
 
 
 def pad_to_multiple(
-  x: Float[jax.Array, 'b h w c'], multiple: int
+  x: Float[jax.Array, 'b h w c'], stride: tuple[int, int], mode: str = 'reflect'
 ) -> Float[jax.Array, 'b height width c']:
-  """Reflect images at their right and bottom edges, up to the next multiple in each axis."""
+  """Pad images at their bottom and right edges, up to the next multiple of each stride.
+
+  Args:
+    x: images or features.
+    stride: divisors of the height and of the width of the result.
+    mode: as for `jnp.pad`.
+  """
   _, h, w, _ = x.shape
-  return jnp.pad(x, ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0)), mode='reflect')
+  padding = ((0, 0), (0, -h % stride[0]), (0, -w % stride[1]), (0, 0))
+  return jnp.pad(x, padding, mode=mode)
 
 
 def resize_bilinear(

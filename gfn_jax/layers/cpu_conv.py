@@ -121,17 +121,18 @@ def _correlate(x: jax.Array, y: jax.Array, height: int, width: int) -> jax.Array
 
 
 class ConvTranspose(nn.ConvTranspose):
-  """Transposed convolution that doubles the size, with the parameters of Flax's layer.
+  """Transposed convolution that enlarges by its stride, with the parameters of Flax's layer.
 
-  The stride is 2 and the padding is PyTorch's: 'SAME' for an even kernel of side k, and
-  `(k // 2, k // 2 + 1)` for an odd one.
+  Both strides are the same number s. Of the `(n - 1) * s + k` pixels that a kernel of side k makes
+  of n, `(k - s + 1) // 2` are cut at the start and `(k - s) // 2` at the end, as in the authors'
+  PyTorch code: s * n are left.
   """
 
   @nn.compact
   def __call__(
     self, inputs: Float[jax.Array, 'b h w i']
-  ) -> Float[jax.Array, 'b 2*h 2*w {self.features}']:
-    """Double the sides of features."""
+  ) -> Float[jax.Array, 'b height width {self.features}']:
+    """Enlarge features."""
     kernel_size = cast(Sequence[int], self.kernel_size)  # not one integer, as for 1-D layers
     shape = (*kernel_size, inputs.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape, self.param_dtype)
@@ -139,34 +140,43 @@ class ConvTranspose(nn.ConvTranspose):
     promoted = self.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
     x, kernel, bias = cast(list[jax.Array], promoted)  # None only for a None
     enlarge = _enlarge if jax.default_backend() == 'cpu' else _plain_enlarge
-    return enlarge(x, kernel, self.precision) + bias[None, None, None]
+    stride = cast(Sequence[int], self.strides)[0]
+    return enlarge(x, kernel, stride, self.precision) + bias[None, None, None]
 
 
-def _plain_enlarge(x: jax.Array, kernel: jax.Array, precision: Any) -> jax.Array:
-  """Convolve `[B, H, W, I]` with `[h, w, I, O]`, transposed, to `[B, 2H, 2W, O]`."""
-  padding = [(size // 2, size - size // 2) for size in kernel.shape[:2]]
-  return jax.lax.conv_transpose(x, kernel, (2, 2), padding, precision=precision)
+def _plain_enlarge(x: jax.Array, kernel: jax.Array, stride: int, precision: Any) -> jax.Array:
+  """Convolve `[B, H, W, I]` with `[h, w, I, O]`, transposed, to `[B, s * H, s * W, O]`."""
+  padding = [
+    ((size + stride - 2) // 2, (size + stride - 1) // 2)  # of the input with s - 1 zeros between
+    for size in kernel.shape[:2]
+  ]
+  return jax.lax.conv_transpose(x, kernel, (stride, stride), padding, precision=precision)
 
 
-_enlarge = jax.custom_vjp(_plain_enlarge, nondiff_argnums=(2,))
+_enlarge = jax.custom_vjp(_plain_enlarge, nondiff_argnums=(2, 3))
 
 
 def _enlarge_forward(
-  x: jax.Array, kernel: jax.Array, precision: Any
+  x: jax.Array, kernel: jax.Array, stride: int, precision: Any
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return _plain_enlarge(x, kernel, precision), (x, kernel)
+  return _plain_enlarge(x, kernel, stride, precision), (x, kernel)
 
 
 def _enlarge_backward(
-  precision: Any, residuals: tuple[jax.Array, jax.Array], grad: jax.Array
+  stride: int, precision: Any, residuals: tuple[jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   x, kernel = residuals
 
   def shrink(kernel: jax.Array) -> jax.Array:  # `_enlarge` is its transpose
-    padding = [((size - 1) // 2, size // 2 - 1) for size in kernel.shape[:2]]
+    padding = [((size - stride + 1) // 2, (size - stride) // 2) for size in kernel.shape[:2]]
     kernel = kernel[::-1, ::-1].swapaxes(2, 3)
     return jax.lax.conv_general_dilated(
-      grad, kernel, (2, 2), padding, dimension_numbers=_DIMENSIONS, precision=precision
+      grad,
+      kernel,
+      (stride, stride),
+      padding,
+      dimension_numbers=_DIMENSIONS,
+      precision=precision,
     )
 
   grad_x, transpose = jax.vjp(shrink, kernel)

@@ -38,8 +38,9 @@ class RestorationModel(nn.Module):
 
   Attributes:
     scale: factor between `lr_blur` and `hr`; 1 for a network that only deblurs.
-    stride: sides that are multiples of it need no padding. A network reflects others up to the next
-      multiple, and crops its outputs.
+    stride: height and width that need no padding are multiples of these two numbers. A network pads
+      others up to the next multiple, and crops its outputs.
+    pad_mode: mode of that padding, as for `jnp.pad`.
     local: True if an output pixel depends on nearby input only, so that tiles with an overlap give
       the same result as the whole image.
     presets: options of published or useful versions, by name.
@@ -52,11 +53,14 @@ class RestorationModel(nn.Module):
     @property
     def scale(self) -> int: ...  # noqa: D102
     @property
-    def stride(self) -> int: ...  # noqa: D102
+    def stride(self) -> tuple[int, int]: ...  # noqa: D102
+    @property
+    def pad_mode(self) -> str: ...  # noqa: D102
     @property
     def local(self) -> bool: ...  # noqa: D102
   else:
-    stride = 1
+    stride = (1, 1)
+    pad_mode = 'reflect'
     local = True
 
   def __call__(

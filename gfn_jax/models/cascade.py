@@ -55,9 +55,15 @@ class Cascade(RestorationModel):
     super().__post_init__()
 
   @property
-  def stride(self) -> int:
-    """Least common multiple of both strides."""
-    return math.lcm(self.first.stride, self.second.stride)
+  def stride(self) -> tuple[int, int]:
+    """Least common multiples of both strides."""
+    (rows, columns), (more_rows, more_columns) = self.first.stride, self.second.stride
+    return math.lcm(rows, more_rows), math.lcm(columns, more_columns)
+
+  @property
+  def pad_mode(self) -> str:
+    """The first network's; each network pads what it gets."""
+    return self.first.pad_mode
 
   @property
   def local(self) -> bool:

@@ -237,7 +237,7 @@ class CNLRNDeblur(RestorationModel):
   dtype: Any = jnp.float32
   precision: Any = None
 
-  stride = DEBLUR_STRIDE
+  stride = (DEBLUR_STRIDE, DEBLUR_STRIDE)
   scale = 1
 
   def __post_init__(self) -> None:
@@ -333,9 +333,10 @@ class CNLRN(RestorationModel):
   }
 
   @property
-  def stride(self) -> int:
+  def stride(self) -> tuple[int, int]:
     """Least common multiple of the deblurring network's stride and the patch size."""
-    return math.lcm(DEBLUR_STRIDE, self.patch_size)
+    stride = math.lcm(DEBLUR_STRIDE, self.patch_size)
+    return stride, stride
 
   def __post_init__(self) -> None:
     for field in (

@@ -260,7 +260,7 @@ class GFN(RestorationModel):
   dtype: Any = jnp.float32
   precision: Any = None
 
-  stride = STRIDE
+  stride = (STRIDE, STRIDE)
   scale = SCALE
 
   @property
@@ -301,7 +301,7 @@ class GFN(RestorationModel):
     if self.size_mode == 'resize':
       x = resize_bilinear(lr_blur, h + -h % STRIDE, w + -w % STRIDE)
     else:
-      x = pad_to_multiple(lr_blur, STRIDE)
+      x = pad_to_multiple(lr_blur, self.stride)
 
     f_deblur, lr = deblur(x)  # [B, h, w, F], [B, h, w, 3]
     f_sr = sr_feature(x)  # [B, h, w, F]

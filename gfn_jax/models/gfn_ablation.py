@@ -69,7 +69,7 @@ class GFNAblation(RestorationModel):
   dtype: Any = jnp.float32
   precision: Any = None
 
-  stride = STRIDE
+  stride = (STRIDE, STRIDE)
   scale = SCALE
 
   def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class GFNAblation(RestorationModel):
       return RestorationOutput(hr=deblur(super_resolve(lr_blur)))  # [B, 4h, 4w, 3]
 
     _, h, w, _ = lr_blur.shape
-    x = pad_to_multiple(lr_blur, STRIDE)
+    x = pad_to_multiple(lr_blur, self.stride)
     lr = deblur(x)  # [B, h, w, 3]
     if self.variant == 'deblur_first':
       hr = super_resolve(lr)  # [B, 4h, 4w, 3]

@@ -27,7 +27,7 @@ from gfn_jax.layers.blocks import (
 )
 from gfn_jax.models.base import RestorationOutput
 from gfn_jax.models.gfn import GLOBAL_SKIPS, SCALE, ReconstructionModule
-from gfn_jax.models.mprnet import STRIDE, AttentionLayers, MPRNet
+from gfn_jax.models.mprnet import AttentionLayers, MPRNet
 
 FINAL_ACTIVATIONS = ('sigmoid', 'none')
 
@@ -106,7 +106,7 @@ class MotionDeblurSR(MPRNet):
     """Restore `lr_blur`, in [0, 1], to `hr`, `[b, 4h, 4w, 3]`, `lr` and `lr_stages`."""
     _, h, w, _ = lr_blur.shape
     layers, f = self.make_layers(), self.sr_features
-    x = pad_to_multiple(lr_blur, STRIDE)
+    x = pad_to_multiple(lr_blur, self.stride)
     images, stages = self.deblur(x, layers)  # [B, h, w, 3] and [B, h, w, .] for each stage
     y = FusionModule(self.features, f, layers, name='fusion')(stages)  # [B, h, w, F]
     reconstruction = ReconstructionModule(

@@ -212,7 +212,7 @@ class MPRNet(RestorationModel):
   dtype: Any = jnp.float32
   precision: Any = None
 
-  stride = STRIDE
+  stride = (STRIDE, STRIDE)
   local = False
   scale = 1
 
@@ -234,7 +234,7 @@ class MPRNet(RestorationModel):
   ) -> RestorationOutput:
     """Deblur `lr_blur`, in [0, 1], to `lr` and `lr_stages`."""
     _, h, w, _ = lr_blur.shape
-    images, _ = self.deblur(pad_to_multiple(lr_blur, STRIDE), self.make_layers())
+    images, _ = self.deblur(pad_to_multiple(lr_blur, self.stride), self.make_layers())
     *lr_stages, lr = (image[:, :h, :w] for image in images)
     return RestorationOutput(hr=None, lr=lr, lr_stages=tuple(lr_stages))
 

@@ -126,7 +126,9 @@ def make_panels(restorer: Restorer, image: np.ndarray, channel: int | None = Non
     UserError: if the network is not a GFN, or has no such channel.
   """
   model = restorer.model
-  h, w = (side // model.stride * model.stride for side in image.shape[:2])
+  h, w = (
+    side // stride * stride for side, stride in zip(image.shape[:2], model.stride, strict=True)
+  )
   image = image[:h, :w]
   maps = jax.device_get(_maps(model, channel, restorer.variables, image))
 

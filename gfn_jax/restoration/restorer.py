@@ -351,8 +351,8 @@ class Restorer:
     if (tile := self._tile_for(h, w)) is None:
       everything = slice(0, h), slice(0, w)
       return image, (h, w), [tiling.Window(everything, everything)]
-    stride = self.model.stride
-    image = np.pad(image, [(0, -h % stride), (0, -w % stride), (0, 0)], mode='reflect')
+    stride, mode = self.model.stride, self.model.pad_mode
+    image = np.pad(image, [(0, -h % stride[0]), (0, -w % stride[1]), (0, 0)], mode)
     shape, windows = tiling.plan_windows(image.shape[:2], tile, self.overlap, stride)
     if not self.model.local:
       # Such a network cannot ignore pixels beyond the image.

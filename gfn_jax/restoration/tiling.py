@@ -43,7 +43,7 @@ def check_tile(tile: int, overlap: int) -> None:
 
 
 def plan_windows(
-  size: tuple[int, int], tile: int, overlap: int, stride: int
+  size: tuple[int, int], tile: int, overlap: int, stride: tuple[int, int]
 ) -> tuple[tuple[int, int], list[Window]]:
   """Divide an image into windows of one size.
 
@@ -51,15 +51,17 @@ def plan_windows(
   image's border and nowhere else.
 
   Args:
-    size: height and width of the image, multiples of `stride`.
+    size: height and width of the image, multiples of the strides.
     tile: largest side of a window.
     overlap: smallest number of pixels that neighbours share; each keeps half of them.
-    stride: the network's stride, which divides `STEP / 2`. Windows begin at multiples of it.
+    stride: the network's strides, which divide `STEP / 2`. Windows begin at multiples of them.
 
   Returns:
     Height and width of the windows, and the windows, row by row.
   """
-  (height, rows), (width, columns) = (_plan_axis(n, tile, overlap, stride) for n in size)
+  (height, rows), (width, columns) = (
+    _plan_axis(n, tile, overlap, step) for n, step in zip(size, stride, strict=True)
+  )
   windows = [
     Window((row_seen, column_seen), (row_kept, column_kept))
     for row_seen, row_kept in rows

@@ -46,10 +46,10 @@ def test_pixel_shuffle_by_other_factors(factor, channels):
 )
 def test_pad_to_multiple_reflects_at_the_end(length, expected):
   x = numbers(1, length, 1, 1) + np.zeros((2, 1, 8, 3), np.float32)
-  rows = blocks.pad_to_multiple(x, 4)
+  rows = blocks.pad_to_multiple(x, (4, 1))
   assert rows.shape == (2, len(expected), 8, 3)
   np.testing.assert_array_equal(rows[1, :, 5, 2], expected)
-  columns = blocks.pad_to_multiple(x.transpose(0, 2, 1, 3), 4)
+  columns = blocks.pad_to_multiple(x.transpose(0, 2, 1, 3), (1, 4))
   np.testing.assert_array_equal(columns[1, 5, :, 2], expected)
 
 

@@ -14,9 +14,10 @@ def layers(features, kernel, **options):
   return plain, plain.copy(conv_general_dilated=conv_general_dilated)
 
 
-def transposed_layers(features, kernel, **options):
-  padding = [(kernel // 2, kernel - kernel // 2)] * 2
-  size = {'kernel_size': (kernel, kernel), 'strides': (2, 2), 'padding': padding}
+def transposed_layers(features, kernel, stride=2, **options):
+  cut = (kernel - stride + 1) // 2, (kernel - stride) // 2
+  padding = [tuple(kernel - 1 - pixels for pixels in cut)] * 2
+  size = {'kernel_size': (kernel, kernel), 'strides': (stride, stride), 'padding': padding}
   return [module(features, **size, **options) for module in (nn.ConvTranspose, ConvTranspose)]
 
 
@@ -119,6 +120,8 @@ def test_only_convolutions_that_keep_the_size_take_the_fast_gradient(monkeypatch
     (6, (5, 9), {}),
     (3, (5, 9), {}),
     (5, (5, 9), {}),
+    (7, (5, 9), {'stride': 3}),
+    (8, (5, 9), {'stride': 4}),
     (4, (5, 9), {'precision': 'highest'}),
     (4, (5, 9), {'bias_init': nn.initializers.ones}),
   ],

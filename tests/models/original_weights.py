@@ -13,18 +13,23 @@ from gfn_jax.weights.pretrained import variable_shapes
 def fill(key: str, torch_shape: tuple[int, ...]) -> np.ndarray:
   """The formula of the fixtures: normal numbers seeded by the tensor's name."""
   z = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(torch_shape)
-  if len(torch_shape) == 4:
+  if len(torch_shape) >= 4:
     return (z * 0.7 / np.sqrt(np.prod(torch_shape[1:]))).astype(np.float32)
   if torch_shape == (1,) and 'weight' in key:  # the slope of a PReLU
     return np.full(torch_shape, 0.25, np.float32)
   return (z * 0.02).astype(np.float32)
 
 
-def original_params(model_name: str = 'gfn'):
-  """Parameters of a full-size network with every tensor filled by the formula."""
-  shapes = variable_shapes(create_model(model_name))['params']
+def original_state(model_name: str, fill=fill, /, **options) -> dict[str, np.ndarray]:
+  """The tensors of an original network, each filled by the formula, but for its constants."""
+  shapes = variable_shapes(create_model(model_name, **options))['params']
   zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-  state = to_torch(model_name, {'params': zeros})
-  return convert(model_name, {key: fill(key, tensor.shape) for key, tensor in state.items()})[
-    'params'
-  ]
+  state = to_torch(model_name, {'params': zeros}, **options)
+  return {
+    key: tensor if np.any(tensor) else fill(key, tensor.shape) for key, tensor in state.items()
+  }
+
+
+def original_params(model_name: str = 'gfn', fill=fill, /, **options):
+  """Parameters of a full-size network with every tensor filled by the formula."""
+  return convert(model_name, original_state(model_name, fill, **options), **options)['params']

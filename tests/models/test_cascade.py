@@ -55,7 +55,7 @@ def test_the_second_network_gets_the_image_of_the_first(parts, lr_blur, quantize
 
 def test_what_a_cascade_is():
   model = create_model('cascade', first=DEBLUR, second=ENLARGE, dtype='bfloat16')
-  assert (model.stride, model.local, model.scale) == (8, False, 4)
+  assert (model.stride, model.local, model.scale) == ((8, 8), False, 4)
   assert {model.first.dtype, model.second.dtype} == {'bfloat16'}
   assert create_model('cascade', first=DEBLUR, second=ENLARGE).first.dtype == jnp.float32
   assert model.clone(dtype='float32').second.dtype == 'float32'

@@ -131,9 +131,9 @@ def test_other_sizes_are_padded_and_cropped():
 
 
 def test_the_patches_can_need_larger_multiples():
-  assert (CNLRN().stride, CNLRNDeblur().stride) == (4, 4)
+  assert CNLRN().stride == CNLRNDeblur().stride == (4, 4)
   model = small_model(patch_size=6)
-  assert model.stride == 12
+  assert model.stride == (12, 12)
   out = jax.eval_shape(model.apply, variable_shapes(model), photograph(13, 5))
   assert out.hr.shape == (1, 52, 20, 3)
 

@@ -35,17 +35,17 @@ def test_every_pixel_is_kept_once_and_far_from_a_cut(tile, overlap, stride):
 
 
 def test_windows_are_no_larger_than_they_need_be():
-  shape, windows = tiling.plan_windows((720, 1280), 512, 96, 4)
+  shape, windows = tiling.plan_windows((720, 1280), 512, 96, (4, 4))
   assert shape == (416, 512)  # two of 408, three of 491, in steps of 32
   assert len(windows) == 6
-  shape, windows = tiling.plan_windows((5, 2000), 512, 96, 1)
+  shape, windows = tiling.plan_windows((5, 2000), 512, 96, (1, 1))
   assert (shape, len(windows)) == ((32, 480), 5)
 
 
 @pytest.mark.parametrize('size', [(1, 1), (40, 50), (33, 300), (200, 140), (64, 64)])
 def test_what_is_cut_out_and_enlarged_comes_back_in_its_place(size):
   image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-  shape, windows = tiling.plan_windows(size, 64, 16, 1)
+  shape, windows = tiling.plan_windows(size, 64, 16, (1, 1))
   restored = np.zeros((3 * size[0], 3 * size[1], 3), np.uint8)
   for window in itertools.chain(*tiling.batches(windows, 4)):
     part = tiling.cut_out(image, window, shape)
@@ -55,7 +55,7 @@ def test_what_is_cut_out_and_enlarged_comes_back_in_its_place(size):
 
 
 def test_batches():
-  windows = tiling.plan_windows((400, 64), 64, 0, 1)[1]
+  windows = tiling.plan_windows((400, 64), 64, 0, (1, 1))[1]
   assert [len(batch) for batch in tiling.batches(windows, 3)] == [3, 3, 1]
   assert sum(tiling.batches(windows, 3), []) == windows
 
