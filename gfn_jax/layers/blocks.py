@@ -1,6 +1,7 @@
 """Parts that several networks use: residual blocks, pixel shuffle, resizing, initialisers."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -258,6 +259,44 @@ def torch_uniform_init(fan_in: int) -> nn.initializers.Initializer:
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
   return init
+
+
+def torch_convolutions(model: nn.Module) -> tuple[ModuleDef, ModuleDef]:
+  """Return makers of convolutions and of transposed ones, initialised as PyTorch's.
+
+  Args:
+    model: network with the fields `dtype` and `precision`.
+
+  Returns:
+    A function of the fields of `nn.Conv`, and one of those of `ConvTranspose`, by default 3x3 with
+    a stride of 2.
+  """
+  layer: dict[str, Any] = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
+
+  def conv(
+    features: int, kernel_size: tuple[int, int], **options: Any
+  ) -> Callable[[jax.Array], jax.Array]:
+    def apply(x: jax.Array) -> jax.Array:  # becomes a submodule of the calling module
+      init = dict(
+        kernel_init=torch_kernel_init,
+        bias_init=torch_uniform_init(math.prod(kernel_size) * x.shape[-1]),
+      )
+      fast = dict(conv_general_dilated=conv_general_dilated)
+      return nn.Conv(features, kernel_size, **init | fast | layer | options)(x)
+
+    return apply
+
+  def deconv(
+    features: int,
+    kernel_size: tuple[int, int] = (3, 3),
+    strides: tuple[int, int] = (2, 2),
+    **options: Any,
+  ) -> nn.Module:
+    init = torch_uniform_init(math.prod(kernel_size) * features)
+    initializers = dict(kernel_init=init, bias_init=init)
+    return ConvTranspose(features, kernel_size, strides, **initializers | layer | options)
+
+  return conv, deconv
 
 
 def check_choice(field: str, value: object, allowed: tuple[object, ...]) -> None:

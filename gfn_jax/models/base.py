@@ -1,12 +1,15 @@
 """The contract of all networks: `RestorationModel` maps `lr_blur` to a `RestorationOutput`."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import flax.linen as nn
 import flax.struct
 import jax
 from jaxtyping import Float, Float32
+
+PadMode = Literal['reflect', 'edge']
+"""Mode of `numpy.pad` and `jax.numpy.pad`."""
 
 
 class RestorationOutput(flax.struct.PyTreeNode):
@@ -55,7 +58,7 @@ class RestorationModel(nn.Module):
     @property
     def stride(self) -> tuple[int, int]: ...  # noqa: D102
     @property
-    def pad_mode(self) -> str: ...  # noqa: D102
+    def pad_mode(self) -> PadMode: ...  # noqa: D102
     @property
     def local(self) -> bool: ...  # noqa: D102
   else:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from gfn_jax.models.base import RestorationModel, RestorationOutput
+from gfn_jax.models.base import PadMode, RestorationModel, RestorationOutput
 
 
 class Cascade(RestorationModel):
@@ -61,7 +61,7 @@ class Cascade(RestorationModel):
     return math.lcm(rows, more_rows), math.lcm(columns, more_columns)
 
   @property
-  def pad_mode(self) -> str:
+  def pad_mode(self) -> PadMode:
     """The first network's; each network pads what it gets."""
     return self.first.pad_mode
 

@@ -22,7 +22,6 @@ both. The first one is SRN-Deblur's encoder-decoder at one scale, twice as wide.
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -41,10 +40,9 @@ from gfn_jax.layers.blocks import (
   check_positive,
   pad_to_multiple,
   pixel_shuffle,
+  torch_convolutions,
   torch_kernel_init,
-  torch_uniform_init,
 )
-from gfn_jax.layers.cpu_conv import ConvTranspose, conv_general_dilated
 from gfn_jax.models.base import RestorationModel, RestorationOutput
 
 SCALE = 4  # two pixel shuffles of 2
@@ -252,7 +250,7 @@ class CNLRNDeblur(RestorationModel):
   ) -> RestorationOutput:
     """Deblur `lr_blur`, in [0, 1], to `lr`."""
     _, h, w, _ = lr_blur.shape
-    conv, deconv = _convolutions(self)
+    conv, deconv = torch_convolutions(self)
     x = pad_to_multiple(lr_blur, self.stride)
     f_deblur = DeblurNet(
       self.features, self.blocks, self.stage_blocks, conv, deconv, name='deblur'
@@ -370,7 +368,7 @@ class CNLRN(RestorationModel):
   ) -> RestorationOutput:
     """Restore `lr_blur`, in [0, 1], to `hr`, `[b, 4h, 4w, 3]`, and maybe `lr`."""
     _, h, w, _ = lr_blur.shape
-    conv, deconv = _convolutions(self)
+    conv, deconv = torch_convolutions(self)
     x = pad_to_multiple(lr_blur, self.stride)
     y, lr = x, None
     if self.deblur:
@@ -400,32 +398,6 @@ class CNLRN(RestorationModel):
     )
     group = functools.partial(Group, self.subgroups, subgroup, conv)
     return NLRN(self.groups, self.upsample_groups, self.progressive, group, conv, name='nlrn')
-
-
-def _convolutions(model: nn.Module) -> tuple[ModuleDef, ModuleDef]:
-  """Return makers of convolutions and of transposed ones that double the size, as PyTorch's."""
-  layer: dict[str, Any] = dict(dtype=jnp.dtype(model.dtype), precision=model.precision)
-
-  def conv(
-    features: int, kernel_size: tuple[int, int], **options: Any
-  ) -> Callable[[jax.Array], jax.Array]:
-    def apply(x: jax.Array) -> jax.Array:  # becomes a submodule of the calling module
-      init = dict(
-        kernel_init=torch_kernel_init,
-        bias_init=torch_uniform_init(math.prod(kernel_size) * x.shape[-1]),
-      )
-      fast = dict(conv_general_dilated=conv_general_dilated)
-      return nn.Conv(features, kernel_size, **init | fast | layer | options)(x)
-
-    return apply
-
-  def deconv(features: int, name: str) -> nn.Module:
-    init = torch_uniform_init(9 * features)
-    return ConvTranspose(
-      features, (3, 3), (2, 2), kernel_init=init, bias_init=init, **layer, name=name
-    )
-
-  return conv, deconv
 
 
 def _deblurred(f_deblur: jax.Array, x: jax.Array, conv: ModuleDef, global_skip: str) -> jax.Array:

@@ -9,9 +9,9 @@ import skimage.data
 from flax import traverse_util
 
 from gfn_jax import Restorer, UserError, create_model
-from gfn_jax.layers.blocks import Enlarge
+from gfn_jax.layers.blocks import Enlarge, torch_convolutions
 from gfn_jax.models import CNLRN, CNLRNDeblur, init_variables, param_count, variable_shapes
-from gfn_jax.models.cnlrn import NonLocalBlock, _convolutions
+from gfn_jax.models.cnlrn import NonLocalBlock
 from gfn_jax.weights.pretrained import init_variables_from, save_weights
 from tests import small
 from tests.loss import restoration_loss
@@ -61,7 +61,7 @@ def test_parity(original_params):
 def test_parity_of_a_non_local_block(original_params):
   expected = read_fixture('cnlrn_nonlocal')
   params = original_params['nlrn']['body_0']['subgroup_0']['nonlocal']
-  block = NonLocalBlock(heads=4, patch_size=4, conv=_convolutions(CNLRN())[0])
+  block = NonLocalBlock(heads=4, patch_size=4, conv=torch_convolutions(CNLRN())[0])
   assert_parity(jax.jit(block.apply)({'params': params}, expected['x']), expected['y'])
 
 
