@@ -6,7 +6,6 @@ gets the same batches as an uninterrupted run, on any number of processes.
 
 import contextlib
 import os
-import pathlib
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from gfn_jax.data.examples import Example
 from gfn_jax.errors import UserError
 from gfn_jax.ops.sizes import SHARP_FRAMES
 from gfn_jax.ops.symmetries import apply_traced_symmetry
-from gfn_jax.system.files import is_remote, printable
+from gfn_jax.system.files import printable, special_files
 
 tf.config.set_visible_devices([], 'GPU')  # TensorFlow would reserve the memory that JAX needs
 
@@ -422,11 +421,8 @@ def _find_dataset(path: str | os.PathLike) -> str:
 
 
 def _check_entries(path: str) -> None:
-  if is_remote(path):
-    return
-  for entry in pathlib.Path(path).iterdir():
-    if not (entry.is_file() or entry.is_dir()):  # reading a pipe or a device may not end
-      raise UserError(f'{printable(entry)} is neither a file nor a folder; {_REBUILD}')
+  for entry in special_files(path):  # reading a pipe or a device may not end
+    raise UserError(f'{printable(entry)} is neither a file nor a folder; {_REBUILD}')
 
 
 def _read_info(path: str) -> tfds.core.DatasetInfo:

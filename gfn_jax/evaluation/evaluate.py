@@ -23,7 +23,7 @@ from gfn_jax.ops.scores import score
 from gfn_jax.restoration import report
 from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system import parallel
-from gfn_jax.system.files import file_sha256, is_remote, make_folder
+from gfn_jax.system.files import absolute, file_sha256, make_folder
 from gfn_jax.weights.pretrained import weights_path
 
 
@@ -101,8 +101,7 @@ def evaluate_and_report(
 
 
 def _file_facts(path: str | os.PathLike) -> dict[str, str]:
-  place = os.fspath(path) if is_remote(path) else os.path.abspath(path)
-  return {'path': place, 'sha256': file_sha256(path)}
+  return {'path': absolute(path), 'sha256': file_sha256(path)}
 
 
 def evaluate(

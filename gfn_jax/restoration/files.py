@@ -21,7 +21,7 @@ from gfn_jax.images.reading import MAX_PIXELS, Photo, read_photo
 from gfn_jax.images.writing import EXTENSIONS, check_target, write_photo
 from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system import parallel
-from gfn_jax.system.files import exists, is_remote, local_copy, make_folder, printable
+from gfn_jax.system.files import exists, is_same_file, local_copy, make_folder, printable
 
 # A target with one of these extensions is a file, even if its format cannot be written.
 _FILE_EXTENSIONS = (*EXTENSIONS, *animations.EXTENSIONS, *videos.FORMATS)
@@ -82,7 +82,7 @@ def plan_jobs(
     jobs = [Job(name, source, target)]
   seen: dict[str, str] = {}
   for job in jobs:
-    if not is_remote(target) and _is_same(job.source, job.target):
+    if is_same_file(job.source, job.target):
       raise UserError(f'{printable(job.source)} would be overwritten; choose another output')
     if job.target in seen:
       raise UserError(
@@ -91,10 +91,6 @@ def plan_jobs(
       )
     seen[job.target] = job.source
   return jobs
-
-
-def _is_same(source: str, target: str) -> bool:
-  return os.path.exists(target) and os.path.samefile(source, target)
 
 
 def _jobs_of_folder(source: str, target: str, extension: str | None) -> list[Job]:

@@ -28,7 +28,7 @@ from gfn_jax.errors import UserError
 from gfn_jax.images.preview import fit, resize, save_jpeg, to_picture
 from gfn_jax.ops.protocols import PROTOCOLS
 from gfn_jax.ops.scores import DIGITS
-from gfn_jax.system.files import is_remote, printable, write_aside
+from gfn_jax.system.files import check_local, printable, write_aside
 
 MAX_SIDE = 2048
 """Longest side of a stored picture. Larger ones are reduced."""
@@ -53,8 +53,7 @@ def check_page(page: str | os.PathLike | None) -> None:
     return
   if jax.process_count() > 1:
     raise UserError('a report needs the images of all processes; use one process for it')
-  if is_remote(page):
-    raise UserError(f'a report is written on this machine, not to {printable(page)}')
+  check_local(page, 'a report')
 
 
 @contextlib.contextmanager

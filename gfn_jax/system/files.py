@@ -147,6 +147,37 @@ def is_folder(path: str | os.PathLike) -> bool:
     return as_path(path).is_dir()
 
 
+def is_file(path: str | os.PathLike) -> bool:
+  """Return True if a path is a file; in a bucket, if anything has that name."""
+  return exists(path) if is_remote(path) else os.path.isfile(path)
+
+
+def is_same_file(a: str | os.PathLike, b: str | os.PathLike) -> bool:
+  """Return True if two paths exist on this machine and are the same file or folder."""
+  if is_remote(a) or is_remote(b) or not (os.path.exists(a) and os.path.exists(b)):
+    return False
+  return os.path.samefile(a, b)
+
+
+def absolute(path: str | os.PathLike) -> str:
+  """Return an absolute path with `~` expanded; an address unchanged."""
+  return os.fspath(path) if is_remote(path) else os.path.abspath(os.path.expanduser(path))
+
+
+def special_files(folder: str | os.PathLike) -> list[str]:
+  """Return entries of a folder that are neither files nor folders, such as pipes."""
+  if is_remote(folder):
+    return []
+  with os.scandir(os.fspath(folder)) as entries:
+    return [entry.path for entry in entries if not (entry.is_file() or entry.is_dir())]
+
+
+def check_local(path: str | os.PathLike, what: str) -> None:
+  """Raise a UserError if a path is in a bucket; `what` is what would be written there."""
+  if is_remote(path):
+    raise UserError(f'{what} is written on this machine, not to {printable(path)}')
+
+
 def make_folder(path: str | os.PathLike) -> None:
   """Make a folder and its parents if they are missing; no effect in a bucket."""
   if not is_remote(path):
@@ -159,27 +190,45 @@ def remove(path: str | os.PathLike) -> None:
     as_path(path).unlink() if is_remote(path) else os.remove(path)
 
 
+class FolderToFill:
+  """Folder on this machine to write into: `target`, made if needed, or a temporary one.
+
+  Attributes:
+    path: the folder on this machine.
+    temporary: True for a target in a bucket.
+  """
+
+  def __init__(self, target: str | os.PathLike):
+    self._target = os.fspath(target)
+    self.temporary = is_remote(target)
+    self._holder = tempfile.TemporaryDirectory() if self.temporary else None
+    self.path = self._holder.name if self._holder else self._target
+    make_folder(self.path)
+
+  def send(self) -> None:
+    """Send all files of a temporary folder, at any depth, to the bucket, one by one."""
+    if not self.temporary:
+      return
+    for parent, _, names in os.walk(self.path):
+      for name in names:
+        file = os.path.join(parent, name)
+        _send(file, f'{self._target}/{os.path.relpath(file, self.path)}')
+
+  def close(self) -> None:
+    """Remove a temporary folder."""
+    if self._holder:
+      self._holder.cleanup()
+
+
 @contextlib.contextmanager
 def folder_to_fill(path: str | os.PathLike) -> Iterator[str]:
-  """Yield a folder on this machine to write into: `path`, made if needed, or a temporary one.
-
-  The files of a temporary folder are sent to `path` at the end, one by one.
-  """
-  if not is_remote(path):
-    make_folder(path)
-    yield os.fspath(path)
-    return
-  with tempfile.TemporaryDirectory() as folder:
-    yield folder
-    send_folder(folder, path)
-
-
-def send_folder(folder: str | os.PathLike, path: str | os.PathLike) -> None:
-  """Send all files of a folder, at any depth, to a bucket."""
-  for parent, _, names in os.walk(os.fspath(folder)):
-    for name in names:
-      file = os.path.join(parent, name)
-      _send(file, f'{os.fspath(path)}/{os.path.relpath(file, folder)}')
+  """Yield the path of a `FolderToFill`, whose files are sent at the end."""
+  folder = FolderToFill(path)
+  try:
+    yield folder.path
+    folder.send()
+  finally:
+    folder.close()
 
 
 @contextlib.contextmanager

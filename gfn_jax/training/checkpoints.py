@@ -29,11 +29,11 @@ import orbax.checkpoint as ocp
 from gfn_jax.errors import UserError, first_line
 from gfn_jax.system import parallel
 from gfn_jax.system.files import (
+  absolute,
   as_path,
   exists,
   file_sha256,
   folder_to_fill,
-  is_remote,
   local_folder,
   reaching,
   write_file,
@@ -56,10 +56,7 @@ class Checkpointer:
 
   def __init__(self, workdir: str | os.PathLike, settings: Mapping[str, Any], keep: int = 3):
     self._settings = json.loads(json.dumps(settings))  # as it is read back: tuples become lists
-    folder = as_path(workdir)
-    self._folder = (
-      folder if is_remote(workdir) else folder.expanduser().absolute()
-    ) / 'checkpoints'
+    self._folder = as_path(absolute(workdir)) / 'checkpoints'
     self._keep = keep
     self._damaged: set[int] = set()
     self._psnr: dict[int, float] = {}

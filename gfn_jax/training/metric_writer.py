@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gfn_jax.errors import UserError, missing_package
-from gfn_jax.system.files import is_remote, naming, printable, read_file, send_folder, write_file
+from gfn_jax.system.files import FolderToFill, naming, printable, read_file, write_file
 from gfn_jax.training.curves import write_curves
 
 if TYPE_CHECKING:
@@ -47,9 +46,8 @@ class MetricWriter:
     self._workdir = os.fspath(workdir)
     self._start_step = start_step
     rows = _rows_until(os.path.join(self._workdir, 'metrics.jsonl'), start_step)
-    self._temporary = tempfile.TemporaryDirectory() if is_remote(workdir) else None
-    self._folder = self._temporary.name if self._temporary else self._workdir
-    path = os.path.join(self._folder, 'metrics.jsonl')
+    self._folder = FolderToFill(workdir)
+    path = os.path.join(self._folder.path, 'metrics.jsonl')
     write_file(path, rows)
     self._file = open(path, 'a')  # noqa: SIM115 (closed by __exit__)
     self._events: EventsWriter | None = None
@@ -75,8 +73,7 @@ class MetricWriter:
       with contextlib.suppress(OSError):  # raised before: all has been flushed
         self._close_events()
         self._file.close()
-      if self._temporary:
-        self._temporary.cleanup()
+      self._folder.close()
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """Write one row: the step, the time (seconds since 1970) and the scalars."""
@@ -110,11 +107,11 @@ class MetricWriter:
       return
     self._flush_events()
     self._draw_curves(MINUTE)
-    if not self._temporary:
+    if not self._folder.temporary:
       return
     self._close_events()  # a bucket's files cannot grow: the next event begins another one
-    send_folder(self._folder, self._workdir)
-    folder = os.path.join(self._folder, 'tensorboard')
+    self._folder.send()
+    folder = os.path.join(self._folder.path, 'tensorboard')
     with contextlib.suppress(FileNotFoundError):
       for name in os.listdir(folder):
         os.remove(os.path.join(folder, name))
@@ -129,7 +126,7 @@ class MetricWriter:
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import SessionLog
 
-    folder = os.path.join(self._folder, 'tensorboard')
+    folder = os.path.join(self._folder.path, 'tensorboard')
     os.makedirs(folder, exist_ok=True)
     suffix = f'.{self._start_step:09}.{self._event_files:05}'  # TensorBoard reads them in order
     self._events = events = EventsWriter(os.path.join(folder, 'events'), suffix)
@@ -140,7 +137,7 @@ class MetricWriter:
 
   def _flush_events(self) -> None:
     if self._events:
-      with naming(os.path.join(self._folder, 'tensorboard')):
+      with naming(os.path.join(self._folder.path, 'tensorboard')):
         self._events.flush()
 
   def _close_events(self) -> None:
@@ -157,7 +154,7 @@ class MetricWriter:
       rows = [json.loads(line) for line in file]
     try:
       if rows:
-        write_curves(os.path.join(self._folder, 'curves.png'), rows)
+        write_curves(os.path.join(self._folder.path, 'curves.png'), rows)
     except ImportError as error:
       self._draws = False
       print(f'curves.png is left out: {missing_package("matplotlib", error)}', file=sys.stderr)

@@ -20,9 +20,8 @@ from gfn_jax.errors import UserError, first_line
 from gfn_jax.models import RestorationModel, create_model, param_count, variable_shapes
 from gfn_jax.system.files import (
   check_new_file,
-  exists,
   file_sha256,
-  is_remote,
+  is_file,
   local_copy,
   printable,
   remove,
@@ -102,7 +101,7 @@ def weights_path(path_or_name: str | os.PathLike) -> str:
     UserError: if there is no such file or name.
   """
   path = os.fspath(path_or_name)
-  if exists(path) if is_remote(path) else os.path.isfile(path):
+  if is_file(path):
     return path
   if path.endswith('.safetensors') or os.path.basename(path) != path:
     raise UserError(
