@@ -18,17 +18,14 @@ yet.
 
 from ml_collections import ConfigDict
 
-from configs import motion_deblur_sr
-from gfn_jax.errors import UserError
+from configs import defaults, motion_deblur_sr
 
 VARIANTS = ('deblur_first', 'deblur_first,apart', 'sr_first')
 
 
 def get_config(variant='deblur_first'):
   """Return the config of one of the variants above."""
-  if variant not in VARIANTS:
-    choices = ', '.join(map(repr, VARIANTS))
-    raise UserError(f'unknown variant of configs/cascade.py: {variant!r}; choose from {choices}')
+  defaults.check_variant('cascade', variant, VARIANTS)
   config = motion_deblur_sr.get_config()
   width = {key: config.model[key] for key in ('features', 'unet_step', 'orsnet_step')}
   blocks = {key: config.model[key] for key in ('unet_blocks', 'orsnet_blocks')}

@@ -8,6 +8,17 @@ changes a value from the command line. A continued run requires equal `model`, `
 
 from ml_collections import ConfigDict
 
+from gfn_jax.errors import UserError
+
+
+def check_variant(name, variant, choices):
+  """Raise a UserError if a config `NAME.py` has no such variant."""
+  if variant not in choices:
+    raise UserError(
+      f'unknown variant of configs/{name}.py: {variant!r}; choose from '
+      f'{", ".join(map(repr, choices))}'
+    )
+
 
 def tfrecords():
   """Return the defaults for a data set built by data_prep."""

@@ -20,6 +20,9 @@ FRAME_SCALES = (1.0, 0.7, 0.5)  # the paper says "three random scales"; the gene
 PATCH_SIZE = 256
 STRIDE = 128
 MIN_GRADIENT = 0.005
+WINDOWS = {'gfn': (FRAME_SCALES, MIN_GRADIENT), 'full_size': ((1.0,), 0.0)}
+"""Sizes of the frames and the least gradient of their windows; GFN's, and Shoyan et al.'s."""
+
 TEST_MULTIPLE = 16  # crop of test frames: the sides of the LR input are then multiples of 4
 BORDER = 'symmetric'
 
@@ -68,8 +71,10 @@ def mean_gradient(patch: np.ndarray) -> float:
   return float(np.mean(np.sqrt(dx**2 + dy**2)))
 
 
-def degrade_train_pair(pair: gopro_tree.FramePair, float_lr: bool, scale: int = SCALE) -> Degraded:
-  """Cut a frame pair into training windows at three scales.
+def degrade_train_pair(
+  pair: gopro_tree.FramePair, float_lr: bool, scale: int = SCALE, windows: str = 'gfn'
+) -> Degraded:
+  """Cut a frame pair into training windows, at three sizes or at its own.
 
   Each 256x256 window is reduced separately, with mirrored borders. Test frames are reduced whole.
 
@@ -78,6 +83,7 @@ def degrade_train_pair(pair: gopro_tree.FramePair, float_lr: bool, scale: int = 
     float_lr: keep the LR images unquantised as float32, with bicubic overshoot outside [0, 1], as
       the authors do. Otherwise round them to 8 bits, as in the test split.
     scale: factor by which the LR images are reduced; 1 keeps their size.
+    windows: a key of `WINDOWS`.
 
   Returns:
     The windows that are not flat, named `<sequence>/<frame>_s<size>_y<row>_x<column>`. `hr` is
@@ -89,13 +95,14 @@ def degrade_train_pair(pair: gopro_tree.FramePair, float_lr: bool, scale: int = 
   frames = gopro_tree.read_pair(pair)
   examples = []
   seen = 0
-  for size in FRAME_SCALES:
+  sizes, min_gradient = WINDOWS[windows]
+  for size in sizes:
     sharp, blur = (_rescale(frame, size) for frame in frames)
     for y, x in window_corners(*sharp.shape[:2]):
       seen += 1
       window = np.s_[y : y + PATCH_SIZE, x : x + PATCH_SIZE]
       hr = sharp[window] / 255.0
-      if mean_gradient(hr) < MIN_GRADIENT:
+      if mean_gradient(hr) < min_gradient:
         continue
       lr_blur, lr = (reduce(image, scale) for image in (blur[window] / 255.0, hr))
       name = f'{pair.name}_s{size}_y{y}_x{x}'

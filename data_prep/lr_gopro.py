@@ -21,6 +21,7 @@ from gfn_jax.system.files import is_remote
 
 SOURCES = ('frames', 'hdf5')
 SCALES = (4, 1)
+WINDOWS = ('gfn', 'full_size')
 
 
 def build(
@@ -31,6 +32,7 @@ def build(
   float_lr: bool = False,
   source: str = 'frames',
   scale: int = 4,
+  windows: str = 'gfn',
   workers: int = 1,
   beam_runner: str | None = None,
   beam_options: Sequence[str] = (),
@@ -51,6 +53,8 @@ def build(
     source: 'frames', or 'hdf5' for the authors' generated parts (train only).
     scale: factor by which LR images are reduced, 4; or 1 for blurred frames at full size, on which
       deblurring networks are trained.
+    windows: 'gfn' for GFN's training windows; 'full_size' for all of the frames at full size alone,
+      75,708 from GOPRO_Large, as Shoyan et al.
     workers: number of processes; 0 or 1 uses only the current one. With more, a calling script must
       guard its top level with `if __name__ == '__main__':`.
     beam_runner: name of the Apache Beam runner to use instead of `workers`. All its workers must
@@ -65,14 +69,14 @@ def build(
     UserError: for an invalid option, a missing, damaged or unexpected file (the message names it),
       or a data_dir that cannot be written.
   """
-  _check_options(source, blur_folder, manual_dir, float_lr, scale)
+  _check_options(source, blur_folder, manual_dir, float_lr, scale, windows)
   from data_prep import lr_gopro_builder
 
   return tfds_build.build(
     lr_gopro_builder.LrGopro,
     manual_dir,
     data_dir,
-    config=lr_gopro_builder.config_name(source, blur_folder, float_lr, scale),
+    config=lr_gopro_builder.config_name(source, blur_folder, float_lr, scale, windows),
     workers=workers,
     beam_runner=beam_runner,
     beam_options=beam_options,
@@ -84,7 +88,12 @@ summarise = tfds_build.summarise
 
 
 def _check_options(
-  source: str, blur_folder: str, manual_dir: str | os.PathLike, float_lr: bool, scale: int
+  source: str,
+  blur_folder: str,
+  manual_dir: str | os.PathLike,
+  float_lr: bool,
+  scale: int,
+  windows: str,
 ) -> None:
   if source not in SOURCES:
     raise UserError(f'source must be one of {", ".join(SOURCES)}, not {source!r}')
@@ -95,6 +104,10 @@ def _check_options(
     raise UserError("the authors' HDF5 parts hold blur_gamma; omit --blur_folder")
   if scale not in SCALES:
     raise UserError(f'scale must be one of {", ".join(map(str, SCALES))}, not {scale}')
+  if windows not in WINDOWS:
+    raise UserError(f'windows must be one of {", ".join(WINDOWS)}, not {windows!r}')
+  if windows != 'gfn' and (source == 'hdf5' or float_lr or scale == 1):
+    raise UserError(f'windows={windows}: omit --source, --float_lr and --scale')
   if scale == 1 and (source == 'hdf5' or float_lr):
     raise UserError('frames at full size are 8-bit PNG files: omit --source and --float_lr')
   if source == 'hdf5' and is_remote(manual_dir):
@@ -110,12 +123,15 @@ def define_flags() -> None:
   )
   flags.DEFINE_bool('float_lr', False, 'keep the training LR images unquantised, as float32')
   flags.DEFINE_integer('scale', 4, 'reduction factor of the LR images: 4, or 1 for full size')
+  flags.DEFINE_enum(
+    'windows', 'gfn', WINDOWS, "GFN's training windows, or those at full size alone"
+  )
   flags.DEFINE_enum('source', 'frames', SOURCES, "frames, or the GFN authors' HDF5 parts")
 
 
 def main(argv: list[str]) -> None:
   """Build the data set that the flags describe, and print a summary."""
-  tfds_build.run(argv, build, 'blur_folder', 'float_lr', 'source', 'scale')
+  tfds_build.run(argv, build, 'blur_folder', 'float_lr', 'source', 'scale', 'windows')
 
 
 if __name__ == '__main__':

@@ -323,6 +323,21 @@ def test_a_failure_in_the_cloud_leaves_no_data_set(tree, cloud):
     lr_gopro.build(f'{cloud}/in', f'{cloud}/out', source='hdf5')
 
 
+def test_all_windows_at_full_size(tree, built, tmp_path):
+  folder = lr_gopro.build(tree, tmp_path, windows='full_size')
+  assert folder.parts[-2] == 'blur_gamma_full_size'
+  metadata = dict(tfds.builder_from_directory(folder).info.metadata)
+  assert (metadata['frame_scales'], metadata['min_gradient']) == ([1.0], 0.0)
+  assert metadata['counts']['train']['windows_dropped'] == 0
+  all_windows, kept = read(folder, 'train'), read(built, 'train')
+  assert {name for name in kept if '_s1.0_' in name} < all_windows.keys()
+  assert all('_s1.0_' in name for name in all_windows)
+  with pytest.raises(UserError, match="windows must be one of gfn, full_size, not 'all'"):
+    lr_gopro.build(tree, tmp_path, windows='all')
+  with pytest.raises(UserError, match='windows=full_size: omit --source, --float_lr and --scale'):
+    lr_gopro.build(tree, tmp_path, windows='full_size', scale=1)
+
+
 def test_pairs_at_full_size(tree, built, tmp_path):
   folder = lr_gopro.build(tree, tmp_path, scale=1)
   assert folder.parts[-2] == 'x1_blur_gamma'
