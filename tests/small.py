@@ -37,6 +37,10 @@ CNLRN = {
 
 BMDSRNET = {'features': 4, 'blocks': 1, 'fusion_blocks': 1, 'recurrent_features': 1}
 
+RRDBNET = {'features': 4, 'growth': 3, 'blocks': 2}
+
+SRFBN = {'features': 4, 'groups': 2, 'steps': 2}
+
 
 def config(data_dir, changes=()):
   """Return the config of two phases of two steps each; `changes` are values by dotted key."""

@@ -153,6 +153,13 @@ class Enlarge(nn.Module):
 _KERNELS = {'cubic': cubic_kernel, 'linear': lambda x: np.maximum(1 - x, 0.0)}
 
 
+def enlarge_nearest(
+  x: Float[jax.Array, 'b h w c'], factor: int
+) -> Float[jax.Array, 'b {factor}*h {factor}*w c']:
+  """Enlarge images or features by nearest neighbours."""
+  return x.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
 class ChannelAttention(nn.Module):
   """Channel attention: weighs each channel by a score in (0, 1), from the means of all channels.
 

@@ -18,12 +18,12 @@ _RANGE = 255
 
 def subtract_mean(x: Float[jax.Array, 'b h w 3']) -> Float[jax.Array, 'b h w 3']:
   """Map images in [0, 1] to [0, 255], less the mean of each colour."""
-  return _RANGE * (x - jnp.asarray(RGB_MEAN, jnp.float32))
+  return _RANGE * (x - _mean())
 
 
 def add_mean(x: Float[jax.Array, 'b h w 3']) -> Float32[jax.Array, 'b h w 3']:
   """Map images as a network makes them to [0, 1]: the inverse of `subtract_mean`."""
-  return x.astype(jnp.float32) / _RANGE + jnp.asarray(RGB_MEAN, jnp.float32)
+  return x.astype(jnp.float32) / _RANGE + _mean()
 
 
 def mean_shift_tensors() -> dict[str, np.ndarray]:
@@ -37,6 +37,10 @@ def mean_shift_tensors() -> dict[str, np.ndarray]:
     tensors[f'{name}.weight'] = np.eye(3, dtype=np.float32)[..., None, None]
     tensors[f'{name}.bias'] = sign * mean
   return tensors
+
+
+def _mean() -> Float32[jax.Array, '1 1 1 3']:
+  return jnp.asarray(RGB_MEAN, jnp.float32)[None, None, None]
 
 
 class Upsampler(nn.Module):

@@ -12,6 +12,8 @@ from gfn_jax.models.gfn import GFN, SRBranch
 from gfn_jax.models.gfn_ablation import GFNAblation
 from gfn_jax.models.motion_deblur_sr import MotionDeblurSR
 from gfn_jax.models.mprnet import MPRNet
+from gfn_jax.models.rrdbnet import RRDBNet
+from gfn_jax.models.srfbn import SRFBN
 from gfn_jax.models.srresnet import SRResNet
 from gfn_jax.models.variables import init_variables, param_count, variable_shapes
 
@@ -24,7 +26,9 @@ MODELS: dict[str, type[RestorationModel]] = {
   'gfn_ablation': GFNAblation,
   'motion_deblur_sr': MotionDeblurSR,
   'mprnet': MPRNet,
+  'rrdbnet': RRDBNet,
   'sr_branch': SRBranch,
+  'srfbn': SRFBN,
   'srresnet': SRResNet,
 }
 
@@ -38,9 +42,11 @@ __all__ = [
   'GFNAblation',
   'MPRNet',
   'MotionDeblurSR',
+  'RRDBNet',
   'RestorationModel',
   'RestorationOutput',
   'SRBranch',
+  'SRFBN',
   'SRResNet',
   'create_model',
   'init_variables',

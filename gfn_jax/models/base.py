@@ -20,7 +20,8 @@ class RestorationOutput(flax.struct.PyTreeNode):
       network that only deblurs.
     lr: deblurred at the input's size. None if the network has no such output.
     lr_stages: estimates of `lr` by the stages before the last one, in their order. For the loss.
-    hr_stages: estimates of `hr` by the streams that are fused in it. For the loss.
+    hr_stages: estimates of `hr` by the streams that are fused in it, or by the steps before the
+      last one. For the loss.
     frames: the sharp frames whose mean `lr_blur` is, in temporal order; `lr` is the middle one.
       None if the network has no such output.
   """

@@ -42,6 +42,7 @@ from gfn_jax.layers.blocks import (
   ModuleDef,
   check_choice,
   check_positive,
+  enlarge_nearest,
   make_layers,
   pixel_shuffle,
   scaled_normal,
@@ -104,7 +105,7 @@ class ResidualNet(nn.Module):
     if self.long_skip:
       y = y + before
     if self.upsample == 'nearest':
-      y = _repeat(y, self.scale)
+      y = enlarge_nearest(y, self.scale)
     else:
       for i, factor in enumerate((2, 2) if self.scale == 4 else (self.scale,), start=1):
         y = pixel_shuffle(conv(factor**2 * f, name=f'upconv{i}')(y), factor)
@@ -202,7 +203,7 @@ class RecurrentNet(nn.Module):
         skip = skips.pop()
         y = jnp.concatenate([y[:, : skip.shape[1], : skip.shape[2]], skip], axis=-1)
         y = relu(conv(n * f, name=f'conv{i}')(y))
-    y = _repeat(y[:, :h, :w], self.scale)  # [B, scale * h, scale * w, F]
+    y = enlarge_nearest(y[:, :h, :w], self.scale)  # [B, scale * h, scale * w, F]
     y = relu(conv(_DECODER[-1] * f, name='conv_hr')(y))
     return self.layers.image_conv(3, (3, 3), padding=1, name='conv_last')(y)
 
@@ -359,8 +360,3 @@ class BMDSRNet(RestorationModel):
       precision=self.precision,
     )
     return make_layers(self, gain=2.0)._replace(deconv=deconv)
-
-
-def _repeat(x: jax.Array, factor: int) -> jax.Array:
-  """Enlarge `[B, h, w, C]` to `[B, factor * h, factor * w, C]` by nearest neighbours."""
-  return x.repeat(factor, axis=1).repeat(factor, axis=2)

@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from gfn_jax.errors import UserError
 from gfn_jax.interop import load_torch_checkpoint
-from gfn_jax.interop.conversion import convert, infer_options, to_torch
+from gfn_jax.interop.conversion import _torch_names, convert, infer_options, to_torch
 from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.models import create_model
 from gfn_jax.weights.pretrained import variable_shapes
@@ -35,6 +35,9 @@ NETWORKS = {
     SMALL_CNLRN | {'deblur_blocks': 3, 'deblur_stage_blocks': 2, 'rcabs': 2, 'reduction': 2},
   ),
   'cnlrn_deblur': ('cnlrn_deblur', {'features': 4, 'blocks': 3, 'stage_blocks': 2}),
+  'rrdbnet': ('rrdbnet', {'features': 4, 'growth': 3, 'blocks': 2}),
+  'srfbn': ('srfbn', {'features': 4, 'groups': 3, 'scale': 4}),
+  'srfbn, 3x': ('srfbn', {'features': 4, 'groups': 1, 'scale': 3}),
 }
 
 
@@ -330,9 +333,7 @@ def test_every_layer_of_every_table_is_used():
       if model_name == 'cnlrn':
         options |= {'deblur_features': 16, 'deblur_blocks': 2, 'groups': 2, 'rcabs': 2}
       model = create_model(model_name, **options)
-      shapes = variable_shapes(model)['params']
-      params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
-      used = to_torch(model_name, {'params': params}, **options)
+      used = _torch_names(version, model, flatten(variable_shapes(model)['params']))
       for theirs in version.layers.values():
         name = theirs.format(**vars(model) | {'i': 1, 'j': 1, 'k': 1, 'next_i': 2})
         assert f'{name}.weight' in used, name

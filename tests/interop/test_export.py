@@ -33,6 +33,8 @@ NETWORKS = {
     'features': 4,
     'blocks': 1,
   },
+  'RRDBNet': {'name': 'rrdbnet', **small.RRDBNET, 'global_skip': 'input'},
+  'SRFBN': {'name': 'srfbn', **small.SRFBN},
 }
 CARD = {
   'data': {'licence': 'for tests\nonly'},

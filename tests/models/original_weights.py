@@ -1,6 +1,8 @@
 """The original networks' tensors under their names, filled by a formula, as our parameters."""
 
+import hashlib
 import zlib
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -33,3 +35,11 @@ def original_state(model_name: str, fill=fill, /, **options) -> dict[str, np.nda
 def original_params(model_name: str = 'gfn', fill=fill, /, **options):
   """Parameters of a full-size network with every tensor filled by the formula."""
   return convert(model_name, original_state(model_name, fill, **options), **options)['params']
+
+
+def digest_of_shapes(state: Mapping[str, np.ndarray]) -> str:
+  """SHA-256 of the sorted lines `NAME SHAPE`, such as 'conv_first.bias (64,)', without a newline
+  after the last. The expected values come from lists of the original networks' tensors.
+  """
+  lines = sorted(f'{name} {tensor.shape}' for name, tensor in state.items())
+  return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
