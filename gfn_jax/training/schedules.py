@@ -2,7 +2,7 @@
 
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -56,6 +56,27 @@ def step_decay(
     return learning_rate * decay_rate**decays
 
   return schedule
+
+
+def milestones(
+  epochs: int,
+  steps_per_epoch: int,
+  learning_rate: float,
+  decay_rate: float,
+  decay_epochs: Sequence[int],
+) -> optax.Schedule:
+  """Return a rate that is multiplied by `decay_rate` after each of `decay_epochs`."""
+  del epochs
+  return optax.piecewise_constant_schedule(
+    learning_rate, {steps_per_epoch * epoch: decay_rate for epoch in decay_epochs}
+  )
+
+
+def polynomial(
+  epochs: int, steps_per_epoch: int, learning_rate: float, power: float
+) -> optax.Schedule:
+  """Return `learning_rate * (1 - step / steps) ** power`, 0 at the end of the phase."""
+  return optax.polynomial_schedule(learning_rate, 0.0, power, epochs * steps_per_epoch)
 
 
 def cosine(
@@ -145,6 +166,14 @@ def cosine_restarts(
 
 SCHEDULES = {
   function.__name__: function
-  for function in (step_decay, cosine, cosine_by_epoch, constant, cosine_restarts)
+  for function in (
+    step_decay,
+    milestones,
+    polynomial,
+    cosine,
+    cosine_by_epoch,
+    constant,
+    cosine_restarts,
+  )
 }
 """The schedules, by the names that configs use."""
