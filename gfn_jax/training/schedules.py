@@ -76,7 +76,14 @@ def polynomial(
   epochs: int, steps_per_epoch: int, learning_rate: float, power: float
 ) -> optax.Schedule:
   """Return `learning_rate * (1 - step / steps) ** power`, 0 at the end of the phase."""
-  return optax.polynomial_schedule(learning_rate, 0.0, power, epochs * steps_per_epoch)
+  # Not optax.polynomial_schedule: with a fractional power, its end is NaN under jit.
+  steps = epochs * steps_per_epoch
+
+  def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+    left = jnp.maximum(1 - jnp.asarray(step) / steps, 0)
+    return learning_rate * left**power
+
+  return schedule
 
 
 def cosine(

@@ -136,7 +136,7 @@ def test_more_periods_than_steps():
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
-    (dict(name='linear'), "schedule.name is 'linear'; choose from step_decay, cosine, "),
+    (dict(name='linear'), "schedule.name is 'linear'; choose from step_decay, milestones, "),
     (dict(learning_rate=1.0), 'schedule.name is None'),
     (dict(name='cosine', learning_rate=1.0), "'cosine' takes .*; check 'warmup_steps'"),
     (dict(name='cosine', learning_rate=1.0, warmup_steps=1, end=0), "check 'end'"),
