@@ -1,8 +1,8 @@
 """The original networks' tensors under their names, filled by a formula, as our parameters."""
 
 import hashlib
+import pathlib
 import zlib
-from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from gfn_jax.interop.conversion import convert, to_torch
 from gfn_jax.models import create_model
 from gfn_jax.weights.pretrained import variable_shapes
+
+FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 
 
 def fill(key: str, torch_shape: tuple[int, ...]) -> np.ndarray:
@@ -37,9 +39,13 @@ def original_params(model_name: str = 'gfn', fill=fill, /, **options):
   return convert(model_name, original_state(model_name, fill, **options), **options)['params']
 
 
-def digest_of_shapes(state: Mapping[str, np.ndarray]) -> str:
-  """SHA-256 of the sorted lines `NAME SHAPE`, such as 'conv_first.bias (64,)', without a newline
-  after the last. The expected values come from lists of the original networks' tensors.
-  """
-  lines = sorted(f'{name} {tensor.shape}' for name, tensor in state.items())
+def names_digest(state) -> str:
+  """The SHA-256 of the sorted names and shapes of tensors: lines such as `head.0.bias (64,)`."""
+  lines = sorted(f'{name} {tuple(tensor.shape)}' for name, tensor in state.items())
   return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
+
+
+def read_fixture(name: str) -> dict[str, np.ndarray]:
+  """Inputs and outputs of an original network with these weights, NHWC."""
+  with np.load(FIXTURES / f'{name}.npz') as file:
+    return {key: file[key].transpose(0, 2, 3, 1) for key in file.files}

@@ -1,5 +1,4 @@
 import functools
-import pathlib
 import re
 
 import jax
@@ -17,10 +16,9 @@ from tests.loss import restoration_loss
 from tests.models import original_weights
 from tests.models.networks import apply, photograph, random_params
 
-FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 small_model = functools.partial(RRDBNet, **small.RRDBNET)
 
-# SHA-256 of the names and shapes in ESRGAN's PSNR-oriented checkpoint.
+# `names_digest` of the tensors of xinntao/ESRGAN.
 NAMES = 'cf1b837bcfbfe261b8c47e16248ca8a2f68f5e9be6b3495a636d255ef419f899'
 
 
@@ -40,17 +38,15 @@ def small_state():
 
 
 def test_parity(original_state):
-  with np.load(FIXTURES / 'rrdbnet.npz') as file:
-    x, expected = (file[key].transpose(0, 2, 3, 1) for key in ('x', 'sr'))  # from NCHW
-  params = convert('rrdbnet', original_state)['params']
-  out = apply(RRDBNet(), params, x)
-  np.testing.assert_allclose(out.hr, expected, rtol=0, atol=5e-5 * expected.std())
+  fixture = original_weights.read_fixture('rrdbnet')
+  out = apply(RRDBNet(), convert('rrdbnet', original_state)['params'], fixture['x'])
+  np.testing.assert_allclose(out.hr, fixture['sr'], rtol=0, atol=5e-5 * fixture['sr'].std())
   assert out.lr is None
 
 
 def test_the_authors_names(original_state):
   assert len(original_state) == 702
-  assert original_weights.digest_of_shapes(original_state) == NAMES
+  assert original_weights.names_digest(original_state) == NAMES
   assert infer_options('rrdbnet', original_state) == {'features': 64, 'growth': 32, 'blocks': 23}
 
 
