@@ -2,7 +2,7 @@
 
     python -m benchmarks.ablation --photos=PHOTOS --pairs=GOPRO_Large --workdir=W
 
-This trains the networks of `configs/tables/gfn_ablation.py:...,small` with each seed, on photos
+This trains the networks of `configs/tables/gfn_table2.py:...,small` with each seed, on photos
 with synthetic blur and the real pairs of `PAIRS/train`. It compares them on the real pairs of
 `PAIRS/test` and on held-out photos. The same command continues after an interruption.
 `--output=F.json` writes the figures, and the table to `F.md`.
@@ -17,39 +17,39 @@ from ml_collections import ConfigDict
 from scipy import stats
 
 from benchmarks import table_rows
-from configs.tables import gfn_ablation
+from configs.tables import gfn_table2
 from gfn_jax.cli.runner import run_command
 
 FEATURES = flags.DEFINE_integer('features', 16, 'Width of the networks.', lower_bound=1)
 
 PROTOCOL = 'gfn'
 TICKS = ('deblur loss', 'deblur module', 'dual branch', 'feature level', 'gate', 'SR first')
-# Rows of the paper's Table 2 in its order: name, ticks, and PSNR in dB on LR-GOPRO.
-TABLE_2 = {
-  'srresnet': ('SRResNet', (), 26.20),
-  'model_1': ('Model-1', (0, 1), 26.82),
-  'model_2': ('Model-2', (0, 1, 5), 27.00),
-  'model_3': ('Model-3', (0, 1, 2), 27.01),
-  'model_4': ('Model-4', (1, 2, 3), 27.39),
-  'model_5': ('Model-5', (0, 1, 2, 3), 27.53),
-  'gfn': ('GFN', (0, 1, 2, 3, 4), 27.74),
+# Ticks of the rows of the paper's Table 2.
+ROWS = {
+  'srresnet': (),
+  'model_1': (0, 1),
+  'model_2': (0, 1, 5),
+  'model_3': (0, 1, 2),
+  'model_4': (1, 2, 3),
+  'model_5': (0, 1, 2, 3),
+  'gfn': (0, 1, 2, 3, 4),
 }
 
 
 def main(_):
   """Train and score the missing runs, then print and write the table."""
-  runs = {name: [] for name in TABLE_2}
+  runs = {name: [] for name in ROWS}
   for seed in map(int, table_rows.SEEDS.value):
-    for number, name in enumerate(TABLE_2, 1):
-      print(f'{name}, seed {seed}: row {number} of {len(TABLE_2)}', file=sys.stderr)
+    for number, name in enumerate(ROWS, 1):
+      print(f'{name}, seed {seed}: row {number} of {len(ROWS)}', file=sys.stderr)
       runs[name].append(table_rows.run(name, row_config(name, seed), [PROTOCOL]))
-  figures = summarize(runs, table_rows.time_networks(TABLE_2))
+  figures = summarize(runs, table_rows.time_networks(ROWS))
   table_rows.report(figures, format_table(figures))
 
 
 def row_config(name: str, seed: int) -> ConfigDict:
   """Return the config of a row with the flags applied."""
-  config = table_rows.set_budget(gfn_ablation.get_config(f'{name},small'), seed)
+  config = table_rows.set_budget(gfn_table2.get_config(f'{name},small'), seed)
   config.model.features = FEATURES.value
   return config
 
@@ -57,11 +57,12 @@ def row_config(name: str, seed: int) -> ConfigDict:
 def summarize(runs: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
   """Return the figures of each row and of bicubic, and the agreement with the paper's order."""
   table = {}
-  for name, (title, ticks, paper) in TABLE_2.items():
-    table[name] = {'model': title, 'ticks': [TICKS[i] for i in ticks]}
+  for name, ticks in ROWS.items():
+    row = gfn_table2.TABLE.rows[name]
+    table[name] = {'model': row.title, 'ticks': [TICKS[i] for i in ticks]}
     table[name] |= {'parameters': runs[name][0]['parameters'], 'seconds': seconds[name]}
     table[name] |= table_rows.of_seeds(runs[name], PROTOCOL)
-    table[name]['paper_psnr'] = paper
+    table[name]['paper_psnr'] = row.published['lr_gopro']['psnr']
   first = runs['srresnet'][0]
   figures = {'protocol': PROTOCOL, **table_rows.budget(first, PROTOCOL)}
   bicubic = table_rows.of_bicubic(first, PROTOCOL)

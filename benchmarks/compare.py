@@ -15,9 +15,9 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from benchmarks.gopro_pairs import load_pairs
 from gfn_jax import Restorer
 from gfn_jax.cli.runner import run_command
+from gfn_jax.evaluation.test_sets import pairs_test_set
 from gfn_jax.ops import metrics
 from gfn_jax.ops.protocols import PROTOCOLS
 from gfn_jax.ops.scores import bicubic
@@ -42,8 +42,8 @@ def main(_):
   """Evaluate, and print and write one table per scene and one for all."""
   methods, parameters = make_methods()
   rows = []
-  count, pairs = load_pairs(PAIRS.value, BLUR_NAME.value)
-  for pair in tqdm(pairs, total=count, unit='pair'):
+  test_set = pairs_test_set(PAIRS.value, BLUR_NAME.value)
+  for pair in tqdm(test_set.images, total=test_set.count, unit='pair'):
     for method, restore in methods.items():
       scores = metrics.evaluate_pair(restore(pair['lr_blur']), pair['hr'], PROTOCOL.value)
       rows.append({'scene': pair['scene'], 'name': pair['name'], 'method': method, **scores})

@@ -22,7 +22,6 @@ from typing import Any
 import jax
 from absl import flags
 
-from benchmarks.gopro_pairs import load_pairs
 from configs import gfn_open
 from gfn_jax import Restorer
 from gfn_jax.cli.runner import run_command
@@ -30,6 +29,7 @@ from gfn_jax.data.photos import PhotoDataset
 from gfn_jax.data.real_pairs import RealPairs
 from gfn_jax.evaluation import evaluate
 from gfn_jax.evaluation.selection import score_pairs
+from gfn_jax.evaluation.test_sets import pairs_test_set
 from gfn_jax.ops import metrics
 from gfn_jax.system.files import file_sha256
 from gfn_jax.weights.pretrained import RELEASED_DIR, convert_weights, load_card, load_pretrained
@@ -100,8 +100,7 @@ def score(weights: str) -> dict[str, float]:
     before = statistics.fmean(metrics.psnr(i['lr_blur'], i['lr']) for i in images)
     after = statistics.fmean(metrics.psnr(deblur(i['lr_blur']), i['lr']) for i in images)
     scores[f'{name}, lr'] = after - before
-  _, pairs = load_pairs(os.path.join(GOPRO_LARGE.value, 'test'), 'blur_gamma')
-  pairs = list(pairs)
+  pairs = list(pairs_test_set(os.path.join(GOPRO_LARGE.value, 'test'), 'blur_gamma').images)
   rows = evaluate.evaluate(restore, pairs, config.evaluation.protocol)
   scores['public, hr'] = gain(rows)
   scores['public, hr, PSNR'] = statistics.fmean(row['psnr'] for row in rows)

@@ -14,7 +14,6 @@ from absl import flags
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from benchmarks.gopro_pairs import load_pairs
 from gfn_jax import Restorer
 from gfn_jax.evaluation import evaluate, test_sets
 from gfn_jax.system.files import write_file, write_json
@@ -102,13 +101,12 @@ def network(name: str, seed: int) -> Restorer:
 def score(restorer: Restorer, config: Mapping[str, Any], protocol: str) -> dict[str, Any]:
   """Return mean PSNR and SSIM, also of bicubic, and `images`, for each of `PARTS`."""
   test_pairs = os.path.join(PAIRS.value, 'test')
-  count, pairs = load_pairs(test_pairs, BLUR_NAME.value, restorer.scale)
+  pairs = test_sets.pairs_test_set(test_pairs, BLUR_NAME.value, restorer.scale)
   held_out = test_sets.dataset_test_set(config)
-  parts = (pairs, count), (held_out.images, held_out.count)
   keys = ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim')
   means = {}
-  for part, (images, total) in zip(PARTS, parts, strict=True):
-    rows = evaluate.evaluate(restorer, images, protocol, total=total)
+  for part, test_set in zip(PARTS, (pairs, held_out), strict=True):
+    rows = evaluate.evaluate(restorer, test_set.images, protocol, total=test_set.count)
     means[part] = {key: statistics.fmean(row[key] for row in rows) for key in keys}
     means[part]['images'] = len(rows)
   return means

@@ -14,10 +14,9 @@ from typing import Any
 import jax
 from absl import flags
 
-from benchmarks.gopro_pairs import load_pairs
 from gfn_jax import Restorer
 from gfn_jax.cli.runner import run_command
-from gfn_jax.evaluation import evaluate
+from gfn_jax.evaluation import evaluate, test_sets
 from gfn_jax.system.files import write_json
 
 PAIRS = flags.DEFINE_string('pairs', None, 'Folder in the layout of GOPRO_Large.', required=True)
@@ -46,10 +45,10 @@ def main(_):
 def score(weights: str, tile: int | None) -> dict[str, Any]:
   """Return the mean scores over the real pairs of `PAIRS/test`."""
   restorer = Restorer.from_pretrained(weights, tile=tile, overlap=OVERLAP.value)
-  count, pairs = load_pairs(os.path.join(PAIRS.value, 'test'), BLUR_NAME.value)
-  rows = evaluate.evaluate(restorer, pairs, PROTOCOL.value, total=count)
+  pairs = test_sets.pairs_test_set(os.path.join(PAIRS.value, 'test'), BLUR_NAME.value)
+  rows = evaluate.evaluate(restorer, pairs.images, PROTOCOL.value, total=pairs.count)
   figures = {key: statistics.fmean(row[key] for row in rows) for key in ('psnr', 'ssim')}
-  return {key: round(value, 4) for key, value in figures.items()} | {'images': count}
+  return {key: round(value, 4) for key, value in figures.items()} | {'images': pairs.count}
 
 
 if __name__ == '__main__':

@@ -20,7 +20,6 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from benchmarks.gopro_pairs import load_pairs
 from configs import gfn_open
 from gfn_jax import Restorer
 from gfn_jax.cli.runner import run_command
@@ -144,8 +143,8 @@ def run(name: str) -> dict[str, Any]:
     held_out = test_sets.dataset_test_set(json.loads(json.dumps(config.to_dict())))
     images = evaluate.evaluate(restorer, held_out.images, config.evaluation.protocol)
     row['held out, hr'] = statistics.fmean(r['psnr'] - r['bicubic_psnr'] for r in images)
-    _, pairs = load_pairs(os.path.join(GOPRO_LARGE.value, 'test'), 'blur_gamma')
-    images = evaluate.evaluate(restorer, pairs, config.evaluation.protocol)
+    pairs = test_sets.pairs_test_set(os.path.join(GOPRO_LARGE.value, 'test'), 'blur_gamma')
+    images = evaluate.evaluate(restorer, pairs.images, config.evaluation.protocol)
     row['GOPRO test, hr'] = statistics.fmean(r['psnr'] - r['bicubic_psnr'] for r in images)
   write_json(scores_path, row)
   jax.clear_caches()

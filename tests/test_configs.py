@@ -7,7 +7,7 @@ import pathlib
 import pytest
 from flax import traverse_util
 
-from configs.tables import comparison, gfn_ablation
+from configs.tables import comparison, gfn_table2
 from gfn_jax import UserError, create_model
 from gfn_jax.data.motion_blur import MotionBlur
 from gfn_jax.models import param_count, variable_shapes
@@ -42,21 +42,21 @@ PARAMETERS = {
   'tables.comparison:motion_deblur_sr': 349_500,
   'tables.comparison:sr_first': 346_265,
   'gfn': 12_210_438,
-  'tables.gfn_ablation': 12_210_438,
-  'tables.gfn_ablation:gfn': 12_210_438,
-  'tables.gfn_ablation:model_1': 12_130_758,
-  'tables.gfn_ablation:model_2': 12_130_758,
-  'tables.gfn_ablation:model_3': 13_057_481,
-  'tables.gfn_ablation:model_4': 12_130_758,
-  'tables.gfn_ablation:model_5': 12_130_758,
-  'tables.gfn_ablation:srresnet': 1_546_752,
-  'tables.gfn_ablation:gfn,small': 334_982,
-  'tables.gfn_ablation:model_1,small': 329_654,
-  'tables.gfn_ablation:model_2,small': 329_654,
-  'tables.gfn_ablation:model_3,small': 365_337,
-  'tables.gfn_ablation:model_4,small': 329_654,
-  'tables.gfn_ablation:model_5,small': 329_654,
-  'tables.gfn_ablation:srresnet,small': 56_576,
+  'tables.gfn_table2': 12_210_438,
+  'tables.gfn_table2:gfn': 12_210_438,
+  'tables.gfn_table2:model_1': 12_130_758,
+  'tables.gfn_table2:model_2': 12_130_758,
+  'tables.gfn_table2:model_3': 13_057_481,
+  'tables.gfn_table2:model_4': 12_130_758,
+  'tables.gfn_table2:model_5': 12_130_758,
+  'tables.gfn_table2:srresnet': 1_546_752,
+  'tables.gfn_table2:gfn,small': 334_982,
+  'tables.gfn_table2:model_1,small': 329_654,
+  'tables.gfn_table2:model_2,small': 329_654,
+  'tables.gfn_table2:model_3,small': 365_337,
+  'tables.gfn_table2:model_4,small': 329_654,
+  'tables.gfn_table2:model_5,small': 329_654,
+  'tables.gfn_table2:srresnet,small': 56_576,
   'gfn:paper': 12_210_438,
   'gfn_paper': 12_210_438,
   'gfn_paper:paper': 12_210_438,
@@ -95,7 +95,7 @@ def test_every_config_is_in_the_table():
   files = {'.'.join(p.relative_to(root).with_suffix('').parts) for p in root.rglob('*.py')}
   assert files - {'defaults'} == {name.partition(':')[0] for name in PARAMETERS}
   rows = {
-    f'tables.gfn_ablation:{row}{size}' for row in gfn_ablation.MODELS for size in ('', ',small')
+    f'tables.gfn_table2:{row}{size}' for row in gfn_table2.TABLE.rows for size in ('', ',small')
   }
   rows |= {f'tables.comparison:{row}' for row in comparison.MODELS}
   assert rows <= PARAMETERS.keys()
@@ -177,10 +177,10 @@ def test_the_literal_recipes_differ_from_the_defaults_in_these_places(name, chan
 
 
 def test_the_ablation_differs_in_the_network_and_in_what_the_paper_says():
-  gfn, paper = load('tables.gfn_ablation:gfn'), load('gfn_paper')
+  gfn, paper = load('tables.gfn_table2:gfn'), load('gfn_paper')
   assert gfn.to_dict() == paper.to_dict()
   for name, weight in (('model_1', 0.5), ('model_4', 0.0), ('model_5', 0.5), ('srresnet', 0.5)):
-    row = load(f'tables.gfn_ablation:{name}')
+    row = load(f'tables.gfn_table2:{name}')
     assert {phase.lr_weight for phase in row.phases.values()} == {weight}
     assert all(not phase.model for phase in row.phases.values())
     for config in (row, gfn):
@@ -188,7 +188,7 @@ def test_the_ablation_differs_in_the_network_and_in_what_the_paper_says():
       for phase in config.phases.values():
         del phase.model, phase.lr_weight
     assert row.to_dict() == gfn.to_dict()
-    gfn = load('tables.gfn_ablation:gfn')
+    gfn = load('tables.gfn_table2:gfn')
 
 
 def test_a_cascade_is_trained_together_or_one_network_after_the_other():

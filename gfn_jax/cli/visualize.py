@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 from gfn_jax.cli.runner import ArgumentParser, exit_on_user_error
 from gfn_jax.restoration import gate_figure
+from gfn_jax.restoration.figures import Box
 
 
-def crop(text: str) -> gate_figure.Box:
+def crop(text: str) -> Box:
   """Return the four numbers that `--crop` takes."""
   x, y, width, height = map(int, text.split(','))
   return x, y, width, height

@@ -1,17 +1,25 @@
-"""Images to evaluate on: two folders, or the test split of a config's dataset."""
+"""Images to evaluate on: folders, or the test split of a dataset."""
 
 import dataclasses
+import functools
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from gfn_jax.data.datasets import open_dataset
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
+<<<<<<< HEAD
 from gfn_jax.ops.scores import Reference
+=======
+from gfn_jax.ops.imresize import imresize
+>>>>>>> 24639b14c2437fd8e726de583976faf85e981ce1
 from gfn_jax.system import parallel
-from gfn_jax.system.files import read_file
+from gfn_jax.system.files import is_remote, printable, read_file
 
 CONFIG_FORMAT = 2
 """Version of the format of `config.json`: 2 has sections."""
@@ -26,12 +34,68 @@ class TestSet:
       in [0, 1]; or with `references`, an iterator of `Reference`s, in the place of `hr`. They can
       be iterated over once. Of several processes, each has its share.
     count: number of images in all processes.
-    facts: source of the images, for `summary.json`.
+    facts: source of the images, for `summary.json` and the tables.
   """
 
   images: Iterable[Mapping[str, Any]]
   count: int
   facts: Mapping[str, Any]
+
+
+def open_test_set(path: str, scale: int, blur_name: str) -> TestSet:
+  """Return the test images at a path, whose facts name no folder of this machine.
+
+  Args:
+    path: a dataset that `data_prep` built, which may be in a bucket; a folder in GOPRO_Large's
+      layout, for `pairs_test_set`; or `LR:HR`, two folders for `folder_test_set`.
+    scale: factor between LR and HR images, for GOPRO_Large's layout.
+    blur_name: name of the folders of blurred photos, for GOPRO_Large's layout.
+
+  Raises:
+    UserError: if there are no such images.
+  """
+  lr, colon, hr = path.rpartition(':')
+  if colon and not (is_remote(path) or os.path.exists(path)):
+    test_set = folder_test_set(lr, hr)
+    name = f'{_short(lr)} and {_short(hr)}'
+    return dataclasses.replace(test_set, facts={'name': name, 'files': test_set.facts['files']})
+  if not (is_remote(path) or os.path.isdir(path)):
+    raise UserError(
+      f'no such folder: {printable(path)}; pass a dataset of data_prep, a folder in the layout of '
+      'GOPRO_Large, or LR:HR, two folders'
+    )
+  if is_remote(path) or any('dataset_info.json' in names for *_, names in os.walk(path)):
+    test_set = dataset_test_set({'data': {'data_dir': path}})
+    if not test_set.count:
+      raise UserError(f'{printable(path)} has no test split')
+    facts = dict(test_set.facts)
+    name = _short(facts.pop('dataset'), parts=3)
+    return dataclasses.replace(test_set, facts={'name': name, **facts})
+  return pairs_test_set(path, blur_name, scale)
+
+
+def pairs_test_set(path: str | os.PathLike, blur_name: str, scale: int = 4) -> TestSet:
+  """Return pairs in GOPRO_Large's layout, as LR-GOPRO's test images are made.
+
+  The blurred photo is reduced by MATLAB's bicubic, in 8 bits. Each image also has `scene`, the name
+  of its folder.
+
+  Args:
+    path: a folder with sibling folders `sharp` and `blur_name` at any depth.
+    blur_name: name of the folders of blurred photos.
+    scale: reduction factor of the LR image; photos are cropped to multiples of it.
+
+  Raises:
+    UserError: if there are no such folders, a file has no counterpart, or the folder also holds
+      training images.
+  """
+  if all(os.path.isdir(os.path.join(path, split)) for split in ('train', 'test')):
+    test = printable(os.path.join(path, 'test'))
+    raise UserError(f'{printable(path)} holds training images, too; pass {test}')
+  pairs = folders.sharp_and_blurred(path, blur_name)
+  images = map(functools.partial(_reduced, scale), parallel.share(pairs))
+  facts = {'name': f'{_short(path)} ({blur_name})', 'scale': scale, 'files': _digest(pairs)}
+  return TestSet(images, len(pairs), facts)
 
 
 def folder_test_set(
@@ -57,7 +121,12 @@ def folder_test_set(
     {'name': name, 'lr_blur': folders.read_rgb(input_path), 'hr': folders.read_rgb(target_path)}
     for name, input_path, target_path in parallel.share(pairs)
   )
+<<<<<<< HEAD
   return TestSet(images, len(pairs), facts)
+=======
+  facts = {'input_dir': os.path.abspath(input_dir), 'target_dir': os.path.abspath(target_dir)}
+  return TestSet(images, len(pairs), facts | {'files': _digest(pairs)})
+>>>>>>> 24639b14c2437fd8e726de583976faf85e981ce1
 
 
 def _reference_test_set(pairs: Sequence[tuple[str, str, str]], facts: Mapping[str, Any]) -> TestSet:
@@ -112,3 +181,26 @@ def run_config(workdir: str | os.PathLike) -> dict[str, Any]:
       'another folder, from its weights: --config.run.init_from=OLD/weights.safetensors'
     )
   return config
+
+
+def _reduced(scale: int, pair: tuple[str, str, str]) -> dict[str, Any]:
+  name, *paths = pair
+  scene = os.path.basename(os.path.dirname(os.path.dirname(paths[0])))
+  hr, blur = (_crop(folders.read_rgb(path), scale) for path in paths)
+  return {'scene': scene, 'name': name, 'lr_blur': imresize(blur, 1 / scale), 'hr': hr}
+
+
+def _crop(photo: np.ndarray, scale: int) -> np.ndarray:
+  height, width = (side - side % scale for side in photo.shape[:2])
+  return photo[:height, :width]
+
+
+def _digest(pairs: list[tuple[str, str, str]]) -> str:
+  """Return the SHA-256 of the names and sizes in bytes of files in pairs."""
+  facts = [(name, *map(os.path.getsize, paths)) for name, *paths in pairs]
+  return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _short(path: str | os.PathLike, parts: int = 2) -> str:
+  """Return the last parts of a path, which do not depend on the machine."""
+  return '/'.join(os.path.normpath(path).split(os.sep)[-parts:])

@@ -20,8 +20,9 @@ from gfn_jax.images.reading import read_photo, size_of
 from gfn_jax.models.base import RestorationModel
 from gfn_jax.models.gfn import STRIDE, fusion_features
 from gfn_jax.ops.pixels import from_float, to_float
+from gfn_jax.restoration.figures import Box, check_box, check_figure, write_figure
 from gfn_jax.restoration.restorer import Restorer
-from gfn_jax.system.files import printable, write_aside
+from gfn_jax.system.files import printable
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -33,9 +34,6 @@ MAX_PIXELS = 1_000_000
 _PAGE, _DPI = 7.0, 300  # width of the figure in inches, pixels per inch
 _TITLE, _BAR, _GAP = 0.2, 0.28, 0.1  # inches above, below and between panels
 _MAX_ASPECT = 1.5  # largest height of a panel, relative to its width
-
-Box = tuple[int, int, int, int]
-"""Part of a photo: left and upper edge, width and height, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +74,9 @@ def draw(
       large or too small, the network is not a GFN, or the part or channel does not exist.
     OSError: if the figure cannot be written.
   """
-  if not os.fspath(path).lower().endswith('.png'):
-    raise UserError(f'{printable(path)}: the figure is a PNG; choose a name that ends in .png')
+  check_figure(path, photo)
   image = read_image(photo, crop)
-  if os.path.exists(path) and os.path.samefile(photo, path):
-    raise UserError(f'{printable(photo)} would be overwritten; choose another output')
-  figure = draw_panels(make_panels(Restorer.from_pretrained(weights), image, channel))
-  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-  with write_aside(path) as temporary:
-    figure.savefig(temporary, format='png')
+  write_figure(draw_panels(make_panels(Restorer.from_pretrained(weights), image, channel)), path)
 
 
 def read_image(photo: str | os.PathLike, crop: Box | None = None) -> np.ndarray:
@@ -94,12 +86,8 @@ def read_image(photo: str | os.PathLike, crop: Box | None = None) -> np.ndarray:
     UserError: if the photo cannot be read, or the part does not exist, or is too large or small.
   """
   width, height = size_of(photo, max_pixels=None)
-  x, y, w, h = crop or (0, 0, width, height)
-  if not (0 <= x < x + w <= width and 0 <= y < y + h <= height):
-    raise UserError(
-      f'{printable(photo)} is {width}x{height}: the part {w}x{h} at {x},{y} is not within it; '
-      '--crop is X,Y,WIDTH,HEIGHT'
-    )
+  x, y, w, h = box = crop or (0, 0, width, height)
+  check_box(box, photo, width, height)
   if w * h > MAX_PIXELS:
     raise UserError(
       f'{printable(photo)}: {w}x{h} exceeds {MAX_PIXELS:,} pixels; choose a smaller part with '
