@@ -5,6 +5,7 @@
 
 import dataclasses
 
+from gfn_jax.interop.sr_names import SR_VERSIONS
 from gfn_jax.interop.version import Version, attention_block
 
 _MPRNET = Version(
@@ -224,5 +225,6 @@ VERSIONS = {
       },
     ),
   ),
+  **SR_VERSIONS,
 }
 """PyTorch versions of each network with public weights."""

@@ -8,10 +8,13 @@ from gfn_jax.models.base import RestorationModel, RestorationOutput
 from gfn_jax.models.bmdsrnet import BMDSRNet
 from gfn_jax.models.cascade import Cascade
 from gfn_jax.models.cnlrn import CNLRN, CNLRNDeblur
+from gfn_jax.models.edsr import EDSR, EDSRBaseline
 from gfn_jax.models.gfn import GFN, SRBranch
 from gfn_jax.models.gfn_ablation import GFNAblation
+from gfn_jax.models.han import HAN
 from gfn_jax.models.motion_deblur_sr import MotionDeblurSR
 from gfn_jax.models.mprnet import MPRNet
+from gfn_jax.models.rcan import RCAN
 from gfn_jax.models.srresnet import SRResNet
 from gfn_jax.models.variables import init_variables, param_count, variable_shapes
 
@@ -20,10 +23,14 @@ MODELS: dict[str, type[RestorationModel]] = {
   'cascade': Cascade,
   'cnlrn': CNLRN,
   'cnlrn_deblur': CNLRNDeblur,
+  'edsr': EDSR,
+  'edsr_baseline': EDSRBaseline,
   'gfn': GFN,
   'gfn_ablation': GFNAblation,
+  'han': HAN,
   'motion_deblur_sr': MotionDeblurSR,
   'mprnet': MPRNet,
+  'rcan': RCAN,
   'sr_branch': SRBranch,
   'srresnet': SRResNet,
 }
@@ -33,11 +40,15 @@ __all__ = [
   'CNLRN',
   'CNLRNDeblur',
   'Cascade',
+  'EDSR',
+  'EDSRBaseline',
   'GFN',
+  'HAN',
   'MODELS',
   'GFNAblation',
   'MPRNet',
   'MotionDeblurSR',
+  'RCAN',
   'RestorationModel',
   'RestorationOutput',
   'SRBranch',

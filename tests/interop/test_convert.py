@@ -35,6 +35,20 @@ NETWORKS = {
     SMALL_CNLRN | {'deblur_blocks': 3, 'deblur_stage_blocks': 2, 'rcabs': 2, 'reduction': 2},
   ),
   'cnlrn_deblur': ('cnlrn_deblur', {'features': 4, 'blocks': 3, 'stage_blocks': 2}),
+  'edsr': ('edsr', small.EDSR | {'scale': 4}),
+  'edsr, 3x': ('edsr', {'features': 6, 'blocks': 1, 'scale': 3}),
+  'edsr_baseline, 2x': ('edsr_baseline', small.EDSR | {'scale': 2}),
+  'rcan': ('rcan', small.RCAN | {'scale': 4}),
+  'rcan, trained mean shift': (
+    'rcan',
+    {'features': 6, 'groups': 1, 'blocks': 3, 'reduction': 2, 'scale': 3}
+    | {'trained_mean_shift': True},
+  ),
+  'han': ('han', small.RCAN | {'scale': 4}),
+  'han, other numbers': (
+    'han',
+    {'features': 6, 'groups': 3, 'blocks': 1, 'reduction': 2, 'scale': 2},
+  ),
 }
 
 
