@@ -35,6 +35,9 @@ CNLRN = {
   'reduction': 4,
 }
 
+EDSR = {'features': 4, 'blocks': 2}
+RCAN = {'features': 8, 'groups': 2, 'blocks': 2, 'reduction': 4}  # and HAN
+
 BMDSRNET = {'features': 4, 'blocks': 1, 'fusion_blocks': 1, 'recurrent_features': 1}
 
 RRDBNET = {'features': 4, 'growth': 3, 'blocks': 2}

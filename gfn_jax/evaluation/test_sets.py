@@ -13,11 +13,8 @@ import numpy as np
 from gfn_jax.data.datasets import open_dataset
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
-<<<<<<< HEAD
-from gfn_jax.ops.scores import Reference
-=======
 from gfn_jax.ops.imresize import imresize
->>>>>>> 24639b14c2437fd8e726de583976faf85e981ce1
+from gfn_jax.ops.scores import Reference
 from gfn_jax.system import parallel
 from gfn_jax.system.files import is_remote, printable, read_file
 
@@ -121,12 +118,7 @@ def folder_test_set(
     {'name': name, 'lr_blur': folders.read_rgb(input_path), 'hr': folders.read_rgb(target_path)}
     for name, input_path, target_path in parallel.share(pairs)
   )
-<<<<<<< HEAD
-  return TestSet(images, len(pairs), facts)
-=======
-  facts = {'input_dir': os.path.abspath(input_dir), 'target_dir': os.path.abspath(target_dir)}
   return TestSet(images, len(pairs), facts | {'files': _digest(pairs)})
->>>>>>> 24639b14c2437fd8e726de583976faf85e981ce1
 
 
 def _reference_test_set(pairs: Sequence[tuple[str, str, str]], facts: Mapping[str, Any]) -> TestSet:
@@ -141,7 +133,8 @@ def _reference_test_set(pairs: Sequence[tuple[str, str, str]], facts: Mapping[st
     for name, path, folder in parallel.share(pairs)
   )
   rule = {'references': sum(map(len, frames.values())), 'best_reference': 'highest PSNR'}
-  return TestSet(images, len(pairs), {**facts, **rule})
+  files = _digest([(name, path, *frames[folder]) for name, path, folder in pairs])
+  return TestSet(images, len(pairs), {**facts, **rule, 'files': files})
 
 
 def _read_references(paths: Iterable[str]) -> Iterator[Reference]:
@@ -195,9 +188,9 @@ def _crop(photo: np.ndarray, scale: int) -> np.ndarray:
   return photo[:height, :width]
 
 
-def _digest(pairs: list[tuple[str, str, str]]) -> str:
-  """Return the SHA-256 of the names and sizes in bytes of files in pairs."""
-  facts = [(name, *map(os.path.getsize, paths)) for name, *paths in pairs]
+def _digest(files: Iterable[tuple[str, ...]]) -> str:
+  """Return the SHA-256 of names and of the sizes in bytes of the files that follow each."""
+  facts = [(name, *map(os.path.getsize, paths)) for name, *paths in files]
   return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

@@ -21,7 +21,8 @@ class Version:
     widths: options that follow from output channels, each with a function that computes its value.
       The function receives a function from the authors' layer name to its output channels.
     infer: returns further options, such as the scale, from the authors' tensors.
-    constants: tensors that our network has as constants. Others are refused.
+    constants: tensors that our network has as constants, unless it has such parameters. Others are
+      refused.
     prelus: endings of the authors' names of layers followed by a PReLU, and of those PReLUs. All
       PReLUs share one parameter.
     ignored: endings of tensor names to ignore.
@@ -39,3 +40,19 @@ class Version:
   constants: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   prelus: Mapping[str, str] = dataclasses.field(default_factory=dict)
   ignored: tuple[str, ...] = ()
+
+
+def attention_block(ours: str, theirs: str, attention: str = 'CA') -> dict[str, str]:
+  """Return the layers of a channel attention block, by our names.
+
+  Args:
+    ours: our name of the block.
+    theirs: the authors' name of the block.
+    attention: the authors' name of the channel attention in the block.
+  """
+  return {
+    f'{ours}.conv1': f'{theirs}.body.0',
+    f'{ours}.conv2': f'{theirs}.body.2',
+    f'{ours}.attention.conv1': f'{theirs}.{attention}.conv_du.0',
+    f'{ours}.attention.conv2': f'{theirs}.{attention}.conv_du.2',
+  }

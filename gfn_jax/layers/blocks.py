@@ -26,7 +26,7 @@ torch_kernel_init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 class ResBlock(nn.Module):
-  """Residual block: x + conv(act(conv(x))). No activation follows the sum.
+  """Residual block: x + res_scale * conv(act(conv(x))). No activation follows the sum.
 
   Attributes:
     features: channels of the input and of the output.
@@ -35,6 +35,7 @@ class ResBlock(nn.Module):
     last_init: kernel initialiser of the second convolution, which scales the whole branch.
     norm: makes a normalisation, which follows each convolution; None to have none.
     kernel_size: side of both kernels, odd.
+    res_scale: factor of the branch (Szegedy et al. 2017).
   """
 
   features: int
@@ -43,6 +44,7 @@ class ResBlock(nn.Module):
   last_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   norm: ModuleDef | None = None
   kernel_size: int = 3
+  res_scale: float = 1.0
 
   @nn.compact
   def __call__(self, x: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b h w f']:
@@ -51,7 +53,8 @@ class ResBlock(nn.Module):
     y = self.conv(self.features, **size, name='conv1')(x)
     y = self.act(self.norm(name='norm1')(y) if self.norm else y)
     y = self.conv(self.features, **size, kernel_init=self.last_init, name='conv2')(y)
-    return x + (self.norm(name='norm2')(y) if self.norm else y)
+    y = self.norm(name='norm2')(y) if self.norm else y
+    return x + (y if self.res_scale == 1 else self.res_scale * y)
 
 
 class Layers(NamedTuple):

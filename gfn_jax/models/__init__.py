@@ -8,10 +8,13 @@ from gfn_jax.models.base import RestorationModel, RestorationOutput
 from gfn_jax.models.bmdsrnet import BMDSRNet
 from gfn_jax.models.cascade import Cascade
 from gfn_jax.models.cnlrn import CNLRN, CNLRNDeblur
+from gfn_jax.models.edsr import EDSR, EDSRBaseline
 from gfn_jax.models.gfn import GFN, SRBranch
 from gfn_jax.models.gfn_ablation import GFNAblation
+from gfn_jax.models.han import HAN
 from gfn_jax.models.motion_deblur_sr import MotionDeblurSR
 from gfn_jax.models.mprnet import MPRNet
+from gfn_jax.models.rcan import RCAN
 from gfn_jax.models.rrdbnet import RRDBNet
 from gfn_jax.models.srfbn import SRFBN
 from gfn_jax.models.srresnet import SRResNet
@@ -22,11 +25,15 @@ MODELS: dict[str, type[RestorationModel]] = {
   'cascade': Cascade,
   'cnlrn': CNLRN,
   'cnlrn_deblur': CNLRNDeblur,
+  'edsr': EDSR,
+  'edsr_baseline': EDSRBaseline,
   'gfn': GFN,
   'gfn_ablation': GFNAblation,
+  'han': HAN,
   'motion_deblur_sr': MotionDeblurSR,
   'mprnet': MPRNet,
   'rrdbnet': RRDBNet,
+  'rcan': RCAN,
   'sr_branch': SRBranch,
   'srfbn': SRFBN,
   'srresnet': SRResNet,
@@ -37,12 +44,16 @@ __all__ = [
   'CNLRN',
   'CNLRNDeblur',
   'Cascade',
+  'EDSR',
+  'EDSRBaseline',
   'GFN',
+  'HAN',
   'MODELS',
   'GFNAblation',
   'MPRNet',
   'MotionDeblurSR',
   'RRDBNet',
+  'RCAN',
   'RestorationModel',
   'RestorationOutput',
   'SRBranch',

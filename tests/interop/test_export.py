@@ -24,6 +24,7 @@ from tests import small
 
 SKIP = small.MODEL | {'global_skip': 'deblurred'}
 SR_BRANCH = {'name': 'sr_branch', 'features': 4, 'sr_blocks': 1, 'reconstruction_blocks': 1}
+RCAN = small.RCAN | {'groups': 1, 'blocks': 1}
 NETWORKS = {
   'gated': small.MODEL,
   'ungated, with a skip': SKIP | {'gated': False},
@@ -35,6 +36,9 @@ NETWORKS = {
   },
   'RRDBNet': {'name': 'rrdbnet', **small.RRDBNET, 'global_skip': 'input'},
   'SRFBN': {'name': 'srfbn', **small.SRFBN},
+  'EDSR': {'name': 'edsr', **small.EDSR},
+  'RCAN': {'name': 'rcan', **RCAN, 'trained_mean_shift': True},
+  'HAN': {'name': 'han', **RCAN, 'global_skip': 'input'},
 }
 CARD = {
   'data': {'licence': 'for tests\nonly'},

@@ -24,6 +24,8 @@ NETWORKS = [
   ('gfn_ablation', OPTIONS | {'variant': 'dual_branch'}),
   ('srresnet', SRRESNET | {'preset': 'srresnet_paper'}),
   ('srresnet', SRRESNET | {'preset': 'msrresnet'}),
+  ('edsr', small.EDSR),
+  ('edsr', small.EDSR | {'global_skip': 'input'}),
   ('bmdsrnet', small.BMDSRNET | {'variant': 'c', 'global_skip': 'input'}),
   ('rrdbnet', small.RRDBNET | {'global_skip': 'input'}),
   ('srfbn', small.SRFBN),

@@ -49,3 +49,9 @@ def read_fixture(name: str) -> dict[str, np.ndarray]:
   """Inputs and outputs of an original network with these weights, NHWC."""
   with np.load(FIXTURES / f'{name}.npz') as file:
     return {key: file[key].transpose(0, 2, 3, 1) for key in file.files}
+
+
+def errors(found, expected: np.ndarray) -> np.ndarray:
+  """The largest difference in each image, relative to that image's standard deviation."""
+  axes = (1, 2, 3)
+  return np.abs(found - expected).max(axes) / expected.std(axes)
