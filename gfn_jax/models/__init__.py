@@ -5,6 +5,7 @@ from typing import Any
 
 from gfn_jax.errors import UserError
 from gfn_jax.models.base import RestorationModel, RestorationOutput
+from gfn_jax.models.bicubic import Bicubic
 from gfn_jax.models.bmdsrnet import BMDSRNet
 from gfn_jax.models.cascade import Cascade
 from gfn_jax.models.cnlrn import CNLRN, CNLRNDeblur
@@ -21,6 +22,7 @@ from gfn_jax.models.srresnet import SRResNet
 from gfn_jax.models.variables import init_variables, param_count, variable_shapes
 
 MODELS: dict[str, type[RestorationModel]] = {
+  'bicubic': Bicubic,
   'bmdsrnet': BMDSRNet,
   'cascade': Cascade,
   'cnlrn': CNLRN,
@@ -41,6 +43,7 @@ MODELS: dict[str, type[RestorationModel]] = {
 
 __all__ = [
   'BMDSRNet',
+  'Bicubic',
   'CNLRN',
   'CNLRNDeblur',
   'Cascade',

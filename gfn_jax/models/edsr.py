@@ -1,12 +1,12 @@
 """EDSR (Lim et al., CVPRW 2017): super-resolution by residual blocks without normalisation.
 
-    lr_blur --> - mean --> conv --+--> residual blocks --> conv --(+)--> pixel shuffles ---+
-                                  |                                |                       |
-                                  +--------------------------------+                       v
-                                                                   hr <-- + mean <-- conv -+
+lr_blur --> - mean --> conv --+--> residual blocks --> conv --(+)--> pixel shuffles ---+
+|                                |                       |
++--------------------------------+                       v
+hr <-- + mean <-- conv -+
 
-    block: --+--> conv --> ReLU --> conv --> * res_scale --(+)-->
-             +----------------------------------------------+
+block: --+--> conv --> ReLU --> conv --> * res_scale --(+)-->
++----------------------------------------------+
 """
 
 import functools

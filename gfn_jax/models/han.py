@@ -1,12 +1,12 @@
 """HAN (Niu et al., ECCV 2020): RCAN with attention to its layers, channels and positions.
 
-    lr_blur --> - mean --> conv --+--> residual groups --> conv --> channel-spatial attention --+
-                                  |      |   |   |          |                                   |
-                                  |      +---+---+----------+--> layer attention --> conv ------+
-                                  |                                                             |
-                                  +---------------------(+)<--------------------------- conv <--+
-                                                         |
-                       hr <-- + mean <-- conv <-- pixel shuffles
+lr_blur --> - mean --> conv --+--> residual groups --> conv --> channel-spatial attention --+
+|      |   |   |          |                                   |
+|      +---+---+----------+--> layer attention --> conv ------+
+|                                                             |
++---------------------(+)<--------------------------- conv <--+
+|
+hr <-- + mean <-- conv <-- pixel shuffles
 """
 
 import functools

@@ -1,12 +1,12 @@
 """RCAN (Zhang et al., ECCV 2018): super-resolution by channel attention in nested residual blocks.
 
-    lr_blur --> - mean --> conv --+--> residual groups --> conv --(+)--> pixel shuffles ---+
-                                  |                                |                       |
-                                  +--------------------------------+                       v
-                                                                   hr <-- + mean <-- conv -+
+lr_blur --> - mean --> conv --+--> residual groups --> conv --(+)--> pixel shuffles ---+
+|                                |                       |
++--------------------------------+                       v
+hr <-- + mean <-- conv -+
 
-    group: --+--> channel attention blocks --> conv --(+)-->
-             +-----------------------------------------+
+group: --+--> channel attention blocks --> conv --(+)-->
++-----------------------------------------+
 """
 
 import functools
