@@ -35,6 +35,8 @@ CNLRN = {
   'reduction': 4,
 }
 
+SRN = {'features': 4, 'blocks': 1}
+
 BMDSRNET = {'features': 4, 'blocks': 1, 'fusion_blocks': 1, 'recurrent_features': 1}
 
 

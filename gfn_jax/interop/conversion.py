@@ -18,8 +18,9 @@ import numpy as np
 from flax import traverse_util
 
 from gfn_jax.errors import UserError
-from gfn_jax.interop.torch_names import VERSIONS, Version
+from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.interop.torch_pickle import show
+from gfn_jax.interop.version import Version
 from gfn_jax.models import RestorationModel
 from gfn_jax.weights.pretrained import build_model
 from gfn_jax.weights.tensors import find_mismatch

@@ -8,10 +8,13 @@ from gfn_jax.models.base import RestorationModel, RestorationOutput
 from gfn_jax.models.bmdsrnet import BMDSRNet
 from gfn_jax.models.cascade import Cascade
 from gfn_jax.models.cnlrn import CNLRN, CNLRNDeblur
+from gfn_jax.models.ed_dsrn_like import EDDSRNLike
 from gfn_jax.models.gfn import GFN, SRBranch
 from gfn_jax.models.gfn_ablation import GFNAblation
 from gfn_jax.models.motion_deblur_sr import MotionDeblurSR
 from gfn_jax.models.mprnet import MPRNet
+from gfn_jax.models.scgan_like import SCGANLike
+from gfn_jax.models.srn import SRN
 from gfn_jax.models.srresnet import SRResNet
 from gfn_jax.models.variables import init_variables, param_count, variable_shapes
 
@@ -20,11 +23,14 @@ MODELS: dict[str, type[RestorationModel]] = {
   'cascade': Cascade,
   'cnlrn': CNLRN,
   'cnlrn_deblur': CNLRNDeblur,
+  'ed_dsrn_like': EDDSRNLike,
   'gfn': GFN,
   'gfn_ablation': GFNAblation,
   'motion_deblur_sr': MotionDeblurSR,
   'mprnet': MPRNet,
+  'scgan_like': SCGANLike,
   'sr_branch': SRBranch,
+  'srn': SRN,
   'srresnet': SRResNet,
 }
 
@@ -33,6 +39,7 @@ __all__ = [
   'CNLRN',
   'CNLRNDeblur',
   'Cascade',
+  'EDDSRNLike',
   'GFN',
   'MODELS',
   'GFNAblation',
@@ -40,7 +47,9 @@ __all__ = [
   'MotionDeblurSR',
   'RestorationModel',
   'RestorationOutput',
+  'SCGANLike',
   'SRBranch',
+  'SRN',
   'SRResNet',
   'create_model',
   'init_variables',
