@@ -36,6 +36,7 @@ CNLRN = {
 }
 
 SRN = {'features': 4, 'blocks': 1}
+ED_DSRN_LIKE = {'features': 4, 'blocks': 1, 'bottleneck_blocks': 2, 'reconstruction_blocks': 1}
 
 BMDSRNET = {'features': 4, 'blocks': 1, 'fusion_blocks': 1, 'recurrent_features': 1}
 

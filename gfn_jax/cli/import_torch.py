@@ -1,11 +1,12 @@
-"""Convert a PyTorch checkpoint to weights of this library. PyTorch need not be installed.
+"""Convert a checkpoint of PyTorch or TensorFlow 1 to weights of this library.
 
 gfn-import IN OUT --model gfn
 gfn-import GFN_epoch_55.pkl gfn_authors.safetensors --model gfn
 gfn-restore photo.jpg sharp.png --weights gfn_authors.safetensors
-gfn-import deblur.model-523000 srn.safetensors --model srn    # of TensorFlow 1, which reads it
+gfn-import deblur.model-523000 srn.safetensors --model srn
 
-Nothing in the file is executed, so a checkpoint from any source can be converted.
+PyTorch need not be installed. TensorFlow must be, for its own checkpoints. Nothing in the file is
+executed, so a checkpoint from any source can be converted.
 """
 
 import json

@@ -276,9 +276,7 @@ def write_torch(model_config: Mapping[str, Any], variables: Mapping[str, Any], p
   options = dict(model_config)
   name = options.pop('name')
   if any(version.framework != 'PyTorch' for version in VERSIONS.get(name, ())):
-    raise UserError(
-      f"the authors' code for {name} is not in PyTorch; export to StableHLO or ONNX instead"
-    )
+    raise UserError(f"the authors' code for {name} is not in PyTorch; export to StableHLO instead")
   save_torch_checkpoint(path, to_torch(name, variables, **options))
   state = load_torch_checkpoint(path)
   again = convert(name, state, **options)

@@ -217,9 +217,8 @@ def enlarge(x: Float[jax.Array, 'b h w c']) -> Float[jax.Array, 'b 2*h 2*w c']:
   """
   for axis in (1, 2):
     size = x.shape[axis]
-    rest, last = (jax.lax.slice_in_dim(x, i, size, axis=axis) for i in (1, size - 1))
-    between = (x + jnp.concatenate([rest, last], axis)) / 2
-    pairs = jnp.stack([x, between], axis + 1)  # [B, h, 2, w, C], then [B, 2h, w, 2, C]
+    steps = jnp.pad(jnp.diff(x, axis=axis), [(0, int(i == axis)) for i in range(4)])
+    pairs = jnp.stack([x, x + steps / 2], axis + 1)  # [B, h, 2, w, C], then [B, 2h, w, 2, C]
     x = pairs.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
   return x
 

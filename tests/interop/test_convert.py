@@ -35,6 +35,8 @@ NETWORKS = {
     SMALL_CNLRN | {'deblur_blocks': 3, 'deblur_stage_blocks': 2, 'rcabs': 2, 'reduction': 2},
   ),
   'cnlrn_deblur': ('cnlrn_deblur', {'features': 4, 'blocks': 3, 'stage_blocks': 2}),
+  'srn': ('srn', small.SRN | {'lstm': False, 'gray': False}),
+  'srn, other options': ('srn', {'features': 6, 'blocks': 4, 'lstm': True, 'gray': True}),
 }
 
 
@@ -329,12 +331,15 @@ def test_every_layer_of_every_table_is_used():
       options = {**version.options, 'features': 16}
       if model_name == 'cnlrn':
         options |= {'deblur_features': 16, 'deblur_blocks': 2, 'groups': 2, 'rcabs': 2}
+      elif model_name == 'srn':
+        options |= {'lstm': True}
       model = create_model(model_name, **options)
       shapes = variable_shapes(model)['params']
       params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
       used = to_torch(model_name, {'params': params}, **options)
       for theirs in version.layers.values():
-        name = theirs.format(**vars(model) | {'i': 1, 'j': 1, 'k': 1, 'next_i': 2})
+        j = 2 if model_name == 'srn' else 1  # its first block has the number 2
+        name = theirs.format(**vars(model) | {'i': 1, 'j': j, 'k': 1, 'next_i': 2})
         assert f'{name}.weight' in used, name
 
 

@@ -25,6 +25,8 @@ NETWORKS = [
   ('srresnet', SRRESNET | {'preset': 'srresnet_paper'}),
   ('srresnet', SRRESNET | {'preset': 'msrresnet'}),
   ('bmdsrnet', small.BMDSRNET | {'variant': 'c', 'global_skip': 'input'}),
+  ('ed_dsrn_like', small.ED_DSRN_LIKE | {'global_skip': 'input'}),
+  ('scgan_like', {'features': 4, 'blocks': 2}),
 ]
 
 
