@@ -1,12 +1,12 @@
 """SRN-Deblur, the scale-recurrent network (Tao et al., CVPR 2018).
 
-    lr_blur, every 4th pixel --> ScaleNet --> image at 1/4
-                                     |             |
-                                 state, 2x         v 2x
-    lr_blur, every 2nd pixel --> ScaleNet --> image at 1/2
-                                     |             |
-                                 state, 2x         v 2x
-    lr_blur -------------------> ScaleNet --> lr
+    lr_blur at 1/4 --> ScaleNet --> image at 1/4
+                          |
+                          v  image and state, enlarged 2x
+    lr_blur at 1/2 --> ScaleNet --> image at 1/2
+                          |
+                          v  image and state, enlarged 2x
+    lr_blur ---------> ScaleNet --> lr
 
     ScaleNet:
     conv --> blocks --+--------------------------------------------------(+)--> blocks --> conv
@@ -16,10 +16,10 @@
                                       conv --> blocks --> (ConvLSTM) --> blocks --> deconv
 
 All scales share the weights of one ScaleNet. Its input is the blurred image and the image of the
-coarser scale; for the coarsest scale, the blurred image twice. Only the paper's version, the preset
-`lstm`, has a ConvLSTM and thus a state.
+coarser scale; for the coarsest scale, the blurred image twice. The state is the ConvLSTM's, which
+the preset `lstm` has.
 
-This follows the authors' TensorFlow code. Images are reduced to every 2nd or 4th pixel, without
+This follows the authors' TensorFlow code. Images are reduced to every 4th or 2nd pixel, without
 means. Strided convolutions pad more at the bottom and the right. Gradients pass to the coarser
 scale through the state, but not through the image.
 """
