@@ -37,6 +37,8 @@ CNLRN = {
 
 EDSR = {'features': 4, 'blocks': 2}
 RCAN = {'features': 8, 'groups': 2, 'blocks': 2, 'reduction': 4}  # and HAN
+SRN = {'features': 4, 'blocks': 1}
+ED_DSRN_LIKE = {'features': 4, 'blocks': 1, 'bottleneck_blocks': 2, 'reconstruction_blocks': 1}
 
 BMDSRNET = {'features': 4, 'blocks': 1, 'fusion_blocks': 1, 'recurrent_features': 1}
 

@@ -1,4 +1,4 @@
-"""Table of the layer names in one PyTorch version of a network."""
+"""Tables of layer names that describe one version of the authors' weights."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -26,6 +26,8 @@ class Version:
     prelus: endings of the authors' names of layers followed by a PReLU, and of those PReLUs. All
       PReLUs share one parameter.
     ignored: endings of tensor names to ignore.
+    framework: the authors' framework. Tensors of another than PyTorch are in PyTorch's layout under
+      names that only this library uses.
   """
 
   layers: Mapping[str, str]
@@ -40,6 +42,7 @@ class Version:
   constants: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   prelus: Mapping[str, str] = dataclasses.field(default_factory=dict)
   ignored: tuple[str, ...] = ()
+  framework: str = 'PyTorch'
 
 
 def attention_block(ours: str, theirs: str, attention: str = 'CA') -> dict[str, str]:

@@ -309,6 +309,25 @@ def torch_convolutions(model: nn.Module) -> tuple[ModuleDef, ModuleDef]:
   return conv, deconv
 
 
+def batch_norm(model: nn.Module, train: bool) -> ModuleDef:
+  """Return a maker of batch normalisations, as PyTorch's.
+
+  Args:
+    model: network with the fields `dtype` and `axis_name`.
+    train: True to normalise by the statistics of the batch, on all devices mapped over `axis_name`,
+      and to update the running ones.
+  """
+  return functools.partial(
+    nn.BatchNorm,
+    use_running_average=not train,
+    momentum=0.9,
+    epsilon=1e-5,
+    use_fast_variance=False,
+    dtype=jnp.dtype(model.dtype),
+    axis_name=model.axis_name,
+  )
+
+
 def check_choice(field: str, value: object, allowed: tuple[object, ...]) -> None:
   """Raise a ValueError if the value of a network's field is not allowed."""
   if value not in allowed:

@@ -9,6 +9,7 @@ from gfn_jax.models.bicubic import Bicubic
 from gfn_jax.models.bmdsrnet import BMDSRNet
 from gfn_jax.models.cascade import Cascade
 from gfn_jax.models.cnlrn import CNLRN, CNLRNDeblur
+from gfn_jax.models.ed_dsrn_like import EDDSRNLike
 from gfn_jax.models.edsr import EDSR, EDSRBaseline
 from gfn_jax.models.gfn import GFN, SRBranch
 from gfn_jax.models.gfn_ablation import GFNAblation
@@ -17,7 +18,9 @@ from gfn_jax.models.motion_deblur_sr import MotionDeblurSR
 from gfn_jax.models.mprnet import MPRNet
 from gfn_jax.models.rcan import RCAN
 from gfn_jax.models.rrdbnet import RRDBNet
+from gfn_jax.models.scgan_like import SCGANLike
 from gfn_jax.models.srfbn import SRFBN
+from gfn_jax.models.srn import SRN
 from gfn_jax.models.srresnet import SRResNet
 from gfn_jax.models.variables import init_variables, param_count, variable_shapes
 
@@ -29,6 +32,7 @@ MODELS: dict[str, type[RestorationModel]] = {
   'cnlrn_deblur': CNLRNDeblur,
   'edsr': EDSR,
   'edsr_baseline': EDSRBaseline,
+  'ed_dsrn_like': EDDSRNLike,
   'gfn': GFN,
   'gfn_ablation': GFNAblation,
   'han': HAN,
@@ -38,6 +42,9 @@ MODELS: dict[str, type[RestorationModel]] = {
   'rcan': RCAN,
   'sr_branch': SRBranch,
   'srfbn': SRFBN,
+  'scgan_like': SCGANLike,
+  'sr_branch': SRBranch,
+  'srn': SRN,
   'srresnet': SRResNet,
 }
 
@@ -49,6 +56,7 @@ __all__ = [
   'Cascade',
   'EDSR',
   'EDSRBaseline',
+  'EDDSRNLike',
   'GFN',
   'HAN',
   'MODELS',
@@ -59,8 +67,10 @@ __all__ = [
   'RCAN',
   'RestorationModel',
   'RestorationOutput',
+  'SCGANLike',
   'SRBranch',
   'SRFBN',
+  'SRN',
   'SRResNet',
   'create_model',
   'init_variables',

@@ -47,6 +47,7 @@ from gfn_jax.layers.blocks import (
   pixel_shuffle,
   scaled_normal,
 )
+from gfn_jax.layers.conv_lstm import ConvLSTM, State
 from gfn_jax.layers.cpu_conv import ConvTranspose
 from gfn_jax.models.base import RestorationModel, RestorationOutput
 from gfn_jax.ops.sizes import SCALES, SHARP_FRAMES
@@ -62,9 +63,6 @@ INITIALIZATIONS = ('scaled', 'he')
 # Channels of the recurrent module (Table 2), as multiples of its first level's.
 _ENCODER = (1, 2, 4, 8, 8, 8, 16)
 _DECODER = (8, 4, 4, 4, 2, 1, 1)
-
-State = tuple[Float[jax.Array, 'b _ _ _'], Float[jax.Array, 'b _ _ _']]
-"""The cell and the hidden state of a ConvLSTM, both of its input's shape."""
 
 States = tuple[State, ...]
 """The states of the ConvLSTM of each level."""
@@ -112,34 +110,6 @@ class ResidualNet(nn.Module):
     y = relu(conv(f, name='conv3')(y))  # [B, scale * h, scale * w, F]
     y = relu(conv(f, name='conv4')(y))
     return self.layers.image_conv(self.outputs, (3, 3), padding=1, name='conv5')(y)
-
-
-class ConvLSTM(nn.Module):
-  """One step of a convolutional LSTM (Shi et al. 2015), without peepholes.
-
-  Flax's `ConvLSTMCell` has the same equations, but two convolutions, with two biases or none.
-
-  Attributes:
-    features: channels of the input, of both states and of the output.
-    conv: makes a convolution.
-  """
-
-  features: int
-  conv: ModuleDef
-
-  @nn.compact
-  def __call__(
-    self, state: State, x: Float[jax.Array, 'b h w f']
-  ) -> tuple[State, Float[jax.Array, 'b h w f']]:
-    """Map the states and the input to new states and the output."""
-    cell, hidden = state
-    init = nn.initializers.glorot_uniform()
-    conv = self.conv(4 * self.features, (3, 3), padding=1, kernel_init=init, name='gates')
-    gates = conv(jnp.concatenate([x, hidden], axis=-1))  # [B, h, w, 4F]
-    enter, new, keep, show = jnp.split(gates, 4, axis=-1)
-    cell = cell * nn.sigmoid(keep + 1) + nn.sigmoid(enter) * jnp.tanh(new)
-    hidden = jnp.tanh(cell) * nn.sigmoid(show)
-    return (cell, hidden), hidden
 
 
 class EncoderStep(nn.Module):

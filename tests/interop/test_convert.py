@@ -52,6 +52,8 @@ NETWORKS = {
     'han',
     {'features': 6, 'groups': 3, 'blocks': 1, 'reduction': 2, 'scale': 2},
   ),
+  'srn': ('srn', small.SRN | {'lstm': False, 'gray': False}),
+  'srn, other options': ('srn', {'features': 6, 'blocks': 4, 'lstm': True, 'gray': True}),
 }
 
 
@@ -347,6 +349,8 @@ def test_every_layer_of_every_table_is_used(monkeypatch):
       options = {**version.options, 'features': 16}
       if model_name == 'cnlrn':
         options |= {'deblur_features': 16, 'deblur_blocks': 2, 'groups': 2, 'rcabs': 2}
+      elif model_name == 'srn':
+        options |= {'lstm': True}
       model = create_model(model_name, **options)
       shapes = variable_shapes(model)['params']
       params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
@@ -354,6 +358,9 @@ def test_every_layer_of_every_table_is_used(monkeypatch):
       for theirs in version.layers.values():
         name = theirs.format(**vars(model) | {'i': 1, 'j': 1, 'k': 1, 'next_i': 2})
         assert name in {tensor.rpartition('.')[0] for tensor in used}, name
+        j = 2 if model_name == 'srn' else 1  # its first block has the number 2
+        name = theirs.format(**vars(model) | {'i': 1, 'j': j, 'k': 1, 'next_i': 2})
+        assert f'{name}.weight' in used, name
 
 
 def test_other_types_become_float32(state):

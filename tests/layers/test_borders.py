@@ -30,6 +30,8 @@ NETWORKS = [
   ('rrdbnet', small.RRDBNET | {'global_skip': 'input'}),
   ('srfbn', small.SRFBN),
   ('srfbn', small.SRFBN | {'scale': 3}),
+  ('ed_dsrn_like', small.ED_DSRN_LIKE | {'global_skip': 'input'}),
+  ('scgan_like', {'features': 4, 'blocks': 2}),
 ]
 
 
