@@ -38,7 +38,11 @@ def make_parser() -> ArgumentParser:
   """Return the command's parser."""
   parser = ArgumentParser('gfn-import', __doc__)
   add = parser.add_argument
-  add('source', metavar='IN', help='a file that torch.save wrote: .pth, .pt, .pkl, .ckpt')
+  add(
+    'source',
+    metavar='IN',
+    help='a file that torch.save wrote: .pth, .pt, .pkl, .ckpt; for dmphn the folder of its files',
+  )
   add('target', metavar='OUT.safetensors', help='the weights; their card is written beside them')
   add('--model', required=True, choices=sorted(VERSIONS), help='the network')
   add(

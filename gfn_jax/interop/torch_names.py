@@ -4,44 +4,9 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
 
-import numpy as np
-
-
-@dataclasses.dataclass(frozen=True)
-class Version:
-  """Layer names in one PyTorch version of a network.
-
-  Attributes:
-    layers: our layer names to the authors'. `{i}`, `{j}` and `{k}` stand for the same numbers in
-      both. The authors' names may also use `{next_i}`, which is i + 1, and values of options.
-    transposed: our names of the transposed convolutions, with numbers as in `layers`.
-    features: the authors' name of a tensor whose first axis is the option `features`.
-    blocks: options that count blocks, each with the authors' name of one tensor per block.
-    options: options of `create_model` that this version fixes.
-    widths: options that follow from output channels, each with a function that computes its value.
-      The function receives a function from the authors' layer name to its output channels.
-    infer: returns further options, such as the scale, from the authors' tensors.
-    constants: tensors that our network has as constants. Others are refused.
-    prelus: endings of the authors' names of layers followed by a PReLU, and of those PReLUs. All
-      PReLUs share one parameter.
-    ignored: endings of tensor names to ignore.
-  """
-
-  layers: Mapping[str, str]
-  features: str
-  blocks: Mapping[str, str]
-  transposed: frozenset[str] = frozenset()
-  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  widths: Mapping[str, Callable[[Callable[[str], int]], int]] = dataclasses.field(
-    default_factory=dict
-  )
-  infer: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = lambda state: {}
-  constants: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-  prelus: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  ignored: tuple[str, ...] = ()
+from gfn_jax.interop.deblur_names import DEBLUR_VERSIONS
+from gfn_jax.interop.version import Version
 
 
 def _attention_block(ours: str, theirs: str, attention: str = 'CA') -> dict[str, str]:
@@ -108,9 +73,9 @@ def _cnlrn_deblur(stage_blocks: str) -> dict[str, str]:
   """Return the layers of CNLRN's deblurring network; `stage_blocks` names the option."""
   return {
     'deblur.conv1': 'DeblurNet.inBlock.0.body.0',
-    **_res_block('deblur.encoder1_{i}', 'DeblurNet.inBlock.{next_i}'),
+    **_res_block('deblur.encoder1_{i}', 'DeblurNet.inBlock.{i+1}'),
     'deblur.conv2': 'DeblurNet.encoder_first.0.body.0',
-    **_res_block('deblur.encoder2_{i}', 'DeblurNet.encoder_first.{next_i}'),
+    **_res_block('deblur.encoder2_{i}', 'DeblurNet.encoder_first.{i+1}'),
     'deblur.conv3': 'DeblurNet.encoder_second.body.0',
     **_res_block('deblur.body_{i}', 'DeblurNet.body.{i}'),
     'deblur.deconv1': 'DeblurNet.decoder_second.body.0',
@@ -271,5 +236,6 @@ VERSIONS = {
       },
     ),
   ),
+  **DEBLUR_VERSIONS,
 }
 """PyTorch versions of each network with public weights."""

@@ -8,6 +8,9 @@ from gfn_jax.models.base import RestorationModel, RestorationOutput
 from gfn_jax.models.bmdsrnet import BMDSRNet
 from gfn_jax.models.cascade import Cascade
 from gfn_jax.models.cnlrn import CNLRN, CNLRNDeblur
+from gfn_jax.models.deblurgan import DeblurGAN
+from gfn_jax.models.deepdeblur import DeepDeblur
+from gfn_jax.models.dmphn import DMPHN
 from gfn_jax.models.gfn import GFN, SRBranch
 from gfn_jax.models.gfn_ablation import GFNAblation
 from gfn_jax.models.motion_deblur_sr import MotionDeblurSR
@@ -20,6 +23,9 @@ MODELS: dict[str, type[RestorationModel]] = {
   'cascade': Cascade,
   'cnlrn': CNLRN,
   'cnlrn_deblur': CNLRNDeblur,
+  'deblurgan': DeblurGAN,
+  'deepdeblur': DeepDeblur,
+  'dmphn': DMPHN,
   'gfn': GFN,
   'gfn_ablation': GFNAblation,
   'motion_deblur_sr': MotionDeblurSR,
@@ -33,6 +39,9 @@ __all__ = [
   'CNLRN',
   'CNLRNDeblur',
   'Cascade',
+  'DMPHN',
+  'DeblurGAN',
+  'DeepDeblur',
   'GFN',
   'MODELS',
   'GFNAblation',
