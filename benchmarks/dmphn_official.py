@@ -2,9 +2,9 @@
 
     python -m benchmarks.dmphn_official --weights=DMPHN_1_2_4_8 --pairs=GOPRO_Large/test
 
-The authors publish the weights as a folder of eight PyTorch files (HongguangZhang/DMPHN-cvpr19-master,
-checkpoints/DMPHN_1_2_4_8). They are read without PyTorch. The blurred photos are reduced to 1/4 as
-in LR-GOPRO, deblurred at that size to 8 bits, and enlarged.
+The weights are the eight PyTorch files in `checkpoints/DMPHN_1_2_4_8` of the authors' repository,
+HongguangZhang/DMPHN-cvpr19-master. They are read without PyTorch. The blurred photos are reduced to
+1/4 as in LR-GOPRO, deblurred at that size to 8 bits, and enlarged.
 """
 
 import statistics

@@ -66,8 +66,8 @@ def load_torch_checkpoint(path: str | os.PathLike, key: str | None = None) -> di
 
   The file may hold a state dict, a module, or a dictionary that contains one of them. A folder with
   files `encoder_lv1.pkl`, `decoder_lv1.pkl` and so on, one for each module, is read as one
-  checkpoint. PyTorch need not be installed. Untrusted files are safe: nothing that they name is imported or executed, and
-  memory use is bounded by the file size.
+  checkpoint. PyTorch need not be installed. Untrusted files are safe: nothing that they name is
+  imported or executed, and memory use is bounded by the file size.
 
   Args:
     path: the checkpoint file, or the folder.
@@ -99,8 +99,14 @@ def load_torch_checkpoint(path: str | os.PathLike, key: str | None = None) -> di
 
 
 def checkpoint_parts(path: str | os.PathLike) -> dict[str, str]:
-  """Return the files of a checkpoint in a folder by the names of their modules; empty for a file."""
-  parts = {}
+  """Return the files of a checkpoint in a folder, by the names of their modules.
+
+  Args:
+    path: a folder. For others, and for files, the result is empty.
+  """
+  parts: dict[str, str] = {}
+  if not os.path.isdir(path):
+    return parts
   for name in sorted(glob.glob('*.pkl', root_dir=path)):
     file = os.path.join(path, name)
     if (match := _PART.fullmatch(name)) and os.path.isfile(file):

@@ -10,6 +10,7 @@ convolution of a residual block has no ReLU.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -18,34 +19,19 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from gfn_jax.layers.activations import relu
-from gfn_jax.layers.blocks import ModuleDef, check_positive, pad_mirrored, pad_to_multiple
+from gfn_jax.layers.blocks import (
+  ModuleDef,
+  ResBlock,
+  check_positive,
+  pad_mirrored,
+  pad_to_multiple,
+)
 from gfn_jax.layers.cpu_conv import ConvTranspose
 from gfn_jax.models.base import RestorationModel, RestorationOutput
 
 STRIDE = 4  # two strided convolutions
 
 _kernel_init = nn.initializers.normal(0.02)
-
-mirrored = functools.partial(pad_mirrored, mode='reflect')
-
-
-class MirroredResBlock(nn.Module):
-  """Residual block: x + norm(conv(relu(norm(conv(x))))), with images mirrored at their borders.
-
-  Attributes:
-    conv: makes a convolution, not padded.
-    norm: makes a normalisation.
-  """
-
-  conv: ModuleDef
-  norm: ModuleDef
-
-  @nn.compact
-  def __call__(self, x: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b h w f']:
-    """Map features to features."""
-    conv = functools.partial(self.conv, x.shape[-1], (3, 3))
-    y = relu(self.norm()(conv(name='conv1')(mirrored(x, 1))))
-    return x + self.norm()(conv(name='conv2')(mirrored(y, 1)))
 
 
 class DeblurGAN(RestorationModel):
@@ -59,7 +45,8 @@ class DeblurGAN(RestorationModel):
   blocks. Neither is included: losses compare `lr` with the sharp image, and the training step has
   no random numbers for a dropout.
 
-  Weights are initialised as the authors', normally, biases at zero.
+  Weights are initialised as the authors', normally, biases at zero. Only the last bias has an
+  effect: the normalisations subtract the others.
 
   Presets: `small` is for CPUs.
 
@@ -93,30 +80,44 @@ class DeblurGAN(RestorationModel):
     """Deblur `lr_blur`, in [0, 1], to `lr`."""
     _, h, w, _ = lr_blur.shape
     f = self.features
-    layer: dict[str, Any] = dict(
-      kernel_init=_kernel_init, dtype=jnp.dtype(self.dtype), precision=self.precision
-    )
-    conv: ModuleDef = functools.partial(nn.Conv, padding=0, **layer)
-    deconv: ModuleDef = functools.partial(
-      ConvTranspose, kernel_size=(3, 3), strides=(2, 2), **layer
-    )
+    conv, mirrored_conv, deconv, norm = self._make_layers()
+    x = 2 * pad_to_multiple(lr_blur, self.stride, self.pad_mode) - 1
+    y = relu(norm()(mirrored_conv(f, (7, 7), padding=3, name='conv1')(x)))  # [B, h, w, F]
+    y = relu(norm()(conv(2 * f, name='conv2')(y)))  # [B, h/2, w/2, 2F]
+    y = relu(norm()(conv(4 * f, name='conv3')(y)))  # [B, h/4, w/4, 4F]
+    res_block = functools.partial(ResBlock, 4 * f, relu, mirrored_conv, _kernel_init, norm)
+    for i in range(self.blocks):
+      y = res_block(name=f'resblock_{i}')(y)
+    y = relu(norm()(deconv(2 * f, name='deconv1')(y)))  # [B, h/2, w/2, 2F]
+    y = relu(norm()(deconv(f, name='deconv2')(y)))  # [B, h, w, F]
+    y = mirrored_conv(3, (7, 7), padding=3, name='conv_last')(y)
+    lr = (jnp.clip(x + nn.tanh(y.astype(jnp.float32)), -1, 1) + 1) / 2
+    return RestorationOutput(hr=None, lr=lr[:, :h, :w])
+
+  def _make_layers(self) -> tuple[ModuleDef, ModuleDef, ModuleDef, ModuleDef]:
+    """Return makers of layers.
+
+    Returns:
+      For convolutions that halve the size, those that keep it and see images mirrored at their
+      borders, transposed ones that double it, and normalisations.
+    """
+    dtype = jnp.dtype(self.dtype)
+    layer: dict[str, Any] = dict(kernel_init=_kernel_init, dtype=dtype, precision=self.precision)
+
+    def mirrored_conv(
+      features: int, kernel_size: tuple[int, int], padding: int, **options: Any
+    ) -> Callable[[jax.Array], jax.Array]:
+      conv = nn.Conv(features, kernel_size, padding=0, **layer | options)
+      return lambda x: conv(pad_mirrored(x, padding, 'reflect'))
+
+    conv = functools.partial(nn.Conv, kernel_size=(3, 3), strides=2, padding=1, **layer)
+    deconv = functools.partial(ConvTranspose, kernel_size=(3, 3), strides=(2, 2), **layer)
     norm = functools.partial(
       nn.InstanceNorm,
       epsilon=1e-5,
       use_bias=False,
       use_scale=False,
       use_fast_variance=False,
-      dtype=jnp.dtype(self.dtype),
+      dtype=dtype,
     )
-
-    x = 2 * pad_to_multiple(lr_blur, self.stride, self.pad_mode) - 1
-    y = relu(norm()(conv(f, (7, 7), name='conv1')(mirrored(x, 3))))  # [B, h, w, F]
-    y = relu(norm()(conv(2 * f, (3, 3), strides=2, padding=1, name='conv2')(y)))
-    y = relu(norm()(conv(4 * f, (3, 3), strides=2, padding=1, name='conv3')(y)))
-    for i in range(self.blocks):
-      y = MirroredResBlock(conv, norm, name=f'resblock_{i}')(y)  # [B, h/4, w/4, 4F]
-    y = relu(norm()(deconv(2 * f, name='deconv1')(y)))  # [B, h/2, w/2, 2F]
-    y = relu(norm()(deconv(f, name='deconv2')(y)))  # [B, h, w, F]
-    y = nn.tanh(conv(3, (7, 7), name='conv_last')(mirrored(y, 3)).astype(jnp.float32))
-    lr = (jnp.clip(x + y, -1, 1) + 1) / 2
-    return RestorationOutput(hr=None, lr=lr[:, :h, :w])
+    return conv, mirrored_conv, deconv, norm

@@ -76,9 +76,9 @@ class Level(nn.Module):
 class DeepDeblur(RestorationModel):
   """Multi-scale deblurring at the input's size, 11,721,321 parameters by default.
 
-  Its output has no `hr`. `lr_pyramid` are the images at 1/4 and at 1/2, which the authors' loss
-  compares with the sharp image at these sizes: its mean absolute errors, or squared in the paper,
-  are added. The paper's adversarial loss is not included.
+  Its output has no `hr`. `lr_pyramid` are the images at 1/4 and at 1/2. A loss on 'lr' adds their
+  differences from the sharp image's `pyramid` to that of `lr`, as the authors' does. The paper's
+  adversarial loss is not included.
 
   Weights are initialised as in the authors' PyTorch code, uniformly by its default. The images
   start near gray, or with `global_skip` near the input.
@@ -88,8 +88,8 @@ class DeepDeblur(RestorationModel):
   Attributes:
     features: number of channels.
     blocks: number of residual blocks at each size.
-    global_skip: 'none' is the paper's. 'input' adds the input to `lr`, and at 1/4 and 1/2 to the
-      images of these sizes, which improves short trainings.
+    global_skip: 'none' is the paper's. With 'input', each level predicts the difference of its
+      image from the blurred one, which improves short trainings.
     dtype: type of the computation, such as 'bfloat16'. Parameters and outputs are float32.
     precision: precision of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU
       and TPU.

@@ -1,21 +1,12 @@
 """DMPHN, the Deep Multi-Patch Hierarchical Network (Zhang et al., CVPR 2019).
 
-    8 patches -------> encoder 4 --> 8 maps, joined to 4 --> decoder 4
-                                              |                  |
-                       +----------------------|------------------+
-                       v                      v
-    4 patches --(+)--> encoder 3 --(+)--> 4 maps, joined to 2 --> decoder 3
-                                              |                       |
-                       +----------------------|-----------------------+
-                       v                      v
-    2 patches --(+)--> encoder 2 --(+)--> 2 maps, joined to 1 --> decoder 2
-                                              |                       |
-                       +----------------------|-----------------------+
-                       v                      v
-    the whole --(+)--> encoder 1 --(+)------------> decoder 1 --> lr
+    8 patches ----------> encoder 4 ----------> join --> f4 --> decoder 4 --> r4
+    4 patches --> + r4 -> encoder 3 --> + f4 -> join --> f3 --> decoder 3 --> r3
+    2 patches --> + r3 -> encoder 2 --> + f3 -> join --> f2 --> decoder 2 --> r2
+    the whole --> + r2 -> encoder 1 --> + f2 -----------------> decoder 1 --> lr
 
-This is the authors' DMPHN(1-2-4-8). Patches are halves of those of the level above, divided by
-turns at half of their height and at half of their width: 1x1, 2x1, 2x2 and 4x2.
+This is the authors' DMPHN(1-2-4-8). From level 1 to 4, a patch becomes two of half its height or
+half its width by turns: 1x1, 2x1, 2x2 and 4x2 patches. Features of two halves are joined again.
 """
 
 import functools
@@ -106,8 +97,8 @@ def _res_blocks(y: jax.Array, conv: ModuleDef, name: str) -> jax.Array:
 class DMPHN(RestorationModel):
   """Multi-patch deblurring at the input's size, 7,232,524 parameters by default.
 
-  Its output has no `hr`. Each level adds to its patches what the level below has decoded, and to
-  their features those of the level below. It restores an image whole, not in tiles: it divides the
+  Its output has no `hr`. Each level adds what the one before has decoded to its patches, and the
+  features of the one before to theirs. It restores an image whole, not in tiles: it divides the
   image itself.
 
   Weights are initialised as the authors', normally, biases at zero. The images start near gray, or
@@ -119,8 +110,8 @@ class DMPHN(RestorationModel):
     features: channels at full size, doubled at 1/2 and again at 1/4.
     levels: 4 is the paper's (1-2-4-8), which divides the image into 8 patches at most; 3 is
       (1-2-4), 5,424,393 parameters; 2 is (1-2), and 1 a network that does not divide the image.
-    global_skip: 'none' is the paper's. 'input' adds the input to `lr`, which improves short
-      trainings.
+    global_skip: 'none' is the paper's. With 'input', the network predicts the difference of `lr`
+      from its input, which improves short trainings.
     dtype: type of the computation, such as 'bfloat16'. Parameters and outputs are float32.
     precision: precision of the matrix products, as `jax.lax.Precision`; 'highest' for parity on GPU
       and TPU.
@@ -139,7 +130,7 @@ class DMPHN(RestorationModel):
 
   @property
   def stride(self) -> tuple[int, int]:
-    """Sides of the smallest image whose smallest patches have a side of 4."""
+    """4 times the numbers of rows and of columns of the smallest patches."""
     return 4 * 2 ** (self.levels // 2), 4 * 2 ** ((self.levels - 1) // 2)
 
   def __post_init__(self) -> None:
@@ -159,15 +150,15 @@ class DMPHN(RestorationModel):
     patches = [x]  # of each level: [B, h, w, 3], [2B, h/2, w, 3], [4B, h/2, w/2, 3], ...
     for level in range(2, self.levels + 1):
       patches.append(split(patches[-1], _axis(level)))
-    decoded, features = jnp.zeros(()), jnp.zeros(())
+    decoded, features = jnp.zeros(()), jnp.zeros((), self.dtype)
     for level in range(self.levels, 0, -1):
       encoder = Encoder(self.features, conv, name=f'encoder{level}')
       decoder = Decoder(self.features, conv, deconv, name=f'decoder{level}')
       features = encoder(patches[level - 1] + decoded) + features
       if level > 1:
-        features = merge(features, _axis(level))  # of the patches of the level above
+        features = merge(features, _axis(level))  # of the patches of the next level
       decoded = decoder(features).astype(jnp.float32)
-    lr = decoded + (x if self.global_skip == 'input' else 0) + 0.5
+    lr = 0.5 + decoded + (x if self.global_skip == 'input' else 0)
     return RestorationOutput(hr=None, lr=lr[:, :h, :w])
 
   def _make_layers(self) -> tuple[ModuleDef, ModuleDef]:
@@ -186,5 +177,5 @@ class DMPHN(RestorationModel):
 
 
 def _axis(level: int) -> int:
-  """Return the axis along which the patches of a level are halves of those above."""
+  """Return the axis along which patches of the level before are divided into those of a level."""
   return 1 if level % 2 == 0 else 2

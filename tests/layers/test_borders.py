@@ -24,6 +24,7 @@ NETWORKS = [
   ('gfn_ablation', OPTIONS | {'variant': 'dual_branch'}),
   ('srresnet', SRRESNET | {'preset': 'srresnet_paper'}),
   ('srresnet', SRRESNET | {'preset': 'msrresnet'}),
+  ('deepdeblur', {'features': 4, 'blocks': 1, 'global_skip': 'input'}),
   ('bmdsrnet', small.BMDSRNET | {'variant': 'c', 'global_skip': 'input'}),
 ]
 

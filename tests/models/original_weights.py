@@ -1,5 +1,7 @@
 """The original networks' tensors under their names, filled by a formula, as our parameters."""
 
+import hashlib
+import pathlib
 import zlib
 
 import jax
@@ -8,6 +10,8 @@ import numpy as np
 from gfn_jax.interop.conversion import convert, to_torch
 from gfn_jax.models import create_model
 from gfn_jax.weights.pretrained import variable_shapes
+
+FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 
 
 def fill(key: str, torch_shape: tuple[int, ...]) -> np.ndarray:
@@ -33,3 +37,20 @@ def original_state(model_name: str, fill=fill, /, **options) -> dict[str, np.nda
 def original_params(model_name: str = 'gfn', fill=fill, /, **options):
   """Parameters of a full-size network with every tensor filled by the formula."""
   return convert(model_name, original_state(model_name, fill, **options), **options)['params']
+
+
+def read_fixture(name: str) -> dict[str, np.ndarray]:
+  """The images of a fixture, `[B, h, w, C]`."""
+  with np.load(FIXTURES / f'{name}.npz') as file:
+    return {key: file[key].transpose(0, 2, 3, 1) for key in file.files}
+
+
+def assert_parity(found: jax.Array, expected: np.ndarray, tolerance: float = 5e-5) -> None:
+  """Compare images with those of an original network, in their standard deviations."""
+  np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * expected.std())
+
+
+def keys_digest(state: dict[str, np.ndarray]) -> str:
+  """The SHA-256 of the names and shapes of tensors: sorted lines such as `conv.bias (64,)`."""
+  lines = sorted(f'{name} {array.shape}\n' for name, array in state.items())
+  return hashlib.sha256(''.join(lines).encode()).hexdigest()
