@@ -10,6 +10,7 @@ from benchmarks import frames, timing, workloads, xla
 from configs import gfn_open
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
+from gfn_jax.interop import save_torch_checkpoint, to_torch
 from gfn_jax.models import create_model, init_variables
 from gfn_jax.ops import metrics
 from tests import small
@@ -134,6 +135,40 @@ def test_realism_of_blur_is_measured_at_the_size_of_the_files(tmp_path):
   assert small['gradient_ratio']['real']['50'] == 1
   # In files of half the size the same motion is half as long.
   assert small['psnr']['synthetic']['50'] > large['psnr']['synthetic']['50']
+
+
+@pytest.mark.full
+@pytest.mark.end_to_end
+def test_weights_of_dmphn_are_compared_and_evaluated(tmp_path, gopro_tree):
+  options = {'features': 2, 'levels': 2}
+  model = create_model('dmphn', **options)
+  variables = init_variables(model, seed=0)
+  state = to_torch('dmphn', variables, **options)
+  for module in ('encoder_lv1', 'decoder_lv1', 'encoder_lv2', 'decoder_lv2'):
+    prefix = f'{module}.'
+    mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    save_torch_checkpoint(tmp_path / f'{module}.pkl', mine)
+  x = np.random.default_rng(0).integers(0, 255, (16, 20, 3), np.uint8)
+  lr = np.asarray(jax.jit(model.apply)(variables, x[None] / np.float32(255)).lr[0])
+  command = [sys.executable, '-m', 'benchmarks.dmphn_official', f'--weights={tmp_path}']
+  command += [f'--pairs={gopro_tree}/test', f'--reference={tmp_path}/reference.npz']
+  command += [f'--output={tmp_path}/scores.json']
+
+  np.savez(tmp_path / 'reference.npz', x0=x, lr0=lr)
+  result = subprocess.run(command, capture_output=True, text=True)
+  assert result.returncode == 0, result.stderr
+  report = json.loads((tmp_path / 'scores.json').read_text())
+  assert report['model'] == {'name': 'dmphn', **options}
+  assert report['difference'] < 1e-4
+  [image] = report['images']
+  assert image['scores'] == report['means']
+  assert list(report['means']) == ['bicubic', 'dmphn, bicubic']
+  assert '| mean | ' in result.stdout
+
+  np.savez(tmp_path / 'reference.npz', x0=x, lr0=lr[::-1])
+  result = subprocess.run(command, capture_output=True, text=True)
+  assert result.returncode == 1
+  assert 'the difference exceeds 2e-04' in result.stderr
 
 
 PROGRAM = """HloModule jit_f

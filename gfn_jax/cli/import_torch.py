@@ -43,7 +43,8 @@ def make_parser() -> ArgumentParser:
   add(
     'source',
     metavar='IN',
-    help='a file that torch.save wrote: .pth, .pt, .pkl, .ckpt; or a TensorFlow 1 checkpoint',
+    help='a file that torch.save wrote: .pth, .pt, .pkl, .ckpt; for dmphn the folder of its files; '
+    'or a TensorFlow 1 checkpoint',
   )
   add('target', metavar='OUT.safetensors', help='the weights; their card is written beside them')
   add('--model', required=True, choices=sorted(VERSIONS), help='the network')

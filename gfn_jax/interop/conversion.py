@@ -11,7 +11,7 @@ kernel of three spatial axes, `[out, in, c, h, w]`, becomes `[h, w, c, in, out]`
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.interop.torch_pickle import show
 from gfn_jax.interop.version import Version
 from gfn_jax.models import RestorationModel
+from gfn_jax.system.console import print_message
 from gfn_jax.weights.pretrained import build_model
 from gfn_jax.weights.tensors import find_mismatch
 
@@ -63,6 +64,7 @@ def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options: Any)
   constants = _constants(version, paths)
   wanted |= {name: array.shape for name, array in constants.items()}
   used = {name: array for name, array in state.items() if not name.endswith(version.ignored)}
+  _report_ignored(model_name, [name for name in state if name not in used])
   _check(used, wanted, f'{model_name} ({_describe(options)})')
   _check_copies({name: state[name] for name, path in paths.items() if path == _PRELU})
   _check_constants(constants, state)
@@ -190,6 +192,15 @@ def _pattern(name: str) -> re.Pattern[str]:
   return re.compile(re.sub(r'\\{(\w)\\}', r'(?P<\1>[0-9]+)', re.escape(name)))
 
 
+def fill_in(name: str, numbers: Mapping[str, Any]) -> str:
+  """Return an authors' layer name with its numbers, such as `{i}`, `{i+1}` and `{blocks+10}`."""
+
+  def number(match: re.Match[str]) -> str:
+    return str(int(numbers[match['name']]) + int(match['added'] or 0))
+
+  return re.sub(r'\{(?P<name>\w+)(?:\+(?P<added>[0-9]+))?\}', number, name)
+
+
 def _torch_names(
   version: Version, model: RestorationModel, shapes: Mapping[str, Any]
 ) -> dict[str, str]:
@@ -211,9 +222,7 @@ def _torch_name(version: Version, model: RestorationModel, path: str) -> str:
   layer, _, tensor = path.rpartition('.')
   for ours, theirs in version.layers.items():
     if match := _pattern(ours).fullmatch(layer):
-      numbers = match.groupdict()
-      following = {f'next_{key}': int(number) + 1 for key, number in numbers.items()}
-      return f'{theirs.format(**vars(model) | numbers | following)}.{_TENSORS[tensor]}'
+      return f'{fill_in(theirs, vars(model) | match.groupdict())}.{_TENSORS[tensor]}'
   raise UserError(f"the authors' network has no counterpart of {path}")
 
 
@@ -261,6 +270,14 @@ def _check(
   """Raise `UserError` if arrays differ from `wanted`, shapes by name."""
   if mismatch := find_mismatch(arrays, wanted):
     raise UserError(f'these are not weights for {network}: {mismatch}')
+
+
+def _report_ignored(model_name: str, names: Sequence[str]) -> None:
+  """Print a message that names the first of the tensors that are ignored, if there are any."""
+  if names:
+    print_message(
+      f'{model_name} has no counterpart of {len(names)} tensors such as {show(names[0])}: ignored'
+    )
 
 
 def _check_copies(copies: Mapping[str, np.ndarray]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from gfn_jax.errors import UserError
 from gfn_jax.interop.conversion import convert, infer_options
 from gfn_jax.interop.tensorflow_checkpoint import load_tensorflow_checkpoint, tensorflow_prefix
-from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint
+from gfn_jax.interop.torch_checkpoint import checkpoint_parts, load_torch_checkpoint
 from gfn_jax.interop.torch_pickle import show
 from gfn_jax.system.files import file_sha256, printable
 from gfn_jax.weights.pretrained import param_count, save_weights
@@ -23,8 +23,8 @@ def import_torch(
   """Convert a checkpoint to a weights file and a model card that names the source.
 
   Args:
-    source: PyTorch checkpoint, as for `load_torch_checkpoint`, or TensorFlow checkpoint, as for
-      `load_tensorflow_checkpoint`.
+    source: PyTorch checkpoint, a file or a folder, as for `load_torch_checkpoint`, or TensorFlow
+      checkpoint, as for `load_tensorflow_checkpoint`.
     target: .safetensors file to write. An existing file is replaced.
     model_name: a key of `gfn_jax.interop.torch_names.VERSIONS`.
     key: entry of a PyTorch checkpoint, as for `load_torch_checkpoint`.
@@ -50,7 +50,15 @@ def import_torch(
     variables = convert(model_name, state, **options)
   except UserError as error:
     raise UserError(f'{printable(source)}: {error}') from error
-  origin = {'file': os.path.basename(os.fspath(file)), 'sha256': file_sha256(file)}
   model_config = {'name': model_name, **options}
-  save_weights(target, variables, model_config, {'imported_from': origin})
+  save_weights(target, variables, model_config, {'imported_from': _describe(file)})
   return model_config | {'parameters': param_count(variables)}
+
+
+def _describe(source: str | os.PathLike) -> dict[str, Any]:
+  """Return the name of a checkpoint and the SHA-256 of its file, or of each file of its folder."""
+  name = os.path.basename(os.path.normpath(source))
+  if parts := checkpoint_parts(source):
+    hashes = {os.path.basename(file): file_sha256(file) for file in parts.values()}
+    return {'folder': name, 'sha256': hashes}
+  return {'file': name, 'sha256': file_sha256(source)}

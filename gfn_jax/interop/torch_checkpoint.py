@@ -1,6 +1,7 @@
 """Reading and writing of PyTorch checkpoints without PyTorch."""
 
 import contextlib
+import glob
 import io
 import math
 import os
@@ -51,6 +52,9 @@ MAX_TENSORS = 20_000
 MAX_DEPTH = 64
 """Limit on the nesting of modules."""
 
+_PART = re.compile(r'((?:encoder|decoder)_lv[0-9]+)\.pkl')
+"""Names of the files of one checkpoint in a folder, as DMPHN's authors save it, and the modules."""
+
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 
@@ -60,23 +64,27 @@ _ReadStorage = Callable[[Storage], bytes]
 def load_torch_checkpoint(path: str | os.PathLike, key: str | None = None) -> dict[str, np.ndarray]:
   """Read the weights of a file that `torch.save` wrote, in the ZIP or the legacy format.
 
-  The file may hold a state dict, a module, or a dictionary that contains one of them. PyTorch need
-  not be installed. Untrusted files are safe: nothing that they name is imported or executed, and
-  memory use is bounded by the file size.
+  The file may hold a state dict, a module, or a dictionary that contains one of them. A folder with
+  files `encoder_lv1.pkl`, `decoder_lv1.pkl` and so on, one for each module, is read as one
+  checkpoint. PyTorch need not be installed. Untrusted files are safe: nothing that they name is
+  imported or executed, and memory use is bounded by the file size.
 
   Args:
-    path: the checkpoint file.
-    key: the entry to read if the file holds a dictionary. None uses the first of `HOLDERS` with
+    path: the checkpoint file, or the folder.
+    key: the entry to read if a file holds a dictionary. None uses the first of `HOLDERS` with
       weights. The averaged `params_ema` come before `params`, as in the authors' tests.
 
   Returns:
     Arrays by their PyTorch names, without DataParallel's prefix 'module.'. They share no memory,
     and keep the types and layout of the file, except that bfloat16 becomes float32. A module gives
-    its parameters and buffers.
+    its parameters and buffers. Names from a folder begin with that of the file's module.
 
   Raises:
     UserError: if the file is missing, unsupported, damaged or hostile, or has no weights.
   """
+  if parts := checkpoint_parts(path):
+    states = {module: load_torch_checkpoint(file, key) for module, file in parts.items()}
+    return {f'{module}.{name}': x for module, state in states.items() for name, x in state.items()}
   if not os.path.isfile(path):
     kind = 'is a folder, not a checkpoint' if os.path.isdir(path) else 'does not exist'
     raise UserError(f'{printable(path)} {kind}')
@@ -88,6 +96,22 @@ def load_torch_checkpoint(path: str | os.PathLike, key: str | None = None) -> di
   except (UserError, OSError) as error:
     reason = getattr(error, 'strerror', None) or error
     raise UserError(f'cannot read {printable(path)} as a checkpoint: {reason}') from error
+
+
+def checkpoint_parts(path: str | os.PathLike) -> dict[str, str]:
+  """Return the files of a checkpoint in a folder, by the names of their modules.
+
+  Args:
+    path: a folder. For others, and for files, the result is empty.
+  """
+  parts: dict[str, str] = {}
+  if not os.path.isdir(path):
+    return parts
+  for name in sorted(glob.glob('*.pkl', root_dir=path)):
+    file = os.path.join(path, name)
+    if (match := _PART.fullmatch(name)) and os.path.isfile(file):
+      parts[match[1]] = file
+  return parts
 
 
 def save_torch_checkpoint(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:

@@ -5,6 +5,7 @@
 
 import dataclasses
 
+from gfn_jax.interop.deblur_names import DEBLUR_VERSIONS
 from gfn_jax.interop.rrdbnet_srfbn_names import VERSIONS_OF_RRDBNET_AND_SRFBN
 from gfn_jax.interop.sr_names import SR_VERSIONS
 from gfn_jax.interop.srn_names import VERSIONS_OF_SRN
@@ -64,9 +65,9 @@ def _cnlrn_deblur(stage_blocks: str) -> dict[str, str]:
   """Return the layers of CNLRN's deblurring network; `stage_blocks` names the option."""
   return {
     'deblur.conv1': 'DeblurNet.inBlock.0.body.0',
-    **_res_block('deblur.encoder1_{i}', 'DeblurNet.inBlock.{next_i}'),
+    **_res_block('deblur.encoder1_{i}', 'DeblurNet.inBlock.{i+1}'),
     'deblur.conv2': 'DeblurNet.encoder_first.0.body.0',
-    **_res_block('deblur.encoder2_{i}', 'DeblurNet.encoder_first.{next_i}'),
+    **_res_block('deblur.encoder2_{i}', 'DeblurNet.encoder_first.{i+1}'),
     'deblur.conv3': 'DeblurNet.encoder_second.body.0',
     **_res_block('deblur.body_{i}', 'DeblurNet.body.{i}'),
     'deblur.deconv1': 'DeblurNet.decoder_second.body.0',
@@ -230,5 +231,6 @@ VERSIONS = {
   **VERSIONS_OF_RRDBNET_AND_SRFBN,
   **SR_VERSIONS,
   **VERSIONS_OF_SRN,
+  **DEBLUR_VERSIONS,
 }
 """PyTorch versions of each network with public weights."""

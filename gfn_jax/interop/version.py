@@ -13,7 +13,7 @@ class Version:
 
   Attributes:
     layers: our layer names to the authors'. `{i}`, `{j}` and `{k}` stand for the same numbers in
-      both. The authors' names may also use `{next_i}`, which is i + 1, and values of options.
+      both. The authors' names may also use sums such as `{i+1}`, and options such as `{blocks}`.
     transposed: our names of the transposed convolutions, with numbers as in `layers`.
     features: the authors' name of a tensor whose first axis is the option `features`.
     blocks: options that count blocks, each with the authors' name of one tensor per block.

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from gfn_jax.layers.activations import relu
 from gfn_jax.layers.cpu_conv import ConvTranspose, conv_general_dilated
@@ -234,8 +234,56 @@ def pad_to_multiple(
     mode: as for `jnp.pad`.
   """
   _, h, w, _ = x.shape
-  padding = ((0, 0), (0, -h % stride[0]), (0, -w % stride[1]), (0, 0))
-  return jnp.pad(x, padding, mode=mode)
+  below, right = -h % stride[0], -w % stride[1]
+  if not below and not right:
+    return x  # jax2onnx cannot convert a padding by 0 in mode 'edge'
+  return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)), mode=mode)
+
+
+def pad_mirrored(
+  x: Float[jax.Array, 'b h w c'], count: int, mode: Literal['reflect', 'symmetric']
+) -> Float[jax.Array, 'b h+2*{count} w+2*{count} c']:
+  """Pad images on all sides by their mirror images, as `jnp.pad` does.
+
+  Unlike `jnp.pad`, it accepts the symbolic sizes of a network that is exported.
+
+  Args:
+    x: images or features.
+    count: number of pixels on each side.
+    mode: 'reflect' to omit the border itself from the mirror image, 'symmetric' to repeat it.
+  """
+  skipped = 1 if mode == 'reflect' else 0
+  for axis in (1, 2):
+    last = x.shape[axis] - 1
+    # The mirror image of a mirror image is the image again: places are periodic.
+    places = (jnp.arange(count) + skipped) % jnp.maximum(2 * last + 2 - 2 * skipped, 1)
+    places = jnp.minimum(places, 2 * last + 1 - skipped - places)
+    before, after = (jnp.take(x, i, axis=axis) for i in (places[::-1], last - places))
+    x = jnp.concatenate([before, x, after], axis=axis)
+  return x
+
+
+def split(x: Shaped[jax.Array, 'b h w c'], axis: int) -> Shaped[jax.Array, '2*b _ _ c']:
+  """Split images along an axis: all first halves, then all second ones."""
+  b, *sides, c = x.shape
+  sides[axis - 1] //= 2
+  halves = x.reshape(*x.shape[:axis], 2, sides[axis - 1], *x.shape[axis + 1 :])
+  return jnp.moveaxis(halves, axis, 0).reshape(2 * b, *sides, c)
+
+
+def merge(x: Shaped[jax.Array, 'b h w c'], axis: int) -> Shaped[jax.Array, 'b//2 _ _ c']:
+  """Join the halves of images: the inverse of `split`."""
+  b, *sides, c = x.shape
+  halves = jnp.moveaxis(x.reshape(2, b // 2, *sides, c), 0, axis)
+  sides[axis - 1] *= 2
+  return halves.reshape(b // 2, *sides, c)
+
+
+def halve(x: Float[jax.Array, 'b h w c']) -> Float[jax.Array, 'b h//2 w//2 c']:
+  """Reduce even sides by 2, to means of 2x2 pixels: PyTorch's bilinear `interpolate`."""
+  b, h, w, c = x.shape
+  x = x.reshape(b, h // 2, 2, w, c).mean(axis=2)
+  return x.reshape(b, h // 2, w // 2, 2, c).mean(axis=3)
 
 
 def resize_bilinear(

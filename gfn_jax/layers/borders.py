@@ -26,7 +26,8 @@ def apply_within(
   """Apply a local network to images of any size in arrays of one size.
 
   The result equals that of the images alone: convolutions see zeros beyond an image, not beyond the
-  array. The input of each spatial layer is masked, since biases fill the area beyond an image.
+  array. The input of each spatial layer is masked, since biases fill the area beyond an image. A
+  network's `pyramid` sees images mirrored at their borders.
 
   Args:
     model: a network.
@@ -46,6 +47,8 @@ def apply_within(
     next_layer: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
   ) -> Any:
     layer = context.module
+    if context.method_name == 'pyramid':
+      return next_layer(_mirror_beyond(args[0], inside))
     if not isinstance(layer, SPATIAL) or context.method_name != '__call__':
       if type(layer).__module__.startswith('flax.') and not isinstance(layer, POINTWISE):
         raise TypeError(f'{type(layer).__name__} is neither in SPATIAL nor in POINTWISE')
@@ -59,6 +62,16 @@ def apply_within(
 
   with nn.intercept_methods(mask):
     return model.apply(variables, x)
+
+
+def _mirror_beyond(x: jax.Array, inside: jax.Array) -> jax.Array:
+  """Fill the area beyond images `[b, h, w, 3]` with their mirror images, borders included."""
+  for axis in (1, 2):
+    exists = inside.any(axis=(0, 3 - axis, 3))
+    start, size = jnp.argmax(exists), exists.sum()
+    places = (jnp.arange(exists.size) - start) % (2 * size)
+    x = jnp.take(x, start + jnp.minimum(places, 2 * size - 1 - places), axis=axis)
+  return x
 
 
 def _mask_of_size(inside: jax.Array, height: int) -> jax.Array:

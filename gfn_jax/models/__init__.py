@@ -9,6 +9,9 @@ from gfn_jax.models.bicubic import Bicubic
 from gfn_jax.models.bmdsrnet import BMDSRNet
 from gfn_jax.models.cascade import Cascade
 from gfn_jax.models.cnlrn import CNLRN, CNLRNDeblur
+from gfn_jax.models.deblurgan import DeblurGAN
+from gfn_jax.models.deepdeblur import DeepDeblur
+from gfn_jax.models.dmphn import DMPHN
 from gfn_jax.models.ed_dsrn_like import EDDSRNLike
 from gfn_jax.models.edsr import EDSR, EDSRBaseline
 from gfn_jax.models.gfn import GFN, SRBranch
@@ -30,6 +33,9 @@ MODELS: dict[str, type[RestorationModel]] = {
   'cascade': Cascade,
   'cnlrn': CNLRN,
   'cnlrn_deblur': CNLRNDeblur,
+  'deblurgan': DeblurGAN,
+  'deepdeblur': DeepDeblur,
+  'dmphn': DMPHN,
   'ed_dsrn_like': EDDSRNLike,
   'edsr': EDSR,
   'edsr_baseline': EDSRBaseline,
@@ -56,6 +62,9 @@ __all__ = [
   'EDSR',
   'EDSRBaseline',
   'EDDSRNLike',
+  'DMPHN',
+  'DeblurGAN',
+  'DeepDeblur',
   'GFN',
   'HAN',
   'MODELS',

@@ -16,7 +16,9 @@ Pyramid = tuple[Float[jax.Array, 'b _ _ 3'], ...]
 
 
 class RestorationOutput(flax.struct.PyTreeNode):
-  """Images that a network makes of an `lr_blur` of `[b, h, w, 3]` in [0, 1]. None is clipped.
+  """Images that a network makes of an `lr_blur` of `[b, h, w, 3]` in [0, 1].
+
+  They are not clipped, unless the network's docstring says so.
 
   Attributes:
     hr: sharp and super-resolved, `[b, s * h, s * w, 3]` for the network's scale s. None for a
@@ -87,14 +89,15 @@ class RestorationModel(nn.Module):
   def pyramid(self, image: Float[jax.Array, 'b h w 3']) -> Pyramid:
     """Return an image at the smaller sizes of a network that deblurs from coarse to fine.
 
-    Such a network gets this pyramid of its input. The loss compares `lr_pyramid` with that of the
-    sharp image.
+    Such a network sees this pyramid of its input, and the loss compares `lr_pyramid` with that of
+    the sharp image.
 
     Args:
-      image: an image at the input's size.
+      image: an image at the input's size. A filter sees it mirrored at its borders, 'symmetric' of
+        `jnp.pad`, which `layers.borders.apply_within` relies on.
 
     Returns:
-      For each size the image, the smallest first. Empty for other networks.
+      The image at each smaller size, the smallest first. Empty for other networks.
     """
     del image
     return ()

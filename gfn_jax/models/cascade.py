@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from gfn_jax.models.base import PadMode, RestorationModel, RestorationOutput
+from gfn_jax.models.base import PadMode, Pyramid, RestorationModel, RestorationOutput
 
 
 class Cascade(RestorationModel):
@@ -74,6 +74,10 @@ class Cascade(RestorationModel):
   def scale(self) -> int:
     """Scale of the SR network."""
     return self.first.scale * self.second.scale
+
+  def pyramid(self, image: Float[jax.Array, 'b h w 3']) -> Pyramid:
+    """Return the pyramid of the first network, whose `lr_pyramid` the cascade returns."""
+    return self.first.pyramid(image)
 
   def for_training(self, axis_name: str | None) -> 'Cascade':
     """Return the cascade of both networks' `for_training`."""

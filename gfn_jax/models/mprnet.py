@@ -19,14 +19,17 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from gfn_jax.layers.blocks import (
   ChannelAttentionBlock,
   Enlarge,
   ModuleDef,
   check_positive,
+  halve,
+  merge,
   pad_to_multiple,
+  split,
   torch_kernel_init,
 )
 from gfn_jax.layers.cpu_conv import conv_general_dilated
@@ -294,29 +297,6 @@ class MPRNet(RestorationModel):
 
     images = [merge(image1, axis=1), image2, image3]
     return images, [merge(features1, axis=1), features2, features3]
-
-
-def split(x: Shaped[jax.Array, 'b h w c'], axis: int) -> Shaped[jax.Array, '2*b _ _ c']:
-  """Split images along an axis: all first halves, then all second ones."""
-  b, *sides, c = x.shape
-  sides[axis - 1] //= 2
-  halves = x.reshape(*x.shape[:axis], 2, sides[axis - 1], *x.shape[axis + 1 :])
-  return jnp.moveaxis(halves, axis, 0).reshape(2 * b, *sides, c)
-
-
-def merge(x: Shaped[jax.Array, 'b h w c'], axis: int) -> Shaped[jax.Array, 'b//2 _ _ c']:
-  """Join the halves of images: the inverse of `split`."""
-  b, *sides, c = x.shape
-  halves = jnp.moveaxis(x.reshape(2, b // 2, *sides, c), 0, axis)
-  sides[axis - 1] *= 2
-  return halves.reshape(b // 2, *sides, c)
-
-
-def halve(x: Float[jax.Array, 'b h w c']) -> Float[jax.Array, 'b h//2 w//2 c']:
-  """Reduce even sides by 2, to means of 2x2 pixels: PyTorch's bilinear `interpolate`."""
-  b, h, w, c = x.shape
-  x = x.reshape(b, h // 2, 2, w, c).mean(axis=2)
-  return x.reshape(b, h // 2, w // 2, 2, c).mean(axis=3)
 
 
 def enlarge(x: Float[jax.Array, 'b h w c']) -> Float[jax.Array, 'b 2*h 2*w c']:

@@ -148,7 +148,8 @@ IMAGE_LOSSES = {
 ON = ('hr', 'lr', 'frames')
 """Outputs that a term can be of."""
 
-Images = tuple[jax.Array, ...]
+Pairs = list[tuple[jax.Array, jax.Array]]
+"""Images of a network, each with its target."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +158,8 @@ class LossTerm:
 
   Attributes:
     name: `loss_NAME` is the term in logs.
-    on: 'hr', 'lr' or 'frames', the output and the target. For images, a network's stages or streams
-      are compared, too, and added.
+    on: 'hr', 'lr' or 'frames', the output and the target. For images, a network's stages, streams
+      or smaller sizes are compared, too, and added.
     compare: maps the output and the target to a scalar.
     weight: factor in the sum.
   """
@@ -183,6 +184,8 @@ def make_loss(
   | MPRNet, eq. 5 | lr, charbonnier, 1; lr, edge, 0.05 |
   | CNLRN, pre-training; then both networks | lr, l1, 1; then hr, l1, 1; hr, gradient, 0.1 |
   | BMDSRNet, eqs. 1 to 3 | hr, mse, 1; frames, frames, 1; frames, perceptual, 1 |
+  | DeepDeblur without its discriminator; in its PyTorch code l1 | lr, mse, 1 |
+  | DMPHN | lr, mse, 1 |
 
   Args:
     terms: for each name of a term `on`, `loss` and `weight`. `loss` is a key of `IMAGE_LOSSES` for
@@ -244,7 +247,10 @@ def _compare_features(
 
 
 def restoration_loss(
-  output: RestorationOutput, batch: Mapping[str, jax.Array], terms: Sequence[LossTerm]
+  output: RestorationOutput,
+  batch: Mapping[str, jax.Array],
+  terms: Sequence[LossTerm],
+  pyramid: Callable[[jax.Array], Sequence[jax.Array]] = lambda image: (),
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Return the weighted sum of the terms that an output and a batch allow, and these terms.
 
@@ -256,26 +262,25 @@ def restoration_loss(
       in [0, 1]. With `has_hr`, `[B]` bool, examples without an `hr` add nothing to the terms on
       'hr', which stay means over all examples.
     terms: as of `make_loss`.
+    pyramid: the network's method, which maps `lr` to the targets of `lr_pyramid`.
 
   Returns:
     The loss, and `loss_NAME` of each term before weighting.
   """
-  outputs: dict[str, Images] = {}
-  if output.hr is not None:
-    outputs['hr'] = (*output.hr_stages, output.hr)
-  if output.lr is not None:
-    outputs['lr'] = (*output.lr_stages, output.lr)
-  if output.frames is not None and 'frames' in batch:
-    outputs['frames'] = (output.frames,)
-    if any(term.on == 'frames' for term in terms):
-      del outputs['lr']
+  wanted = {term.on for term in terms}
+  pairs: dict[str, Pairs] = {}
+  if 'hr' in wanted and output.hr is not None:
+    pairs['hr'] = [(image, batch['hr']) for image in (*output.hr_stages, output.hr)]
+  if 'frames' in wanted and output.frames is not None and 'frames' in batch:
+    pairs['frames'] = [(output.frames, batch['frames'])]
+  elif 'lr' in wanted and output.lr is not None:
+    smaller = zip(output.lr_pyramid, pyramid(batch['lr']), strict=True)
+    pairs['lr'] = [*smaller, *((image, batch['lr']) for image in (*output.lr_stages, output.lr))]
   total, values = jnp.zeros(()), {}
   for term in terms:
-    if term.on in outputs:
+    if term.on in pairs:
       has_target = batch.get('has_hr') if term.on == 'hr' else None
-      value = _add(
-        _compare(term.compare, image, batch[term.on], has_target) for image in outputs[term.on]
-      )
+      value = _add(_compare(term.compare, *pair, has_target) for pair in pairs[term.on])
       values[f'loss_{term.name}'] = value
       total = total + term.weight * value
   return total, values

@@ -55,7 +55,7 @@ def train_step(
     params = params | {module: jax.lax.stop_gradient(params[module]) for module in frozen}
     variables = {'params': params, 'batch_stats': batch_stats}
     output, updated = model.apply(variables, part['lr_blur'], train=True, mutable=['batch_stats'])
-    value, terms = restoration_loss(output, part, loss)
+    value, terms = restoration_loss(output, part, loss, model.pyramid)
     return value, (terms, updated.get('batch_stats', {}))
 
   def gradient(batch_stats: Any, part: Mapping[str, jax.Array]) -> tuple[Any, Means]:

@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from gfn_jax.errors import UserError
 from gfn_jax.interop import load_torch_checkpoint
-from gfn_jax.interop.conversion import convert, infer_options, to_torch
+from gfn_jax.interop.conversion import convert, fill_in, infer_options, to_torch
 from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.models import create_model
 from gfn_jax.weights.pretrained import variable_shapes
@@ -54,6 +54,11 @@ NETWORKS = {
   ),
   'srn': ('srn', small.SRN | {'lstm': False, 'gray': False}),
   'srn, other options': ('srn', {'features': 6, 'blocks': 4, 'lstm': True, 'gray': True}),
+  'deepdeblur': ('deepdeblur', {'features': 4, 'blocks': 3}),
+  'dmphn': ('dmphn', {'features': 2, 'levels': 4}),
+  'dmphn, 1-2-4': ('dmphn', {'features': 3, 'levels': 3}),
+  'deblurgan': ('deblurgan', {'features': 4, 'blocks': 2}),
+  'deblurgan, other numbers': ('deblurgan', {'features': 3, 'blocks': 11}),
 }
 
 
@@ -327,6 +332,35 @@ def test_the_keys_of_cnlrns_deblurring_network():
     convert('cnlrn', state)
 
 
+def test_numbers_in_the_names_of_deblurgan():
+  """They depend on the number of blocks: the layers are numbered in one sequence."""
+  params = random_params('deblurgan', {'features': 4, 'blocks': 2})
+  state = to_torch('deblurgan', {'params': params}, features=4, blocks=2)
+  layers = [1, 4, 7, '10.conv_block.1', '10.conv_block.6', '11.conv_block.1', '11.conv_block.6']
+  layers += [12, 15, 19]
+  kinds = ('weight', 'bias')
+  assert state.keys() == {f'model.{layer}.{kind}' for layer in layers for kind in kinds}
+  assert state['model.12.weight'].shape == (16, 8, 3, 3)
+  assert state['model.19.weight'].shape == (3, 4, 7, 7)
+
+
+def test_running_statistics_are_ignored_with_a_message(capsys):
+  options = {'features': 4, 'blocks': 1}
+  params = random_params('deblurgan', options)
+  state = to_torch('deblurgan', {'params': params}, **options)
+  assert_same(flatten(convert('deblurgan', state)['params']), flatten(params))
+  assert capsys.readouterr().err == ''
+  statistics = {
+    f'model.10.conv_block.{i}.running_{kind}': np.ones(16)
+    for i in (2, 7)
+    for kind in ('mean', 'var')
+  }
+  assert_same(flatten(convert('deblurgan', state | statistics)['params']), flatten(params))
+  [line] = capsys.readouterr().err.splitlines()
+  first = 'model.10.conv_block.2.running_mean'
+  assert line == f'deblurgan has no counterpart of 4 tensors such as {first}: ignored'
+
+
 def test_slopes_that_differ():
   params = random_params('motion_deblur_sr', MOTION_DEBLUR_SR)
   state = to_torch('motion_deblur_sr', {'params': params}, **MOTION_DEBLUR_SR)
@@ -356,11 +390,9 @@ def test_every_layer_of_every_table_is_used(monkeypatch):
       params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
       used = to_torch(model_name, {'params': params}, **options)
       for theirs in version.layers.values():
-        name = theirs.format(**vars(model) | {'i': 1, 'j': 1, 'k': 1, 'next_i': 2})
-        assert name in {tensor.rpartition('.')[0] for tensor in used}, name
         j = 2 if model_name == 'srn' else 1  # its first block has the number 2
-        name = theirs.format(**vars(model) | {'i': 1, 'j': j, 'k': 1, 'next_i': 2})
-        assert f'{name}.weight' in used, name
+        name = fill_in(theirs, vars(model) | {'i': 1, 'j': j, 'k': 1})
+        assert name in {tensor.rpartition('.')[0] for tensor in used}, name
 
 
 def test_other_types_become_float32(state):
@@ -438,6 +470,28 @@ def test_other_networks_and_options(state, model_name, changes, options, message
   with pytest.raises(UserError) as error:
     convert(model_name, state | changes, **options)
   assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('network', 'removed', 'message'),
+  [
+    ('deepdeblur', 'conv_end_models.2.uppath.0.bias', 'deepdeblur .features=4, blocks=3.*: 1 miss'),
+    (
+      'deepdeblur',
+      'body_models.0.body.0.weight',
+      'missing convolution body_models.0.body.0.weight',
+    ),
+    ('dmphn', 'decoder_lv4.layer16.weight', r'levels=4\): 1 missing \(decoder_lv4.layer16.weight'),
+    ('dmphn', 'encoder_lv4.layer1.weight', r'levels=3\): 59 unexpected'),
+    ('deblurgan', 'model.19.bias', r'blocks=2\): 1 missing \(model.19.bias\)'),
+  ],
+)
+def test_a_tensor_of_a_deblurring_network_is_missing(network, removed, message):
+  model_name, options = NETWORKS[network]
+  state = to_torch(model_name, {'params': random_params(model_name, options)}, **options)
+  del state[removed]
+  with pytest.raises(UserError, match=message):
+    convert(model_name, state)
 
 
 def test_parameters_of_another_network():

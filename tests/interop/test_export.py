@@ -57,6 +57,9 @@ def small_sizes(monkeypatch):
 
 MOTION_DEBLUR_SR = {'name': 'motion_deblur_sr', **small.MOTION_DEBLUR_SR}
 SRN = {'name': 'srn', **small.SRN, 'lstm': True, 'gray': True, 'global_skip': 'input'}
+DEEPDEBLUR = {'name': 'deepdeblur', 'features': 4, 'blocks': 1}
+DMPHN = {'name': 'dmphn', 'features': 2}
+DEBLURGAN = {'name': 'deblurgan', 'features': 4, 'blocks': 1}
 
 
 def save(folder, model_config, card=CARD):
@@ -333,9 +336,13 @@ def test_onnx(network, jax2onnx, tmp_path):
     (MOTION_DEBLUR_SR, ['hr', 'lr'], 'onnx', ['1x8x16', '2x16x8']),
     ({'name': 'cnlrn', **small.CNLRN}, ['hr'], 'stablehlo', ['1x8x12', '2x12x8']),
     (SRN, ['lr'], 'stablehlo', ['1x16x16', '2x16x16']),
+    (DEEPDEBLUR, ['lr'], 'stablehlo', ['1x8x12', '2x12x8']),
+    (DMPHN, ['lr'], 'stablehlo', ['1x16x16', '2x16x8']),
+    (DMPHN, ['lr'], 'onnx', ['1x16x16', '2x16x8']),
+    (DEBLURGAN, ['lr'], 'stablehlo', ['1x8x12', '2x12x8']),
   ],
 )
-def test_networks_that_see_the_whole_image(
+def test_networks_that_only_deblur_or_see_the_whole_image(
   model_config, outputs, extension, sizes, request, tmp_path, capsys
 ):
   if extension == 'onnx':
@@ -377,6 +384,8 @@ def test_networks_of_odd_sizes(variant, extension, outputs, request, tmp_path, c
     ({'name': 'cnlrn', **small.CNLRN}, r'CNLRN \(Symbolic dimension'),
     ({'name': 'bmdsrnet', **small.BMDSRNET}, r'BMDSRNet \(Shapes must be'),
     (SRN, r'SRN \(No symbolic dim'),
+    (DEEPDEBLUR, r'DeepDeblur \(slice limit_indices'),
+    (DEBLURGAN, r'DeblurGAN \(add got incompatible shapes'),
   ],
 )
 def test_onnx_names_what_it_cannot_convert(model_config, reason, jax2onnx, tmp_path):

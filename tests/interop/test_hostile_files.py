@@ -78,6 +78,11 @@ def test_no_file(tmp_path):
     load_torch_checkpoint(tmp_path / 'none.pth')
   with pytest.raises(UserError, match='is a folder, not a checkpoint$'):
     load_torch_checkpoint(tmp_path)
+  os.mkfifo(tmp_path / 'encoder_lv1.pkl')
+  (tmp_path / 'decoder_lv1.pkl').mkdir()
+  (tmp_path / 'decoder_lv2.pkl').symlink_to(tmp_path)
+  with pytest.raises(UserError, match='is a folder, not a checkpoint$'):
+    load_torch_checkpoint(tmp_path)
   pipe = tmp_path / 'pipe'
   os.mkfifo(pipe)
   with pytest.raises(UserError, match='pipe does not exist$'):

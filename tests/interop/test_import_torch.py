@@ -128,6 +128,35 @@ def test_mistakes(folder, arguments, message):
   assert sorted(path.name for path in folder.rglob('*')) == before
 
 
+def test_the_files_of_dmphn_in_a_folder(tmp_path, capsys):
+  options = {'features': 2, 'levels': 2}
+  shapes = variable_shapes(create_model('dmphn', **options))['params']
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda leaf: rng.random(leaf.shape, np.float32), shapes)
+  state = to_torch('dmphn', {'params': params}, **options)
+  folder, hashes = tmp_path / 'theirs', {}
+  folder.mkdir()
+  for module in ('encoder_lv1', 'decoder_lv1', 'encoder_lv2', 'decoder_lv2'):
+    path = folder / f'{module}.pkl'
+    prefix = f'{module}.'
+    mine = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    assert len(mine) == 30
+    save_torch_checkpoint(path, mine)
+    hashes[path.name] = file_sha256(path)
+  target = tmp_path / 'ours.safetensors'
+  import_torch.main([f'{folder}/', str(target), '--model=dmphn'])
+  model, variables = load_pretrained(target)
+  assert model == create_model('dmphn', **options)
+  jax.tree.map(np.testing.assert_array_equal, variables['params'], params)
+  card = json.loads((tmp_path / 'ours.json').read_text())
+  assert card['imported_from'] == {'folder': 'theirs', 'sha256': hashes}
+  assert 'of dmphn (features=2, levels=2)' in capsys.readouterr().out
+
+  (folder / 'decoder_lv2.pkl').unlink()
+  with pytest.raises(UserError, match='theirs/: these are not weights for dmphn .*: 30 missing'):
+    import_torch.main([f'{folder}/', str(target), '--model=dmphn', '--overwrite'])
+
+
 def test_options():
   assert import_torch.option('gated=false') == ('gated', False)
   assert import_torch.option('features=32') == ('features', 32)

@@ -316,6 +316,24 @@ def test_a_storage_is_read_only_if_it_is_needed(tmp_path):
     assert peak < limit
 
 
+def test_a_folder_with_a_file_for_each_module(tmp_path):
+  for name in ('encoder_lv1', 'decoder_lv1', 'decoder_lv12', 'optimizer', 'encoder_lv1.bak'):
+    value = {'layer1.weight': tensor('0', BIAS * len(name))}
+    (tmp_path / f'{name}.pkl').write_bytes(legacy(value, {'0': BIAS * len(name)}))
+  expected = {
+    'decoder_lv1.layer1.weight': BIAS * 11,
+    'decoder_lv12.layer1.weight': BIAS * 12,
+    'encoder_lv1.layer1.weight': BIAS * 11,
+  }
+  assert_same(load_torch_checkpoint(tmp_path), expected)
+  assert_same(load_torch_checkpoint(f'{tmp_path}/'), expected)
+  (tmp_path / 'decoder_lv1.pkl').write_bytes(b'')
+  with pytest.raises(
+    UserError, match='^cannot read .*/decoder_lv1.pkl as a checkpoint: empty file$'
+  ):
+    load_torch_checkpoint(tmp_path)
+
+
 def test_saving(tmp_path):
   state = {
     'conv.weight': WEIGHT.transpose(2, 0, 1),

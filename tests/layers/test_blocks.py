@@ -1,5 +1,6 @@
 import flax.linen as nn
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -32,6 +33,18 @@ def test_pixel_shuffle_by_other_factors(factor, channels):
   out = blocks.pixel_shuffle(x, factor)
   assert out.shape == (1, 2 * factor, 2 * factor, channels // factor**2)
   np.testing.assert_array_equal(np.ravel(out[0, :factor, :factor, -1]), x[0, 0, 0, -(factor**2) :])
+
+
+@pytest.mark.parametrize('mode', ['reflect', 'symmetric'])
+@pytest.mark.parametrize('size', [(1, 2), (3, 4), (5, 9)])
+def test_pad_mirrored_is_that_of_numpy(mode, size):
+  x = numbers(2, *size, 3)
+  expected = np.pad(x, ((0, 0), (3, 3), (3, 3), (0, 0)), mode)
+  np.testing.assert_array_equal(blocks.pad_mirrored(x, 3, mode), expected)
+  shape = jax.export.symbolic_shape('B, H, W, 3')
+  pad = jax.jit(lambda x: blocks.pad_mirrored(x, 3, mode))
+  exported = jax.export.export(pad)(jax.ShapeDtypeStruct(shape, jnp.float32))
+  np.testing.assert_array_equal(exported.call(x), expected)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ NETWORKS = [
   ('srresnet', SRRESNET | {'preset': 'msrresnet'}),
   ('edsr', small.EDSR),
   ('edsr', small.EDSR | {'global_skip': 'input'}),
+  ('deepdeblur', {'features': 4, 'blocks': 1, 'global_skip': 'input'}),
   ('bmdsrnet', small.BMDSRNET | {'variant': 'c', 'global_skip': 'input'}),
   ('rrdbnet', small.RRDBNET | {'global_skip': 'input'}),
   ('srfbn', small.SRFBN),

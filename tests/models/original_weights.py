@@ -55,3 +55,8 @@ def errors(found, expected: np.ndarray) -> np.ndarray:
   """The largest difference in each image, relative to that image's standard deviation."""
   axes = (1, 2, 3)
   return np.abs(found - expected).max(axes) / expected.std(axes)
+
+
+def assert_parity(found: jax.Array, expected: np.ndarray, tolerance: float = 5e-5) -> None:
+  """Compare images with those of an original network, in their standard deviations."""
+  np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * expected.std())

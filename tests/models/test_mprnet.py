@@ -8,9 +8,9 @@ import skimage.data
 from flax import traverse_util
 
 from gfn_jax import Restorer, UserError, create_model
-from gfn_jax.layers.blocks import ChannelAttentionBlock, resize_bilinear
+from gfn_jax.layers.blocks import ChannelAttentionBlock, halve, merge, resize_bilinear, split
 from gfn_jax.models import MPRNet, init_variables, param_count, variable_shapes
-from gfn_jax.models.mprnet import enlarge, halve, merge, split
+from gfn_jax.models.mprnet import enlarge
 from tests.models.networks import apply, photograph
 from tests.small import MPRNET
 

@@ -136,6 +136,26 @@ def test_the_loss_of_mprnet_sums_over_the_stages(edge_weight):
   assert float(loss) == pytest.approx(char + edge_weight * edge, rel=1e-5)
 
 
+def test_the_loss_of_a_network_that_deblurs_from_coarse_to_fine():
+  """Each image is compared with the target as the network's pyramid reduces it."""
+  target, lr, half, quarter = (
+    np.random.default_rng(seed).random((2, 8 // n, 12 // n, 3), np.float32)
+    for seed, n in enumerate((1, 1, 2, 4))
+  )
+  strided = lambda image: (image[:, ::4, ::4], image[:, ::2, ::2])  # SRN's
+  output = RestorationOutput(hr=None, lr=lr, lr_pyramid=(quarter, half))
+  terms = losses.make_loss({'lr': {'on': 'lr', 'loss': 'mse', 'weight': 2.0}}, {})
+  loss, values = losses.restoration_loss(output, {'lr': target}, terms, strided)
+  expected = sum(
+    np.mean((image - target[:, ::n, ::n]) ** 2) for image, n in ((lr, 1), (half, 2), (quarter, 4))
+  )
+  assert float(values['loss_lr']) == pytest.approx(expected, rel=1e-5)
+  assert float(loss) == pytest.approx(2 * expected, rel=1e-5)
+  with pytest.raises(ValueError, match='shorter'):
+    losses.restoration_loss(output, {'lr': target}, terms)  # no pyramid
+  assert losses.restoration_loss(output, {}, ())[1] == {}
+
+
 @pytest.mark.parametrize(('lr_weight', 'hr_weight'), [(0.5, 1.0), (2.0, 3.0)])
 def test_the_loss_of_shoyan_et_al(lr_weight, hr_weight):
   output, batch, char, edge = in_stages()
