@@ -171,7 +171,6 @@ def score_rows(
       )
       _add(results, data_set, name, model, scores=scores)
       save(results)
-      jax.clear_caches()  # the programs of a network take memory
 
 
 def time_rows(
@@ -211,7 +210,6 @@ def time_rows(
       seconds = statistics.median(restorer.time_forward(image) for _ in runs)
       _add(results, data_set, name, model, timing=Timing(inputs, seconds, _today()))
       save(results)
-      jax.clear_caches()
 
 
 def _networks(table: Table, data_set: str) -> dict[str, RestorationModel]:

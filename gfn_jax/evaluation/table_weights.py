@@ -10,7 +10,7 @@ from gfn_jax.errors import UserError
 from gfn_jax.evaluation.paper_tables import Table
 from gfn_jax.models import RestorationModel, create_model
 from gfn_jax.system.files import file_sha256, is_file, is_folder, printable
-from gfn_jax.weights.cards import read_card
+from gfn_jax.weights.cards import card_path, read_card
 from gfn_jax.weights.pretrained import load_pretrained
 
 _FREE_FIELDS = {'dtype', 'precision', 'initialization', 'axis_name', 'parent', 'name'}
@@ -75,7 +75,9 @@ def find_weights(
       _check_network(files[0], create_model(**network))
       card = read_card(files[0]) or {}
       _check_budget(files[0], card, functools.partial(get_config, variant))
-      found[variant] = Weights(files[0], file_sha256(files[0]), card.get('step'))
+      steps = card.get('step')
+      steps = steps if isinstance(steps, int) else None
+      found[variant] = Weights(files[0], file_sha256(files[0]), steps)
   if not found:
     names = ', '.join(name for name, network in variants.items() if network is not None)
     raise UserError(
@@ -122,12 +124,16 @@ def _check_budget(
     wanted = get_config()
   except UserError:  # not trained by the paper
     return
-  batch_size = card['config']['training']['batch_size']
-  windows = card['data'].get('counts', {}).get('train', {}).get('windows_kept', 0)
-  one_pass = windows // batch_size * batch_size  # a remainder is left out
+  try:
+    batch_size = card['config']['training']['batch_size']
+    seen = card['step'] * batch_size
+    windows = card['data'].get('counts', {}).get('train', {}).get('windows_kept', 0)
+    one_pass = windows // batch_size * batch_size  # a remainder is left out
+  except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
+    raise UserError(f'cannot read {printable(card_path(path))}: not the card of a run') from error
   epoch = wanted['training']['steps_per_epoch'] * wanted['training']['batch_size'] or one_pass
   needed = epoch * sum(phase['epochs'] for phase in wanted['phases'].values())
-  if (seen := card['step'] * batch_size) < needed:
+  if seen < needed:
     raise UserError(
       f'{printable(path)} was trained on {seen:,} examples, fewer than the {needed:,} of its '
       "row's config; only equal trainings stand beside published numbers"
