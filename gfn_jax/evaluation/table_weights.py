@@ -118,14 +118,15 @@ def _check_budget(
 
   Weights that no run wrote, such as imported ones, are accepted.
   """
-  if 'training' not in card.get('config', {}):
+  config = card.get('config')
+  if not isinstance(config, dict) or 'training' not in config:
     return
   try:
     wanted = get_config()
   except UserError:  # not trained by the paper
     return
   try:
-    batch_size = card['config']['training']['batch_size']
+    batch_size = config['training']['batch_size']
     seen = card['step'] * batch_size
     windows = card['data'].get('counts', {}).get('train', {}).get('windows_kept', 0)
     one_pass = windows // batch_size * batch_size  # a remainder is left out

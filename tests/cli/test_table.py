@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from configs.tables import gfn_table2
-from gfn_jax import UserError
+from gfn_jax import UserError, create_model
 from gfn_jax.cli import table
 from gfn_jax.evaluation import table_measurement
 from gfn_jax.evaluation.table_results import write_results
@@ -134,8 +134,11 @@ def test_every_table_can_be_loaded():
   assert 'gfn_table2' in names
   for name in names:
     module = table.load_table(name)
-    assert callable(module.get_config)
-    assert module.TABLE.rows
+    for row in module.TABLE.rows.values():
+      for network in filter(None, map(row.network, module.TABLE.data_sets)):
+        create_model(**network)
+    with pytest.raises(UserError, match="'fast'"):
+      module.get_config('fast')
 
 
 def test_the_command_works_in_another_folder_with_configs_of_its_own(tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import sys
 
 import jax
@@ -8,6 +9,7 @@ import safetensors.numpy
 from gfn_jax import Restorer, UserError
 from gfn_jax.evaluation import table_measurement
 from gfn_jax.evaluation.evaluate import evaluate
+from gfn_jax.evaluation.paper_tables import DataSet
 from gfn_jax.evaluation.table_measurement import measure_table
 from gfn_jax.evaluation.table_results import read_results
 from gfn_jax.evaluation.test_sets import pairs_test_set
@@ -100,7 +102,7 @@ def test_networks_are_timed_without_weights(tmp_path, monkeypatch, capsys):
   assert 'an image of 20x12, median of 3, cpu, ' in text
   assert not (tmp_path / 'table.png').exists()
   message = capsys.readouterr().err
-  assert 'a large one takes minutes on a CPU' in message
+  assert message.count('; a large network takes minutes on a CPU') == 1
   assert 'Wide, row 2 of 2: timing an image of 20x12' in message
 
   measure(tmp_path, rounds=3)  # durations are exhausted, so another run would fail
@@ -108,6 +110,17 @@ def test_networks_are_timed_without_weights(tmp_path, monkeypatch, capsys):
   assert results(tmp_path) == found
   with pytest.raises(RuntimeError, match='StopIteration'):
     measure(tmp_path, rounds=2)
+
+
+def test_a_network_is_timed_once_for_data_sets_of_one_size(tmp_path, monkeypatch):
+  durations = iter([3.0, 1.0, 2.0, 6.0])
+  monkeypatch.setattr(Restorer, 'time_forward', lambda self, image: next(durations))
+  other = {'same': DataSet('Same', timed_size=(12, 20)), 'larger': DataSet('Larger', (16, 20))}
+  table = dataclasses.replace(TABLE, data_sets=TABLE.data_sets | other)
+  measure_table('tiny', table, get_config, tmp_path, rounds=1)
+  found = read_results(tmp_path / 'table.json', 'tiny', table)
+  seconds = {key: [row.timing.seconds for row in rows.values()] for key, rows in found.items()}
+  assert seconds == {'photos': [3.0, 1.0], 'same': [3.0, 1.0], 'larger': [2.0, 6.0]}
 
 
 def test_times_are_real(tmp_path):

@@ -24,10 +24,13 @@ def test_the_plot_has_a_point_for_each_measured_row():
   points = [line.get_xydata().tolist() for line in left.lines[:-1]]
   assert points == [[[0.25, 25.5]]]  # the other row has not been timed
   points = {line.get_label(): line.get_xydata().tolist() for line in right.lines[:-1]}
-  assert points == {'Narrow': [[1000, 25.5]], 'Wide': [[20_000, 27.0]]}
+  assert points == {'Narrow': [[0.001, 25.5]], 'Wide': [[0.02, 27.0]]}  # millions
   for axes in figure.axes:
     assert axes.lines[-1].get_ydata() == [23.5, 23.5]  # bicubic interpolation
     assert axes.get_xscale() == 'log'
+  figure.canvas.draw()
+  ticks = [label.get_text() for label in right.get_xticklabels()]
+  assert {'0.001 M', '0.005 M', '0.02 M'} <= set(ticks)
   labels = [text.get_text() for text in right.get_legend().get_texts()]
   assert labels == ['Narrow', 'Wide', 'bicubic']
   styles = [(line.get_color(), line.get_marker()) for line in right.lines[:2]]
