@@ -14,6 +14,7 @@ The words after the colon, separated by commas, in any order (default: x4 and f+
 | f+c | also ForNet and FuNet | 31.45, 30.21, 28.62 |
 | f+c+b | also BackNet | 31.62, 30.44, 28.78 |
 | table2 | recurrent module with the width of the paper's Table 2: 43.6 million parameters | |
+| paper | eq. 2 as printed, He's initialisation, unclipped, one crop per image and epoch | |
 | photos | sub-frames of synthetic blur as the seven sharp frames, without video | |
 | small | as photos, with a narrow network for CPUs and the budget of tables/comparison.py | |
 
@@ -23,10 +24,11 @@ run with this code yet. The paper states the patch, the batch, the learning rate
 no optimiser; Adam is a guess. `--config.run.perceptual_weights=vgg19-dcbb9e9d.pth` adds the paper's
 perceptual loss (gfn_jax/training/perceptual.py names the source of the file).
 
-The paper's eq. 2 has signed differences of pairs of frames. The default here is the rule of Jin et
-al. (CVPR 2018), without the sign: `loss.frames.pair_difference=absolute`. `photos` uses a third
-rule, `either`, with which frames differ in position, not in colour, at the same PSNR
-(docs/restoring.md). `python -m benchmarks.bmdsrnet` trains the small variants and prints the table.
+The paper's eq. 2 has signed differences of pairs of frames: the word `paper`, which needs whole
+frames: build Motion-Blurred LR with `--patch_size=0`. The default here is the rule of Jin et al.
+(CVPR 2018), without the sign: `loss.frames.pair_difference=absolute`. `photos` uses a third rule,
+`either`, with which frames differ in position, not in colour, at the same PSNR (docs/restoring.md).
+`python -m benchmarks.bmdsrnet` trains the small variants and prints the table.
 """
 
 from ml_collections import ConfigDict
@@ -38,7 +40,7 @@ from gfn_jax.models.bmdsrnet import VARIANTS
 from gfn_jax.ops.sizes import SCALES
 
 _SCALES = {f'x{scale}': scale for scale in SCALES}
-_WORDS = (*_SCALES, *VARIANTS, 'table2', 'photos', 'small')
+_WORDS = (*_SCALES, *VARIANTS, 'table2', 'paper', 'photos', 'small')
 
 
 def get_config(variant=''):
@@ -46,10 +48,11 @@ def get_config(variant=''):
   words = variant.split(',') if variant else []
   scales = [_SCALES[word] for word in words if word in _SCALES]
   variants = [word for word in words if word in VARIANTS]
-  if set(words) - set(_WORDS) or len(scales) > 1 or len(variants) > 1:
+  clash = 'paper' in words and {'photos', 'small'} & set(words)
+  if set(words) - set(_WORDS) or len(scales) > 1 or len(variants) > 1 or clash:
     raise UserError(
       f'configs/bmdsrnet.py takes one of {", ".join(_SCALES)}, one of {", ".join(VARIANTS)}, and '
-      f'table2, photos and small, separated by commas, not {variant!r}'
+      f'table2, paper, photos and small, separated by commas, not {variant!r}'
     )
   scale = scales[0] if scales else 4
   if {'photos', 'small'} & set(words):
@@ -87,6 +90,11 @@ def get_config(variant=''):
   )
   if 'photos' in words:
     config.loss.frames.pair_difference = 'either'
+  if 'paper' in words:
+    config.loss.frames.pair_difference = 'signed'
+    config.model.initialization = 'he'
+    config.optimizer.clip_norm = 0.0
+    config.training.crop_size = 128
   return config
 
 

@@ -1,46 +1,63 @@
-r"""Cascade of two networks on LR-GOPRO: MPRNet deblurs, SRResNet enlarges.
+r"""Cascade of two networks on LR-GOPRO: one deblurs, the other one enlarges, in either order.
 
-    python run_train.py --config=configs/cascade.py:deblur_first --workdir=W \
+    python run_train.py --config=configs/cascade.py:mprnet,edsr --workdir=W \
       --config.data.data_dir=DIR
+
+A variant is the names of two networks in the order of their application, and maybe `apart`:
 
 | variant | networks |
 |---|---|
-| deblur_first (default) | MPRNet, then SRResNet, trained together |
-| deblur_first,apart | MPRNet, then SRResNet, trained one after the other |
-| sr_first | SRResNet, then MPRNet at the output size, trained together |
+| mprnet,srresnet (default) | MPRNet, then SRResNet, trained together |
+| mprnet,srresnet,apart | MPRNet, then SRResNet, trained one after the other |
+| edsr,deepdeblur | EDSR, then DeepDeblur at the output size, trained together |
 
-SRResNet is the version without normalisation. The rows "MPRNet -> EDSR" of Shoyan et al. join
-separately trained networks, as `gfn-join-weights` does; start from its file with
-`--config.run.init_from=cascade.safetensors`. The papers do not describe the training of a cascade,
-so loss and schedule are from configs/motion_deblur_sr.py. It has not been run with this code
-yet.
+`DEBLURRERS` and `ENLARGERS` list the networks. The loss is the mean absolute error of `hr` and, if
+the first network deblurs, of `lr`, as for the cascades in CNLRN's tables. Their schedule is not
+published; this one is that of GFN's first phase, with gradients clipped at a norm of 1. The papers'
+other rows "A + B" join networks that were trained on data of their own: train them with
+configs/deblurring.py and configs/super_resolution.py, and join them with `gfn-join-weights`. None
+has been run with this code yet.
 """
 
 from ml_collections import ConfigDict
 
-from configs import motion_deblur_sr
-from gfn_jax.errors import UserError
+from configs import defaults
+from configs.defaults import phase, step_decay
 
-VARIANTS = ('deblur_first', 'deblur_first,apart', 'sr_first')
+DEBLURRERS = {
+  name: dict(name=name) for name in ('deblurgan', 'deepdeblur', 'dmphn', 'mprnet', 'srn')
+}
+DEBLURRERS['cnlrn_deblur'] = dict(name='cnlrn_deblur')
+ENLARGERS = {
+  name: dict(name=name) for name in ('edsr', 'edsr_baseline', 'han', 'rcan', 'rrdbnet', 'srfbn')
+}
+ENLARGERS['srresnet'] = dict(name='srresnet', preset='srresnet_gfn')
 
 
-def get_config(variant='deblur_first'):
-  """Return the config of one of the variants above."""
-  if variant not in VARIANTS:
-    choices = ', '.join(map(repr, VARIANTS))
-    raise UserError(f'unknown variant of configs/cascade.py: {variant!r}; choose from {choices}')
-  config = motion_deblur_sr.get_config()
-  width = {key: config.model[key] for key in ('features', 'unet_step', 'orsnet_step')}
-  blocks = {key: config.model[key] for key in ('unet_blocks', 'orsnet_blocks')}
-  first, second = dict(name='mprnet', **width, **blocks), dict(name='srresnet', preset='msrresnet')
-  if variant == 'sr_first':
-    first, second = second, first
-  config.model = ConfigDict(dict(name='cascade', first=first, second=second, quantize=False))
+def get_config(variant='mprnet,srresnet'):
+  """Return the config of a cascade; `variant` is two names, maybe with ',apart'."""
+  pairs = [(a, b) for a in DEBLURRERS for b in ENLARGERS]
+  pairs += [(b, a) for a, b in pairs]
+  choices = [','.join(pair) for pair in pairs]
+  choices += [f'{a},{b},apart' for a, b in pairs if a in DEBLURRERS]
+  defaults.check_variant('cascade', variant, choices)
+  first, second, *words = variant.split(',')
+  config = defaults.tfrecords()
+  config.model = model(first, second)
+  config.loss.hr.loss = config.loss.lr.loss = 'l1'
   config.training.batch_size = 16
-  config.run.init_except = ()
-  if variant.endswith(',apart'):
+  config.phases.phase_1 = phase(60, step_decay(1e-4, 0.1, 30), lr_weight=1.0)
+  if words:
     config.phases = apart(config.phases.phase_1)
   return config
+
+
+def model(first, second, **options):
+  """Return the arguments of `create_model`; `options` are those of the enlarging network."""
+  networks = DEBLURRERS | {name: network | options for name, network in ENLARGERS.items()}
+  return ConfigDict(
+    dict(name='cascade', first=networks[first], second=networks[second], quantize=False)
+  )
 
 
 def apart(phase):

@@ -25,7 +25,6 @@ from ml_collections import ConfigDict
 
 from configs import defaults
 from configs.defaults import phase
-from gfn_jax.errors import UserError
 
 OPTIONS = {
   'no_deblurring': dict(deblur=False, deblur_head=False),
@@ -58,9 +57,7 @@ def _phase(model, epochs, learning_rate, restart_factor, lr_weight, hr_weight, c
 
 def get_config(variant=''):
   """Return the config of one of the variants above."""
-  if variant not in VARIANTS:
-    choices = ', '.join(map(repr, VARIANTS))
-    raise UserError(f'unknown variant of configs/cnlrn.py: {variant!r}; choose from {choices}')
+  defaults.check_variant('cnlrn', variant, VARIANTS)
   config = defaults.tfrecords()
   config.model = ConfigDict(
     dict(

@@ -8,12 +8,24 @@ changes a value from the command line. A continued run requires equal `model`, `
 
 from ml_collections import ConfigDict
 
+from gfn_jax.errors import UserError
+
+
+def check_variant(name, variant, choices):
+  """Raise a UserError if a config `NAME.py` has no such variant."""
+  if variant not in choices:
+    raise UserError(
+      f'unknown variant of configs/{name}.py: {variant!r}; choose from '
+      f'{", ".join(map(repr, choices))}'
+    )
+
 
 def tfrecords():
   """Return the defaults for a data set built by data_prep."""
   data = dict(
     data_dir='',  # folder that data_prep wrote; may be gs://...
     shuffle_buffer=2048,  # encoded records in host memory, about 150 kB each
+    clean=False,  # True trains super-resolution of sharp images: `lr` is the input
   )
   return _config(data)
 
@@ -35,8 +47,9 @@ def photos(**worlds):
     # Folders in GOPRO_Large's layout to mix in: `path`, name of the blurred folders, size of the
     # files relative to LR images, and share of the examples.
     real_pairs=dict(gopro=dict(path='', blur='blur_gamma', reduce=4, share=0.25)),
-    scale=4,  # reduction factor of LR images
+    scale=4,  # reduction factor of LR images; 1 to deblur at full size
     frames=False,  # True adds seven sharp frames of the exposure
+    clean=False,  # True trains super-resolution of sharp images: `lr` is the input
   )
   config = _config(data)
   config.loss.hr.loss = config.loss.lr.loss = 'charbonnier'

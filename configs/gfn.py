@@ -6,19 +6,20 @@ Data: LR-GOPRO x4 from GOPRO_Large's `blur_gamma`, 107,584 patches (docs/dataset
 Expected: 27.81 dB on the 1111 test images under protocol `gfn`, as the authors report for this
 schedule after three to four days on one GTX 1080 Ti. It has not been run with this code yet.
 
-`--config=configs/gfn.py:literal` also uses the authors' initialisation and no gradient clipping.
-The first gated loss is then about 1e12, and training may not recover.
+The default scales the residual branches at first and clips gradients at a norm of 1. The authors do
+neither: with their initialisation the first gated loss is about 1e12, and training may not recover.
+`:paper` has the authors' initialisation and no clipping (docs/recipes.md).
 """
 
 from ml_collections import ConfigDict
 
 from configs import defaults
 from configs.defaults import phase, step_decay
-from gfn_jax.errors import UserError
 
 
 def get_config(variant=''):
-  """Return the config; `variant` is '' or 'literal'."""
+  """Return the config; `variant` is '' or 'paper'."""
+  defaults.check_variant('gfn', variant, ('', 'paper'))
   config = defaults.tfrecords()
   config.model = model()
   config.phases = ConfigDict(
@@ -34,11 +35,9 @@ def get_config(variant=''):
       ),
     )
   )
-  if variant == 'literal':
+  if variant == 'paper':
     config.model.initialization = 'authors'
     config.optimizer.clip_norm = 0.0
-  elif variant:
-    raise UserError(f"unknown variant of configs/gfn.py: {variant!r}; choose from '', 'literal'")
   return config
 
 

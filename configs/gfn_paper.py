@@ -2,8 +2,9 @@
 
     python run_train.py --config=configs/gfn_paper.py --workdir=W --config.data.data_dir=DIR
 
-Data: as configs/gfn.py. Expected: the paper's 27.74 dB, SSIM 0.896 on the 1111 test images under
-protocol `gfn`. It has not been run with this code yet.
+Data, initialisation, clipping and the variant `:paper` are as in configs/gfn.py. Expected: the
+paper's 27.74 dB, SSIM 0.896 on the 1111 test images under protocol `gfn`. It has not been run with
+this code yet.
 """
 
 from ml_collections import ConfigDict
@@ -12,9 +13,9 @@ from configs import gfn
 from configs.defaults import phase, step_decay
 
 
-def get_config():
-  """Return the config of configs/gfn.py with the paper's phases."""
-  config = gfn.get_config()
+def get_config(variant=''):
+  """Return a variant of configs/gfn.py with the paper's phases."""
+  config = gfn.get_config(variant)
   config.phases = ConfigDict(
     dict(
       phase_1=phase(60, step_decay(1e-4, 0.1, 30), model=dict(gated=False), lr_weight=0.5),

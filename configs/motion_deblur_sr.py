@@ -3,28 +3,32 @@
     python run_train.py --config=configs/motion_deblur_sr.py --workdir=W --config.data.data_dir=DIR
 
 Data: as configs/gfn.py; the paper names no blur, and the authors' code refers to GFN's data.
-Expected: 28.27 dB, SSIM 0.909 (3-D) on the 1111 test images, which the authors reach from MPRNet's
-weights. It has not been run with this code yet.
+Expected: 28.27 dB, SSIM 0.909 (3-D) on the 1111 test images, probably under protocol `mprnet`. The
+authors reach it from MPRNet's weights. It has not been run with this code yet.
+
+| variant | difference |
+|---|---|
+| '' | scaled initialisation of the reconstruction, gradients clipped at a norm of 1 |
+| code | the authors' code: its initialisation, unclipped |
+| paper | as code, with the paper's weight of 1 for the edge loss and its 21 epochs |
+
+The published weights probably are of epoch 21 of 100. The paper's data are windows of frames at
+full size alone, 75,708 of them: build them with `data_prep.lr_gopro --windows=full_size`.
 
 To start from MPRNet's weights, run `gfn-import model_deblurring.pth mprnet.safetensors --model
 mprnet` and pass `--config.run.init_from=mprnet.safetensors`. Modules missing in the file keep their
-initialisation. `--config.loss.edge.weight=1` is the paper's weight; the default is from the code.
-`:paper` stops after 21 of the 100 epochs, probably as the published weights did.
+initialisation.
 """
 
 from ml_collections import ConfigDict
 
 from configs import defaults
 from configs.defaults import phase
-from gfn_jax.errors import UserError
 
 
 def get_config(variant=''):
-  """Return the config; `variant` is '' or 'paper'."""
-  if variant not in ('', 'paper'):
-    raise UserError(
-      f"unknown variant of configs/motion_deblur_sr.py: {variant!r}; choose from '', 'paper'"
-    )
+  """Return the config of one of the variants above."""
+  defaults.check_variant('motion_deblur_sr', variant, ('', 'code', 'paper'))
   config = defaults.tfrecords()
   config.model = ConfigDict(
     dict(
@@ -46,6 +50,12 @@ def get_config(variant=''):
   epochs = 21 if variant == 'paper' else 100
   config.phases.phase_1 = phase(epochs, cosine_by_epoch(1e-4, 1e-5, 100, 0), lr_weight=0.5)
   config.run.init_except = ('fusion', 'reconstruction')
+  config.evaluation.protocol = 'mprnet'
+  if variant:
+    config.model.initialization = 'authors'
+    config.optimizer.clip_norm = 0.0
+  if variant == 'paper':
+    config.loss.edge.weight = 1.0
   return config
 
 

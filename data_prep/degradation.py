@@ -20,6 +20,9 @@ FRAME_SCALES = (1.0, 0.7, 0.5)  # the paper says "three random scales"; the gene
 PATCH_SIZE = 256
 STRIDE = 128
 MIN_GRADIENT = 0.005
+WINDOWS = {'gfn': (FRAME_SCALES, MIN_GRADIENT), 'full_size': ((1.0,), 0.0)}
+"""Sizes of the frames and the least gradient of their windows; GFN's, and Shoyan et al.'s."""
+
 TEST_MULTIPLE = 16  # crop of test frames: the sides of the LR input are then multiples of 4
 BORDER = 'symmetric'
 
@@ -68,8 +71,10 @@ def mean_gradient(patch: np.ndarray) -> float:
   return float(np.mean(np.sqrt(dx**2 + dy**2)))
 
 
-def degrade_train_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
-  """Cut a frame pair into training windows at three scales.
+def degrade_train_pair(
+  pair: gopro_tree.FramePair, float_lr: bool, scale: int = SCALE, windows: str = 'gfn'
+) -> Degraded:
+  """Cut a frame pair into training windows, at three sizes or at its own.
 
   Each 256x256 window is reduced separately, with mirrored borders. Test frames are reduced whole.
 
@@ -77,10 +82,12 @@ def degrade_train_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
     pair: paths of the frames, uint8 RGB.
     float_lr: keep the LR images unquantised as float32, with bicubic overshoot outside [0, 1], as
       the authors do. Otherwise round them to 8 bits, as in the test split.
+    scale: factor by which the LR images are reduced; 1 keeps their size.
+    windows: a key of `WINDOWS`.
 
   Returns:
-    The windows that are not flat, named `<sequence>/<frame>_s<scale>_y<row>_x<column>`. `hr` is
-    256x256, `lr_blur` and `lr` are 64x64.
+    The windows that are not flat, named `<sequence>/<frame>_s<size>_y<row>_x<column>`. `hr` is
+    256x256, `lr_blur` and `lr` are 64x64 at a scale of 4.
 
   Raises:
     UserError: if a frame cannot be decoded.
@@ -88,35 +95,42 @@ def degrade_train_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
   frames = gopro_tree.read_pair(pair)
   examples = []
   seen = 0
-  for scale in FRAME_SCALES:
-    sharp, blur = (_rescale(frame, scale) for frame in frames)
+  sizes, min_gradient = WINDOWS[windows]
+  for size in sizes:
+    sharp, blur = (_rescale(frame, size) for frame in frames)
     for y, x in window_corners(*sharp.shape[:2]):
       seen += 1
       window = np.s_[y : y + PATCH_SIZE, x : x + PATCH_SIZE]
       hr = sharp[window] / 255.0
-      if mean_gradient(hr) < MIN_GRADIENT:
+      if mean_gradient(hr) < min_gradient:
         continue
-      lr_blur, lr = (imresize(image, 1 / SCALE, BORDER) for image in (blur[window] / 255.0, hr))
-      name = f'{pair.name}_s{scale}_y{y}_x{x}'
+      lr_blur, lr = (reduce(image, scale) for image in (blur[window] / 255.0, hr))
+      name = f'{pair.name}_s{size}_y{y}_x{x}'
       examples.append(make_example(name, lr_blur, lr, sharp[window], float_lr))
   return Degraded(examples, seen)
 
 
-def _rescale(frame: np.ndarray, scale: float) -> np.ndarray:
-  scaled = frame if scale == 1 else imresize(frame, scale, BORDER)
+def _rescale(frame: np.ndarray, size: float) -> np.ndarray:
+  scaled = frame if size == 1 else imresize(frame, size, BORDER)
   return crop_to_multiple(scaled, SCALE)
 
 
-def degrade_test_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
+def reduce(image: np.ndarray, scale: int) -> np.ndarray:
+  """Return an image of floats reduced by a factor, with mirrored borders; 1 keeps it."""
+  return image if scale == 1 else imresize(image, 1 / scale, BORDER)
+
+
+def degrade_test_pair(pair: gopro_tree.FramePair, float_lr: bool, scale: int = SCALE) -> Degraded:
   """Reduce a whole frame pair, with 8-bit LR images as in the paper's Table 1.
 
   Args:
     pair: paths of the frames, uint8 RGB.
     float_lr: return the 8-bit LR values divided by 255, as float32.
+    scale: factor by which the LR images are reduced; 1 keeps their size.
 
   Returns:
     One example. `hr` is the sharp frame, cropped to multiples of 16. `lr_blur` and `lr` are a
-    quarter of its size.
+    quarter of its size at a scale of 4.
 
   Raises:
     UserError: if a frame cannot be decoded or is smaller than 16x16.
@@ -124,7 +138,7 @@ def degrade_test_pair(pair: gopro_tree.FramePair, float_lr: bool) -> Degraded:
   sharp, blur = (crop_to_multiple(x, TEST_MULTIPLE) for x in gopro_tree.read_pair(pair))
   if 0 in sharp.shape:
     raise UserError(f'{pair.sharp} is smaller than {TEST_MULTIPLE}x{TEST_MULTIPLE}; remove it')
-  lr_blur, lr = (to_uint8(imresize(x / 255.0, 1 / SCALE, BORDER)) / 255 for x in (blur, sharp))
+  lr_blur, lr = (to_uint8(reduce(x / 255.0, scale)) / 255 for x in (blur, sharp))
   return Degraded([make_example(pair.name, lr_blur, lr, sharp, float_lr)], 0)
 
 

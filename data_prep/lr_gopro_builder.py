@@ -29,31 +29,49 @@ class LrGoproConfig(tfds.core.BuilderConfig):
     blur_folder: 'blur_gamma' (as GFN) or 'blur' (as most later deblurring work).
     float_lr: True for unquantised float32 training LR images, as the authors use. Otherwise they
       are rounded to 8 bits, as the LR images of the test split.
+    scale: 4, or 1 for blurred frames at full size, on which deblurring networks are trained.
+    windows: 'gfn' (frames at three sizes, without flat windows) or 'full_size' (frames at full size
+      alone, all windows, as Shoyan et al.).
   """
 
   source: str = 'frames'
   blur_folder: str = 'blur_gamma'
   float_lr: bool = False
+  scale: int = degradation.SCALE
+  windows: str = 'gfn'
 
 
-def config_name(source: str, blur_folder: str, float_lr: bool) -> str:
+def config_name(source: str, blur_folder: str, float_lr: bool, scale: int, windows: str) -> str:
   """Return the name of a config and of its folder, such as 'hdf5_blur_gamma_float_lr'."""
-  parts = ('hdf5' if source == 'hdf5' else '', blur_folder, 'float_lr' if float_lr else '')
+  first = 'hdf5' if source == 'hdf5' else '' if scale == degradation.SCALE else f'x{scale}'
+  last = windows if windows != 'gfn' else ''
+  parts = (first, blur_folder, 'float_lr' if float_lr else '', last)
   return '_'.join(part for part in parts if part)
 
 
 def _configs() -> list[LrGoproConfig]:
-  inputs = [('frames', 'blur_gamma'), ('frames', 'blur'), ('hdf5', 'blur_gamma')]
+  x4 = degradation.SCALE
+  options = [
+    *(('frames', folder, False, x4, 'gfn') for folder in gopro_tree.BLUR_FOLDERS),
+    *(('frames', folder, True, x4, 'gfn') for folder in gopro_tree.BLUR_FOLDERS),
+    *(('hdf5', 'blur_gamma', float_lr, x4, 'gfn') for float_lr in (False, True)),
+    *(('frames', folder, False, 1, 'gfn') for folder in gopro_tree.BLUR_FOLDERS),
+    *(('frames', folder, False, x4, 'full_size') for folder in gopro_tree.BLUR_FOLDERS),
+  ]
   return [
     LrGoproConfig(
-      name=config_name(source, blur_folder, float_lr),
-      description=f'from {source}, {blur_folder}, LR {"float32" if float_lr else "uint8"}',
+      name=config_name(source, blur_folder, float_lr, scale, windows),
+      description=(
+        f'x{scale} from {source}, {blur_folder}, LR {"float32" if float_lr else "uint8"}, '
+        f'windows of {windows}'
+      ),
       source=source,
       blur_folder=blur_folder,
       float_lr=float_lr,
+      scale=scale,
+      windows=windows,
     )
-    for source, blur_folder in inputs
-    for float_lr in (False, True)
+    for source, blur_folder, float_lr, scale, windows in options
   ]
 
 
@@ -62,7 +80,8 @@ class LrGopro(pair_builder.PairBuilder):
 
   The features of both splits are `lr_blur` and `lr` `[h, w, 3]`, uint8, or float32 in about [0, 1]
   with a `float_lr` config; `hr` `[4h, 4w, 3]` uint8; and `name`. `train` holds windows with
-  h = w = 64, and `test` whole frames. The metadata describe the source (see docs/datasets.md).
+  h = w = 64, and `test` whole frames. With an `x1` config all images have the size of `hr`. The
+  metadata describe the source (see docs/datasets.md).
 
   Call `data_prep.lr_gopro.build` to build it without leaving partial results.
   """
@@ -100,11 +119,11 @@ class LrGopro(pair_builder.PairBuilder):
         source=config.source,
         blur_folder=config.blur_folder,
         lr_quantisation='float32' if config.float_lr else 'uint8',
-        scale=degradation.SCALE,
+        scale=config.scale,
         patch_size=degradation.PATCH_SIZE,
         stride=degradation.STRIDE,
-        frame_scales=list(degradation.FRAME_SCALES),
-        min_gradient=degradation.MIN_GRADIENT,
+        frame_scales=list(degradation.WINDOWS[config.windows][0]),
+        min_gradient=degradation.WINDOWS[config.windows][1],
         border=degradation.BORDER,
         counts={},
       ),
@@ -117,13 +136,13 @@ class LrGopro(pair_builder.PairBuilder):
       degrade = functools.partial(hdf5_parts.read_slice, float_lr=config.float_lr)
       parts = len({piece.path for piece in slices})
       return {'train': pair_builder.Inputs(slices, degrade, {'parts': parts})}
-    degrade = {'train': degradation.degrade_train_pair, 'test': degradation.degrade_test_pair}
+    options = dict(float_lr=config.float_lr, scale=config.scale)
+    degrade = {
+      'train': functools.partial(degradation.degrade_train_pair, windows=config.windows, **options),
+      'test': functools.partial(degradation.degrade_test_pair, **options),
+    }
     return {
-      split: pair_builder.Inputs(
-        pairs,
-        functools.partial(degrade[split], float_lr=config.float_lr),
-        {'frame_pairs': len(pairs)},
-      )
+      split: pair_builder.Inputs(pairs, degrade[split], {'frame_pairs': len(pairs)})
       for split, pairs in gopro_tree.find_splits(folder, config.blur_folder).items()
     }
 

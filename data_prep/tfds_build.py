@@ -201,7 +201,18 @@ def summarise(folder: str | os.PathLike) -> str:
 
 
 def define_flags(manual_dir: str) -> None:
-  """Define the flags that all commands share.
+  """Define the flags that all commands for TFRecords share.
+
+  Args:
+    manual_dir: help text of the flag `manual_dir`.
+  """
+  define_folder_flags(manual_dir)
+  flags.DEFINE_string('beam_runner', None, 'Apache Beam runner to build with, e.g. DataflowRunner')
+  flags.DEFINE_list('beam_options', [], 'flags of that runner: --name=value,--name=value')
+
+
+def define_folder_flags(manual_dir: str) -> None:
+  """Define the flags of a build from one folder to another, without Apache Beam.
 
   Args:
     manual_dir: help text of the flag `manual_dir`.
@@ -209,8 +220,6 @@ def define_flags(manual_dir: str) -> None:
   flags.DEFINE_string('manual_dir', None, manual_dir)
   flags.DEFINE_string('data_dir', None, 'folder to write the data set to')
   flags.DEFINE_integer('workers', os.cpu_count(), 'processes', lower_bound=0)
-  flags.DEFINE_string('beam_runner', None, 'Apache Beam runner to build with, e.g. DataflowRunner')
-  flags.DEFINE_list('beam_options', [], 'flags of that runner: --name=value,--name=value')
   flags.DEFINE_bool('overwrite', False, 'replace an existing data set')
   flags.mark_flags_as_required(['manual_dir', 'data_dir'])
 

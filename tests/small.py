@@ -35,7 +35,16 @@ CNLRN = {
   'reduction': 4,
 }
 
+EDSR = {'features': 4, 'blocks': 2}
+RCAN = {'features': 8, 'groups': 2, 'blocks': 2, 'reduction': 4}  # and HAN
+SRN = {'features': 4, 'blocks': 1}
+ED_DSRN_LIKE = {'features': 4, 'blocks': 1, 'bottleneck_blocks': 2, 'reconstruction_blocks': 1}
+
 BMDSRNET = {'features': 4, 'blocks': 1, 'fusion_blocks': 1, 'recurrent_features': 1}
+
+RRDBNET = {'features': 4, 'growth': 3, 'blocks': 2}
+
+SRFBN = {'features': 4, 'groups': 2, 'steps': 2}
 
 
 def config(data_dir, changes=()):

@@ -4,8 +4,8 @@ import importlib
 import json
 import pathlib
 
-import ml_collections
 import pytest
+from flax import traverse_util
 
 from configs.tables import comparison, gfn_table2
 from gfn_jax import UserError, create_model
@@ -20,6 +20,7 @@ PARAMETERS = {
   'bmdsrnet:x2,f+c': 2_924_699,
   'bmdsrnet:x3,srnet': 779_011,
   'bmdsrnet:x4,f+c+b': 2_926_427,
+  'bmdsrnet:x4,f+c+b,paper': 2_926_427,
   'bmdsrnet:x4,f+c+b,photos': 2_926_427,
   'bmdsrnet:x4,f+c+b,small': 222_880,
   'bmdsrnet:x4,f+c+b,table2': 43_574_846,
@@ -56,8 +57,9 @@ PARAMETERS = {
   'tables.gfn_table2:model_4,small': 329_654,
   'tables.gfn_table2:model_5,small': 329_654,
   'tables.gfn_table2:srresnet,small': 56_576,
-  'gfn:literal': 12_210_438,
+  'gfn:paper': 12_210_438,
   'gfn_paper': 12_210_438,
+  'gfn_paper:paper': 12_210_438,
   'gfn_open': 1_760_883,
   'gfn_open:deblur': 1_760_883,
   'gfn_photos': 12_210_438,
@@ -66,8 +68,10 @@ PARAMETERS = {
   'gfn_photos:small_sr': 118_779,
   'gfn_small': 334_982,
   'motion_deblur_sr': 21_839_972,
+  'motion_deblur_sr:code': 21_839_972,
   'motion_deblur_sr:paper': 21_839_972,
   'mprnet': 20_127_073,
+  'mprnet:paper': 20_127_073,
 }
 
 CONFIGS_WITH_VARIANTS = sorted({name.partition(':')[0] for name in PARAMETERS if ':' in name})
@@ -123,7 +127,7 @@ def test_words_of_bmdsrnet_go_to_the_network_and_to_the_data():
   assert config.loss.frames.pair_difference == 'either'
   assert load('bmdsrnet').loss.frames.pair_difference == 'absolute'
   assert 'scale' not in load('bmdsrnet:x2').data  # the data set defines it
-  for words in ('x2,x3', 'c,f+c', 'x5', 'x4,'):
+  for words in ('x2,x3', 'c,f+c', 'x5', 'x4,', 'paper,photos'):
     with pytest.raises(UserError, match='takes one of x2, x3, x4, one of srnet, '):
       load(f'bmdsrnet:{words}')
 
@@ -136,14 +140,40 @@ def test_the_papers_schedule():
   ]
 
 
-def test_the_literal_variant_differs_in_two_places():
+@pytest.mark.parametrize(
+  ('name', 'changes'),
+  [
+    ('gfn:paper', {'model.initialization': 'authors', 'optimizer.clip_norm': 0.0}),
+    ('gfn_paper:paper', {'model.initialization': 'authors', 'optimizer.clip_norm': 0.0}),
+    ('mprnet:paper', {'optimizer.clip_norm': 0.0}),
+    ('motion_deblur_sr:code', {'model.initialization': 'authors', 'optimizer.clip_norm': 0.0}),
+    (
+      'motion_deblur_sr:paper',
+      {
+        'model.initialization': 'authors',
+        'optimizer.clip_norm': 0.0,
+        'loss.edge.weight': 1.0,
+        'phases.phase_1.epochs': 21,
+      },
+    ),
+    (
+      'bmdsrnet:paper',
+      {
+        'model.initialization': 'he',
+        'optimizer.clip_norm': 0.0,
+        'loss.frames.pair_difference': 'signed',
+        'training.crop_size': 128,
+      },
+    ),
+  ],
+)
+def test_the_literal_recipes_differ_from_the_defaults_in_these_places(name, changes):
   def flat(config):
-    return dict(ml_collections.FrozenConfigDict(config).items())
+    return traverse_util.flatten_dict(config.to_dict(), sep='.')
 
-  default, literal = flat(load('gfn')), flat(load('gfn:literal'))
-  assert {key for key in default if default[key] != literal[key]} == {'model', 'optimizer'}
-  assert literal['model'].initialization == 'authors'
-  assert literal['optimizer'].clip_norm == 0
+  default, literal = flat(load(name.partition(':')[0])), flat(load(name))
+  assert default.keys() == literal.keys()
+  assert {key: literal[key] for key in literal if literal[key] != default[key]} == changes
 
 
 def test_the_ablation_differs_in_the_network_and_in_what_the_paper_says():

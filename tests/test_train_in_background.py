@@ -12,7 +12,8 @@ import pytest
 
 SCRIPT = pathlib.Path(__file__).parent.parent / 'examples' / 'train_in_background.py'
 
-# The trainer counts steps in the folder of the run until SIGTERM; a leg takes three.
+# The trainer counts steps in the folder of the run until SIGTERM; a leg takes three. The script's
+# clock goes on by 0.02 seconds with each step, so that a busy machine changes nothing.
 TRAINER = """
 import json, os, signal, sys, time
 flags = dict(arg.removeprefix('--').split('=', 1) for arg in sys.argv[1:])
@@ -32,11 +33,14 @@ def end(*_):
   sys.exit(143)
 
 signal.signal(signal.SIGTERM, end)
-with open(os.path.join(os.path.dirname(__file__), 'calls.txt'), 'a') as calls:
+place = os.path.dirname(__file__)
+with open(os.path.join(place, 'calls.txt'), 'a') as calls:
   calls.write(json.dumps([os.getpriority(os.PRIO_PROCESS, 0), *sys.argv[1:]]) + '\\n')
-while not (leg and step >= 3):
-  time.sleep(0.02)
-  step += 1
+with open(os.path.join(place, 'clock'), 'a', buffering=1) as clock:
+  while not (leg and step >= 3):
+    time.sleep(0.02)
+    step += 1
+    clock.write('\\n')
 save()
 """
 
@@ -47,10 +51,15 @@ def background(tmp_path):
   trainer = tmp_path / 'trainer.py'
   trainer.write_text(textwrap.dedent(TRAINER))
   code = f"""
-    import sys
+    import os, sys, time, types
     sys.path.insert(0, {str(SCRIPT.parent)!r})
     import train_in_background as script
     script.TRAIN, script.POLL_SECONDS = [sys.executable, {str(trainer)!r}], 0.05
+    clock = {str(tmp_path / 'clock')!r}
+    open(clock, 'a').close()
+    script.time = types.SimpleNamespace(
+      sleep=time.sleep, monotonic=lambda: 0.02 * os.path.getsize(clock)
+    )
     script.run_command(script.main)
   """
 
@@ -66,7 +75,6 @@ def background(tmp_path):
 
 @pytest.mark.full
 def test_the_trunk_and_its_legs_take_turns_and_go_on_where_they_were(background, tmp_path):
-  # On a busy machine, a process of the lowest priority takes a second to start.
   options = ['--config=c.py:deblur', f'--leg_every={2.0 / 3600}', '--', '--config.training.seed=3']
   options += ['--config.run.init_from=a', '--config.run.init_except=b']
   result = background(f'--hours={5.0 / 3600}', *options)

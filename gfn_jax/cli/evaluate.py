@@ -34,7 +34,10 @@ flags.DEFINE_string('workdir', None, 'Folder of a training run, to evaluate its 
 flags.DEFINE_string('weights', None, 'A .safetensors file or a name; default: from --workdir.')
 flags.DEFINE_string('input_dir', None, 'Blurred photos: a folder, or one file to restore.')
 flags.DEFINE_string(
-  'target_dir', None, 'Sharp images with the same names, as large as the results.'
+  'target_dir',
+  None,
+  'Sharp images with the same names, as large as the results; or a folder of several for each '
+  'photo, of which the best match counts.',
 )
 flags.DEFINE_string('output_dir', None, 'Folder for images and results; default: WORKDIR/eval.')
 flags.DEFINE_enum(

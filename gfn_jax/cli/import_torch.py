@@ -1,10 +1,12 @@
-"""Convert a PyTorch checkpoint to weights of this library. PyTorch need not be installed.
+"""Convert a checkpoint of PyTorch or TensorFlow 1 to weights of this library.
 
 gfn-import IN OUT --model gfn
 gfn-import GFN_epoch_55.pkl gfn_authors.safetensors --model gfn
 gfn-restore photo.jpg sharp.png --weights gfn_authors.safetensors
+gfn-import deblur.model-523000 srn.safetensors --model srn
 
-Nothing in the file is executed, so a checkpoint from any source can be converted.
+PyTorch need not be installed. TensorFlow must be, for its own checkpoints. Nothing in the file is
+executed, so a checkpoint from any source can be converted.
 """
 
 import json
@@ -38,7 +40,11 @@ def make_parser() -> ArgumentParser:
   """Return the command's parser."""
   parser = ArgumentParser('gfn-import', __doc__)
   add = parser.add_argument
-  add('source', metavar='IN', help='a file that torch.save wrote: .pth, .pt, .pkl, .ckpt')
+  add(
+    'source',
+    metavar='IN',
+    help='a file that torch.save wrote: .pth, .pt, .pkl, .ckpt; or a TensorFlow 1 checkpoint',
+  )
   add('target', metavar='OUT.safetensors', help='the weights; their card is written beside them')
   add('--model', required=True, choices=sorted(VERSIONS), help='the network')
   add(
@@ -52,7 +58,8 @@ def make_parser() -> ArgumentParser:
   )
   add(
     '--key',
-    help=f'entry of the file to convert; default: the first with weights of {", ".join(HOLDERS)}',
+    help='entry of a PyTorch file to convert; default: the first with weights of '
+    f'{", ".join(HOLDERS)}',
   )
   add('--overwrite', action='store_true', help='replace OUT if it exists')
   return parser

@@ -1,12 +1,14 @@
-"""Build a data set as TFRecords, or fetch the photographs of the released weights.
+"""Build a data set, or fetch the photographs of the released weights.
 
 gfn-prepare lr_gopro --manual_dir=GOPRO_Large --data_dir=tfds
 gfn-prepare motion_blurred_lr --manual_dir=GOPRO_Large_all --data_dir=tfds
 gfn-prepare reds --manual_dir=REDS --data_dir=tfds
+gfn-prepare lr_koehler --manual_dir=KOEHLER --data_dir=tfds
 gfn-prepare open_photos --output_dir=photos_open
 
 `gfn-prepare NAME --help` lists the flags of a data set, as `python -m data_prep.NAME --help` does.
-docs/datasets.md describes the downloads. Building requires `pip install 'gfn_jax[train]'`.
+docs/datasets.md describes the downloads. TFRecords, the result of the first three, require
+`pip install 'gfn_jax[train]'`.
 """
 
 import importlib
@@ -20,6 +22,7 @@ DATASETS = {
   'lr_gopro': 'LR-GOPRO, the data set of GFN',
   'motion_blurred_lr': 'Motion-Blurred LR, the data set of BMDSRNet',
   'reds': 'REDS, the data set of CNLRN, and its test set DVD100',
+  'lr_koehler': 'LR-Koehler, a test set of GFN with several sharp frames for each image',
   'open_photos': 'openly licensed photographs, the data set of the released weights',
 }
 """Modules of data_prep that are commands, with descriptions."""

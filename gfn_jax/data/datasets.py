@@ -1,7 +1,7 @@
 """The interface of data sets, and the choice of one by a config."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import numpy as np
@@ -67,19 +67,60 @@ class Dataset(Protocol):
     """Yield whole images of a split, the same ones every time; `limit` 0 yields all of them."""
 
 
+class CleanDataset:
+  """Dataset whose input is sharp: `lr` takes the place of `lr_blur`.
+
+  It trains super-resolution without blur, the half of a cascade whose networks are trained apart.
+  It has no `lr`.
+
+  Attributes:
+    path: see `Dataset`.
+    scale: see `Dataset`.
+    has_frames: False.
+    metadata: that of the data set with blur, and `clean`.
+  """
+
+  has_frames = False
+
+  def __init__(self, dataset: Dataset):
+    self._dataset = dataset
+    self.path, self.scale = dataset.path, dataset.scale
+    self.metadata = {**dataset.metadata, 'clean': True}
+    self.num_examples = dataset.num_examples
+    self.steps_per_pass = dataset.steps_per_pass
+    self.check_crop_size = dataset.check_crop_size
+    self.train_batches = dataset.train_batches
+
+  def prepare(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Return the examples of a batch, on the device: `lr_blur`, which is sharp, and `hr`."""
+    return self._clean(self._dataset.prepare(batch))
+
+  def images(self, split: str = 'test', limit: int = 0) -> Iterator[Example]:
+    """Yield whole images of a split, as `Dataset.images`."""
+    for example in self._dataset.images(split, limit):
+      yield cast(Example, self._clean(example))
+
+  def _clean(self, example: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: example[key] for key in ('name', 'hr', 'has_hr') if key in example}
+    return kept | {'lr_blur': example['lr']}
+
+
 def open_dataset(config: Mapping[str, Any]) -> Dataset:
   """Return the data set of a config's section `data`.
 
   Args:
-    config: arguments of `PhotoDataset`, including `photos`, or of `TFRecordDataset`. TensorFlow is
-      imported for the latter only.
+    config: arguments of `PhotoDataset`, including `photos`, or of `TFRecordDataset`; and `clean`,
+      True for a `CleanDataset` of it. TensorFlow is imported for TFRecords only.
 
   Raises:
     UserError: if there is no such data set, or TensorFlow is missing.
   """
-  if 'photos' in config:
-    return PhotoDataset(**config)
-  if not config['data_dir']:
+  options = dict(config)
+  if options.pop('clean', False):
+    return CleanDataset(open_dataset(options))
+  if 'photos' in options:
+    return PhotoDataset(**options)
+  if not options['data_dir']:
     raise UserError(
       'no dataset: pass --config.data.data_dir=DIR, built by data_prep (docs/datasets.md)'
     )
@@ -87,4 +128,4 @@ def open_dataset(config: Mapping[str, Any]) -> Dataset:
     from gfn_jax.data.tfrecords import TFRecordDataset
   except ImportError as error:
     raise UserError(f"TFRecords need {error.name}: pip install 'gfn_jax[train]'") from error
-  return TFRecordDataset(**config)
+  return TFRecordDataset(**options)

@@ -56,7 +56,7 @@ class PhotoDataset:
       room for it; (1.0,) for the original pixels.
     memory: memory limit for decoded photos, GiB; real pairs take as much again.
     real_pairs: sources for `RealSources`, by name.
-    scale: factor between HR and LR images: 2, 3 or 4.
+    scale: factor between HR and LR images: 2, 3 or 4; or 1 to deblur photos at their size.
     frames: True for seven sharp frames of each exposure. Real pairs have no frames.
 
   Raises:
@@ -86,8 +86,8 @@ class PhotoDataset:
     scales = sorted(photo_scales, reverse=True)
     if not scales or not 0 < scales[-1] <= scales[0] <= 1:
       raise UserError(f'photo_scales must be factors above 0 and at most 1, not {photo_scales}')
-    if scale not in SCALES:
-      raise UserError(f'unknown scale {scale}; choose from {", ".join(map(str, SCALES))}')
+    if scale not in (1, *SCALES):
+      raise UserError(f'unknown scale {scale}; choose from 1, {", ".join(map(str, SCALES))}')
     if frames and self._worlds[0].frames < SHARP_FRAMES:
       raise UserError(
         f'frames=True needs motion_blur.*.frames of at least {SHARP_FRAMES}, not '

@@ -19,7 +19,7 @@ from gfn_jax.evaluation.tables import format_table, summarize, write_results
 from gfn_jax.evaluation.test_sets import TestSet
 from gfn_jax.images import folders
 from gfn_jax.ops.pixels import to_uint8
-from gfn_jax.ops.scores import score
+from gfn_jax.ops.scores import score, score_references
 from gfn_jax.restoration import report
 from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system import parallel
@@ -122,7 +122,8 @@ def evaluate(
   Args:
     restorer: the network.
     images: dicts with `name`, `lr_blur` `[h, w, 3]` and `hr` `[s * h, s * w, 3]`, where s is the
-      network's scale, uint8 or float in [0, 1].
+      network's scale, uint8 or float in [0, 1]. In all images, `references`, an iterable of
+      `Reference`s of that size, may replace `hr`.
     protocol: a key of `PROTOCOLS`.
     output_dir: folder for the restored images, `name.png`, or None.
     on_result: called as `on_result(name, lr_blur, restored, hr, scores)`.
@@ -131,8 +132,9 @@ def evaluate(
     timed: True to measure `seconds`, with one more forward pass for each image.
 
   Returns:
-    For each image of all processes, in order: `name`, the scores from `score`, and if `timed`
-    `seconds`, the time of the network's forward pass as `Restorer.time_forward` measures it.
+    For each image of all processes, in order: `name`; the scores from `score`; with references
+    `reference` and `bicubic_reference`, the names of the best ones; and if `timed` `seconds`, the
+    time of the network's forward pass as `Restorer.time_forward` measures it.
 
   Raises:
     UserError: if a target is not as large as the restored image or too small for a metric, or there
@@ -160,10 +162,19 @@ def _evaluate_share(
   rows = []
   quiet = jax.process_index() > 0
   for image in tqdm(images, 'evaluating', total, unit='image', leave=False, disable=quiet):
-    name, lr_blur, hr = image['name'], image['lr_blur'], target_of(image, restorer)
+    name, lr_blur = image['name'], image['lr_blur']
     restored = to_uint8(restorer(lr_blur))
-    scores = score(name, lr_blur, restored, hr, protocol, lpips)
-    rows.append({'name': name, **scores})
+    matches: dict[str, str] = {}
+    if 'references' in image:
+      scores, reference, bicubic_reference = score_references(
+        name, lr_blur, restored, image['references'], protocol, lpips
+      )
+      hr = reference.pixels
+      matches = {'reference': reference.name, 'bicubic_reference': bicubic_reference.name}
+    else:
+      hr = target_of(image, restorer)
+      scores = score(name, lr_blur, restored, hr, protocol, lpips)
+    rows.append({'name': name, **scores, **matches})
     if timed:
       rows[-1]['seconds'] = restorer.time_forward(lr_blur)
     if on_result is not None:

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from gfn_jax.data.datasets import open_dataset
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
 from gfn_jax.ops.imresize import imresize
+from gfn_jax.ops.scores import Reference
 from gfn_jax.system import parallel
 from gfn_jax.system.files import is_remote, printable, read_file
 
@@ -27,7 +28,8 @@ class TestSet:
 
   Attributes:
     images: dicts with `name`, `lr_blur` `[h, w, 3]` and `hr` `[s * h, s * w, 3]`, uint8 or float
-      in [0, 1]. They can be iterated over once. Of several processes, each has its share.
+      in [0, 1]; or with `references`, an iterator of `Reference`s, in the place of `hr`. They can
+      be iterated over once. Of several processes, each has its share.
     count: number of images in all processes.
     facts: source of the images, for `summary.json` and the tables.
   """
@@ -98,16 +100,46 @@ def folder_test_set(
 ) -> TestSet:
   """Return the test images of two folders, paired by name: the first `limit`, or all.
 
+  Args:
+    input_dir: folder of the blurred images.
+    target_dir: folder of the sharp images. If it holds folders in their place, such as
+      data_prep.lr_koehler writes, the images in each are the `references` of a blurred image.
+    limit: number of images, or 0.
+
   Raises:
-    UserError: if files have no partner; the message lists them.
+    UserError: if files have no partner, or a folder of references holds no image. The message
+      names them.
   """
+  facts = {'input_dir': os.path.abspath(input_dir), 'target_dir': os.path.abspath(target_dir)}
+  if folders.holds_only_folders(target_dir):
+    return _reference_test_set(folders.pair_folders(input_dir, target_dir)[: limit or None], facts)
   pairs = folders.pair_images(input_dir, target_dir)[: limit or None]
   images = (
     {'name': name, 'lr_blur': folders.read_rgb(input_path), 'hr': folders.read_rgb(target_path)}
     for name, input_path, target_path in parallel.share(pairs)
   )
-  facts = {'input_dir': os.path.abspath(input_dir), 'target_dir': os.path.abspath(target_dir)}
   return TestSet(images, len(pairs), facts | {'files': _digest(pairs)})
+
+
+def _reference_test_set(pairs: Sequence[tuple[str, str, str]], facts: Mapping[str, Any]) -> TestSet:
+  """Return the test images of (name, input path, folder of references)."""
+  frames = {folder: folders.list_images(folder) for _, _, folder in pairs}
+  images = (
+    {
+      'name': name,
+      'lr_blur': folders.read_rgb(path),
+      'references': _read_references(frames[folder]),
+    }
+    for name, path, folder in parallel.share(pairs)
+  )
+  rule = {'references': sum(map(len, frames.values())), 'best_reference': 'highest PSNR'}
+  files = _digest([(name, path, *frames[folder]) for name, path, folder in pairs])
+  return TestSet(images, len(pairs), {**facts, **rule, 'files': files})
+
+
+def _read_references(paths: Iterable[str]) -> Iterator[Reference]:
+  for path in paths:
+    yield Reference(folders.stem(path), folders.read_rgb(path))
 
 
 def dataset_test_set(config: Mapping[str, Any], limit: int = 0) -> TestSet:
@@ -156,9 +188,9 @@ def _crop(photo: np.ndarray, scale: int) -> np.ndarray:
   return photo[:height, :width]
 
 
-def _digest(pairs: list[tuple[str, str, str]]) -> str:
-  """Return the SHA-256 of the names and sizes in bytes of files in pairs."""
-  facts = [(name, *map(os.path.getsize, paths)) for name, *paths in pairs]
+def _digest(files: Iterable[tuple[str, ...]]) -> str:
+  """Return the SHA-256 of names and of the sizes in bytes of the files that follow each."""
+  facts = [(name, *map(os.path.getsize, paths)) for name, *paths in files]
   return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

@@ -37,12 +37,15 @@ def list_images(path: str | os.PathLike, recursive: bool = False) -> list[str]:
   found = []
   for folder, folders, names in tree:
     folders[:] = [name for name in folders if not name.startswith('.')]  # skip hidden folders
-    names = [n for n in names if n.lower().endswith(EXTENSIONS) and not n.startswith('.')]
-    paths = [os.path.join(folder, name) for name in names]
+    paths = [os.path.join(folder, name) for name in names if _is_image(name)]
     found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]
   if not found:
     raise UserError(f'no image in {printable(path)}; extensions are {", ".join(EXTENSIONS)}')
   return sorted(found)
+
+
+def _is_image(name: str) -> bool:
+  return name.lower().endswith(EXTENSIONS) and not name.startswith('.')
 
 
 def _raise(error: OSError) -> None:
@@ -100,8 +103,38 @@ def pair_images(
   Raises:
     UserError: if a file has no partner. The message names all such files.
   """
-  inputs = _by_stem(input_dir)
-  targets = _by_stem(target_dir)
+  return _pair(_by_stem(input_dir), _by_stem(target_dir))
+
+
+def pair_folders(
+  input_dir: str | os.PathLike, target_dir: str | os.PathLike
+) -> list[tuple[str, str, str]]:
+  """Pair the images of a folder with the folders of their names in another one.
+
+  Returns:
+    `(name, input path, folder)`, sorted by name.
+
+  Raises:
+    UserError: if a file or a folder has no partner. The message names all of them.
+  """
+  return _pair(_by_stem(input_dir), _subfolders(target_dir))
+
+
+def holds_only_folders(path: str | os.PathLike) -> bool:
+  """Return True if a path is a folder that holds folders but no image. Hidden ones do not count."""
+  subfolders = _subfolders(path) if os.path.isdir(path) else {}
+  return bool(subfolders) and not any(
+    _is_image(name) for name in os.listdir(path) if name not in subfolders
+  )
+
+
+def _subfolders(path: str | os.PathLike) -> dict[str, str]:
+  """Return the folders in a folder by name, without hidden ones."""
+  paths = {n: os.path.join(path, n) for n in os.listdir(path) if not n.startswith('.')}
+  return {name: folder for name, folder in paths.items() if os.path.isdir(folder)}
+
+
+def _pair(inputs: dict[str, str], targets: dict[str, str]) -> list[tuple[str, str, str]]:
   alone = [path for name, path in inputs.items() if name not in targets]
   alone += [path for name, path in targets.items() if name not in inputs]
   if alone:

@@ -18,8 +18,9 @@ import numpy as np
 from flax import traverse_util
 
 from gfn_jax.errors import UserError
-from gfn_jax.interop.torch_names import VERSIONS, Version
+from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.interop.torch_pickle import show
+from gfn_jax.interop.version import Version
 from gfn_jax.models import RestorationModel
 from gfn_jax.weights.pretrained import build_model
 from gfn_jax.weights.tensors import find_mismatch
@@ -59,11 +60,12 @@ def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options: Any)
   model, shapes = _network(model_name, options)
   paths = _torch_names(version, model, shapes)
   wanted = {name: _torch_shape(version, path, shapes[path]) for name, path in paths.items()}
-  wanted |= {name: array.shape for name, array in version.constants.items()}
+  constants = _constants(version, paths)
+  wanted |= {name: array.shape for name, array in constants.items()}
   used = {name: array for name, array in state.items() if not name.endswith(version.ignored)}
   _check(used, wanted, f'{model_name} ({_describe(options)})')
   _check_copies({name: state[name] for name, path in paths.items() if path == _PRELU})
-  _check_constants(version.constants, state)
+  _check_constants(constants, state)
   flat = {path: _to_flax(version, path, state[name], shapes[path]) for name, path in paths.items()}
   return {'params': traverse_util.unflatten_dict(flat, sep='.')}
 
@@ -92,7 +94,7 @@ def to_torch(
   _check(arrays, shapes, f'{model_name} ({_describe(options)})')
   paths = _torch_names(version, model, shapes)
   tensors = {name: _from_flax(version, path, arrays[path]) for name, path in paths.items()}
-  return tensors | {name: np.array(array) for name, array in version.constants.items()}
+  return tensors | _constants(version, paths)
 
 
 def infer_options(
@@ -142,7 +144,12 @@ def _versions(model_name: str, options: Mapping[str, Any]) -> list[Version]:
       f'no PyTorch weights are known for {model_name!r}; choose one of {", ".join(VERSIONS)}'
     )
   preset = options.get('preset')
-  found = [v for v in VERSIONS[model_name] if preset is None or v.options.get('preset') == preset]
+  # A version without a preset has the names of all presets.
+  found = [
+    version
+    for version in VERSIONS[model_name]
+    if preset is None or version.options.get('preset', preset) == preset
+  ]
   if not found:
     raise UserError(f'no PyTorch weights are known for {model_name}, preset {preset!r}')
   return found
@@ -266,6 +273,11 @@ def _check_copies(copies: Mapping[str, np.ndarray]) -> None:
         'all PReLUs of this network share one slope, but '
         f'{first} is {values[first]:.9g} and {name} is {value:.9g}'
       )
+
+
+def _constants(version: Version, paths: Mapping[str, str]) -> dict[str, np.ndarray]:
+  """Return copies of the constants that are not among the parameters, by the authors' names."""
+  return {name: array.copy() for name, array in version.constants.items() if name not in paths}
 
 
 def _check_constants(constants: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> None:

@@ -21,6 +21,7 @@ from jax.image import resize  # bound here: jax2onnx replaces jax.image.resize w
 from gfn_jax.errors import UserError
 from gfn_jax.interop.conversion import convert, to_torch
 from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint, save_torch_checkpoint
+from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.layers.blocks import Enlarge, pixel_shuffle
 from gfn_jax.models import RestorationModel, RestorationOutput, param_count
 from gfn_jax.system.files import extension_of, file_sha256, printable, write_aside
@@ -269,10 +270,13 @@ def write_torch(model_config: Mapping[str, Any], variables: Mapping[str, Any], p
     path: the file.
 
   Raises:
-    UserError: if the authors' code has no such network, or the tensors read back differ.
+    UserError: if the authors' code has no such network or is not in PyTorch, or the tensors read
+      back differ.
   """
   options = dict(model_config)
   name = options.pop('name')
+  if any(version.framework != 'PyTorch' for version in VERSIONS.get(name, ())):
+    raise UserError(f"the authors' code for {name} is not in PyTorch; export to StableHLO instead")
   save_torch_checkpoint(path, to_torch(name, variables, **options))
   state = load_torch_checkpoint(path)
   again = convert(name, state, **options)

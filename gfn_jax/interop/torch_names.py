@@ -4,74 +4,30 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
 
-import numpy as np
-
-
-@dataclasses.dataclass(frozen=True)
-class Version:
-  """Layer names in one PyTorch version of a network.
-
-  Attributes:
-    layers: our layer names to the authors'. `{i}`, `{j}` and `{k}` stand for the same numbers in
-      both. The authors' names may also use `{next_i}`, which is i + 1, and values of options.
-    transposed: our names of the transposed convolutions, with numbers as in `layers`.
-    features: the authors' name of a tensor whose first axis is the option `features`.
-    blocks: options that count blocks, each with the authors' name of one tensor per block.
-    options: options of `create_model` that this version fixes.
-    widths: options that follow from output channels, each with a function that computes its value.
-      The function receives a function from the authors' layer name to its output channels.
-    infer: returns further options, such as the scale, from the authors' tensors.
-    constants: tensors that our network has as constants. Others are refused.
-    prelus: endings of the authors' names of layers followed by a PReLU, and of those PReLUs. All
-      PReLUs share one parameter.
-    ignored: endings of tensor names to ignore.
-  """
-
-  layers: Mapping[str, str]
-  features: str
-  blocks: Mapping[str, str]
-  transposed: frozenset[str] = frozenset()
-  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  widths: Mapping[str, Callable[[Callable[[str], int]], int]] = dataclasses.field(
-    default_factory=dict
-  )
-  infer: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = lambda state: {}
-  constants: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-  prelus: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  ignored: tuple[str, ...] = ()
-
-
-def _attention_block(ours: str, theirs: str, attention: str = 'CA') -> dict[str, str]:
-  """Return the layers of a channel attention block."""
-  return {
-    f'{ours}.conv1': f'{theirs}.body.0',
-    f'{ours}.conv2': f'{theirs}.body.2',
-    f'{ours}.attention.conv1': f'{theirs}.{attention}.conv_du.0',
-    f'{ours}.attention.conv2': f'{theirs}.{attention}.conv_du.2',
-  }
-
+from gfn_jax.interop.rrdbnet_srfbn_names import VERSIONS_OF_RRDBNET_AND_SRFBN
+from gfn_jax.interop.sr_names import SR_VERSIONS
+from gfn_jax.interop.srn_names import VERSIONS_OF_SRN
+from gfn_jax.interop.version import Version, attention_block
 
 _MPRNET = Version(
   layers={
     'shallow{i}_conv': 'shallow_feat{i}.0',
-    **_attention_block('shallow{i}_block', 'shallow_feat{i}.1'),
-    **_attention_block('encoder{k}.level{i}_{j}', 'stage{k}_encoder.encoder_level{i}.{j}'),
+    **attention_block('shallow{i}_block', 'shallow_feat{i}.1'),
+    **attention_block('encoder{k}.level{i}_{j}', 'stage{k}_encoder.encoder_level{i}.{j}'),
     'encoder{k}.down1': 'stage{k}_encoder.down12.down.1',
     'encoder{k}.down2': 'stage{k}_encoder.down23.down.1',
     'encoder2.fuse_encoded{i}': 'stage2_encoder.csff_enc{i}',
     'encoder2.fuse_decoded{i}': 'stage2_encoder.csff_dec{i}',
-    **_attention_block('decoder{k}.level{i}_{j}', 'stage{k}_decoder.decoder_level{i}.{j}'),
-    **_attention_block('decoder{k}.skip{i}', 'stage{k}_decoder.skip_attn{i}'),
+    **attention_block('decoder{k}.level{i}_{j}', 'stage{k}_decoder.decoder_level{i}.{j}'),
+    **attention_block('decoder{k}.skip{i}', 'stage{k}_decoder.skip_attn{i}'),
     'decoder{k}.up1': 'stage{k}_decoder.up21.up.1',
     'decoder{k}.up2': 'stage{k}_decoder.up32.up.1',
     'sam12.conv{i}': 'sam12.conv{i}',
     'sam23.conv{i}': 'sam23.conv{i}',
     'concat12': 'concat12',
     'concat23': 'concat23',
-    **_attention_block('orsnet.group{i}_{j}', 'stage3_orsnet.orb{i}.body.{j}'),
+    **attention_block('orsnet.group{i}_{j}', 'stage3_orsnet.orb{i}.body.{j}'),
     'orsnet.group{i}_conv': 'stage3_orsnet.orb{i}.body.{orsnet_blocks}',
     'orsnet.encoded{i}': 'stage3_orsnet.conv_enc{i}',
     'orsnet.decoded{i}': 'stage3_orsnet.conv_dec{i}',
@@ -131,7 +87,7 @@ def _subgroup(ours: str, theirs: str) -> dict[str, str]:
     f'{ours}.nonlocal.conv': f'{block}.attention.output_linear.0',
     f'{ours}.nonlocal.feed_forward1': f'{block}.feed_forward.conv.0',
     f'{ours}.nonlocal.feed_forward2': f'{block}.feed_forward.conv.2',
-    **_attention_block(f'{ours}.rcab_{{k}}', f'{theirs}.rcab_body.{{k}}', 'body.3'),
+    **attention_block(f'{ours}.rcab_{{k}}', f'{theirs}.rcab_body.{{k}}', 'body.3'),
     f'{ours}.conv': f'{theirs}.rcab_body.{{rcabs}}',
   }
 
@@ -213,7 +169,7 @@ VERSIONS = {
       _MPRNET,
       layers={
         **_MPRNET.layers,
-        **_attention_block('fusion.stage{i}_block', 'sr_cab{i}'),
+        **attention_block('fusion.stage{i}_block', 'sr_cab{i}'),
         'fusion.stage3_conv': 'before_sr_cab3',
         'fusion.conv': 'before_reconstruction.0',
         'reconstruction.resblock_{i}.conv1': 'reconstructModule.resBlock.{i}.layers.0',
@@ -271,5 +227,8 @@ VERSIONS = {
       },
     ),
   ),
+  **VERSIONS_OF_RRDBNET_AND_SRFBN,
+  **SR_VERSIONS,
+  **VERSIONS_OF_SRN,
 }
 """PyTorch versions of each network with public weights."""

@@ -26,7 +26,7 @@ torch_kernel_init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 class ResBlock(nn.Module):
-  """Residual block: x + conv(act(conv(x))). No activation follows the sum.
+  """Residual block: x + res_scale * conv(act(conv(x))). No activation follows the sum.
 
   Attributes:
     features: channels of the input and of the output.
@@ -35,6 +35,7 @@ class ResBlock(nn.Module):
     last_init: kernel initialiser of the second convolution, which scales the whole branch.
     norm: makes a normalisation, which follows each convolution; None to have none.
     kernel_size: side of both kernels, odd.
+    res_scale: factor of the branch (Szegedy et al. 2017).
   """
 
   features: int
@@ -43,6 +44,7 @@ class ResBlock(nn.Module):
   last_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
   norm: ModuleDef | None = None
   kernel_size: int = 3
+  res_scale: float = 1.0
 
   @nn.compact
   def __call__(self, x: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b h w f']:
@@ -51,7 +53,8 @@ class ResBlock(nn.Module):
     y = self.conv(self.features, **size, name='conv1')(x)
     y = self.act(self.norm(name='norm1')(y) if self.norm else y)
     y = self.conv(self.features, **size, kernel_init=self.last_init, name='conv2')(y)
-    return x + (self.norm(name='norm2')(y) if self.norm else y)
+    y = self.norm(name='norm2')(y) if self.norm else y
+    return x + (y if self.res_scale == 1 else self.res_scale * y)
 
 
 class Layers(NamedTuple):
@@ -151,6 +154,13 @@ class Enlarge(nn.Module):
 
 
 _KERNELS = {'cubic': cubic_kernel, 'linear': lambda x: np.maximum(1 - x, 0.0)}
+
+
+def enlarge_nearest(
+  x: Float[jax.Array, 'b h w c'], factor: int
+) -> Float[jax.Array, 'b {factor}*h {factor}*w c']:
+  """Enlarge images or features by nearest neighbours."""
+  return x.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 class ChannelAttention(nn.Module):
@@ -297,6 +307,25 @@ def torch_convolutions(model: nn.Module) -> tuple[ModuleDef, ModuleDef]:
     return ConvTranspose(features, kernel_size, strides, **initializers | layer | options)
 
   return conv, deconv
+
+
+def batch_norm(model: nn.Module, train: bool) -> ModuleDef:
+  """Return a maker of batch normalisations, as PyTorch's.
+
+  Args:
+    model: network with the fields `dtype` and `axis_name`.
+    train: True to normalise by the statistics of the batch, on all devices mapped over `axis_name`,
+      and to update the running ones.
+  """
+  return functools.partial(
+    nn.BatchNorm,
+    use_running_average=not train,
+    momentum=0.9,
+    epsilon=1e-5,
+    use_fast_variance=False,
+    dtype=jnp.dtype(model.dtype),
+    axis_name=model.axis_name,
+  )
 
 
 def check_choice(field: str, value: object, allowed: tuple[object, ...]) -> None:

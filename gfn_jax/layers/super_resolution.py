@@ -13,30 +13,35 @@ RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
 UPSCALE_FACTORS = (2, 3, 4)
 
-_RANGE = 255
+PIXEL_RANGE = 255
+"""Largest value of a pixel inside these networks."""
 
 
 def subtract_mean(x: Float[jax.Array, 'b h w 3']) -> Float[jax.Array, 'b h w 3']:
   """Map images in [0, 1] to [0, 255], less the mean of each colour."""
-  return _RANGE * (x - jnp.asarray(RGB_MEAN, jnp.float32))
+  return PIXEL_RANGE * (x - _mean())
 
 
 def add_mean(x: Float[jax.Array, 'b h w 3']) -> Float32[jax.Array, 'b h w 3']:
   """Map images as a network makes them to [0, 1]: the inverse of `subtract_mean`."""
-  return x.astype(jnp.float32) / _RANGE + jnp.asarray(RGB_MEAN, jnp.float32)
+  return x.astype(jnp.float32) / PIXEL_RANGE + _mean()
 
 
 def mean_shift_tensors() -> dict[str, np.ndarray]:
   """Return the tensors of `sub_mean` and `add_mean` in the authors' PyTorch weights.
 
-  They are convolutions of 1x1 that their code never trains.
+  They are convolutions of 1x1 that their code never trains, but for RCAN's.
   """
-  mean = np.float32(_RANGE) * np.asarray(RGB_MEAN, np.float32)
+  mean = np.float32(PIXEL_RANGE) * np.asarray(RGB_MEAN, np.float32)
   tensors: dict[str, np.ndarray] = {}
   for name, sign in (('sub_mean', -1), ('add_mean', 1)):
     tensors[f'{name}.weight'] = np.eye(3, dtype=np.float32)[..., None, None]
     tensors[f'{name}.bias'] = sign * mean
   return tensors
+
+
+def _mean() -> Float32[jax.Array, '1 1 1 3']:
+  return jnp.asarray(RGB_MEAN, jnp.float32)[None, None, None]
 
 
 class Upsampler(nn.Module):

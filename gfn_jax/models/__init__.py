@@ -5,42 +5,71 @@ from typing import Any
 
 from gfn_jax.errors import UserError
 from gfn_jax.models.base import RestorationModel, RestorationOutput
+from gfn_jax.models.bicubic import Bicubic
 from gfn_jax.models.bmdsrnet import BMDSRNet
 from gfn_jax.models.cascade import Cascade
 from gfn_jax.models.cnlrn import CNLRN, CNLRNDeblur
+from gfn_jax.models.ed_dsrn_like import EDDSRNLike
+from gfn_jax.models.edsr import EDSR, EDSRBaseline
 from gfn_jax.models.gfn import GFN, SRBranch
 from gfn_jax.models.gfn_ablation import GFNAblation
+from gfn_jax.models.han import HAN
 from gfn_jax.models.motion_deblur_sr import MotionDeblurSR
 from gfn_jax.models.mprnet import MPRNet
+from gfn_jax.models.rcan import RCAN
+from gfn_jax.models.rrdbnet import RRDBNet
+from gfn_jax.models.scgan_like import SCGANLike
+from gfn_jax.models.srfbn import SRFBN
+from gfn_jax.models.srn import SRN
 from gfn_jax.models.srresnet import SRResNet
 from gfn_jax.models.variables import init_variables, param_count, variable_shapes
 
 MODELS: dict[str, type[RestorationModel]] = {
+  'bicubic': Bicubic,
   'bmdsrnet': BMDSRNet,
   'cascade': Cascade,
   'cnlrn': CNLRN,
   'cnlrn_deblur': CNLRNDeblur,
+  'ed_dsrn_like': EDDSRNLike,
+  'edsr': EDSR,
+  'edsr_baseline': EDSRBaseline,
   'gfn': GFN,
   'gfn_ablation': GFNAblation,
+  'han': HAN,
   'motion_deblur_sr': MotionDeblurSR,
   'mprnet': MPRNet,
+  'rcan': RCAN,
+  'rrdbnet': RRDBNet,
+  'scgan_like': SCGANLike,
   'sr_branch': SRBranch,
+  'srfbn': SRFBN,
+  'srn': SRN,
   'srresnet': SRResNet,
 }
 
 __all__ = [
   'BMDSRNet',
+  'Bicubic',
   'CNLRN',
   'CNLRNDeblur',
   'Cascade',
+  'EDSR',
+  'EDSRBaseline',
+  'EDDSRNLike',
   'GFN',
+  'HAN',
   'MODELS',
   'GFNAblation',
   'MPRNet',
   'MotionDeblurSR',
+  'RRDBNet',
+  'RCAN',
   'RestorationModel',
   'RestorationOutput',
+  'SCGANLike',
   'SRBranch',
+  'SRFBN',
+  'SRN',
   'SRResNet',
   'create_model',
   'init_variables',

@@ -11,6 +11,9 @@ from jaxtyping import Float, Float32
 PadMode = Literal['reflect', 'edge']
 """Mode of `numpy.pad` and `jax.numpy.pad`."""
 
+Pyramid = tuple[Float[jax.Array, 'b _ _ 3'], ...]
+"""Images at the smaller sizes of a network that deblurs from coarse to fine, the smallest first."""
+
 
 class RestorationOutput(flax.struct.PyTreeNode):
   """Images that a network makes of an `lr_blur` of `[b, h, w, 3]` in [0, 1]. None is clipped.
@@ -20,7 +23,9 @@ class RestorationOutput(flax.struct.PyTreeNode):
       network that only deblurs.
     lr: deblurred at the input's size. None if the network has no such output.
     lr_stages: estimates of `lr` by the stages before the last one, in their order. For the loss.
-    hr_stages: estimates of `hr` by the streams that are fused in it. For the loss.
+    lr_pyramid: estimates of `lr` at the sizes of the network's `pyramid`. For the loss.
+    hr_stages: estimates of `hr` by the streams that are fused in it, or by the steps before the
+      last one. For the loss.
     frames: the sharp frames whose mean `lr_blur` is, in temporal order; `lr` is the middle one.
       None if the network has no such output.
   """
@@ -30,6 +35,7 @@ class RestorationOutput(flax.struct.PyTreeNode):
   lr_stages: tuple[Float32[jax.Array, 'b h w 3'], ...] = ()
   hr_stages: tuple[Float32[jax.Array, 'b height width 3'], ...] = ()
   frames: Float32[jax.Array, 'b 7 h w 3'] | None = None
+  lr_pyramid: Pyramid = ()
 
 
 class RestorationModel(nn.Module):
@@ -77,6 +83,21 @@ class RestorationModel(nn.Module):
         the network has any.
     """
     raise NotImplementedError
+
+  def pyramid(self, image: Float[jax.Array, 'b h w 3']) -> Pyramid:
+    """Return an image at the smaller sizes of a network that deblurs from coarse to fine.
+
+    Such a network gets this pyramid of its input. The loss compares `lr_pyramid` with that of the
+    sharp image.
+
+    Args:
+      image: an image at the input's size.
+
+    Returns:
+      For each size the image, the smallest first. Empty for other networks.
+    """
+    del image
+    return ()
 
   def for_output(self, output: str) -> Self:
     """Return a network with these parameters that computes one output at the least cost.

@@ -42,10 +42,12 @@ from gfn_jax.layers.blocks import (
   ModuleDef,
   check_choice,
   check_positive,
+  enlarge_nearest,
   make_layers,
   pixel_shuffle,
   scaled_normal,
 )
+from gfn_jax.layers.conv_lstm import ConvLSTM, State
 from gfn_jax.layers.cpu_conv import ConvTranspose
 from gfn_jax.models.base import RestorationModel, RestorationOutput
 from gfn_jax.ops.sizes import SCALES, SHARP_FRAMES
@@ -61,9 +63,6 @@ INITIALIZATIONS = ('scaled', 'he')
 # Channels of the recurrent module (Table 2), as multiples of its first level's.
 _ENCODER = (1, 2, 4, 8, 8, 8, 16)
 _DECODER = (8, 4, 4, 4, 2, 1, 1)
-
-State = tuple[Float[jax.Array, 'b _ _ _'], Float[jax.Array, 'b _ _ _']]
-"""The cell and the hidden state of a ConvLSTM, both of its input's shape."""
 
 States = tuple[State, ...]
 """The states of the ConvLSTM of each level."""
@@ -104,41 +103,13 @@ class ResidualNet(nn.Module):
     if self.long_skip:
       y = y + before
     if self.upsample == 'nearest':
-      y = _repeat(y, self.scale)
+      y = enlarge_nearest(y, self.scale)
     else:
       for i, factor in enumerate((2, 2) if self.scale == 4 else (self.scale,), start=1):
         y = pixel_shuffle(conv(factor**2 * f, name=f'upconv{i}')(y), factor)
     y = relu(conv(f, name='conv3')(y))  # [B, scale * h, scale * w, F]
     y = relu(conv(f, name='conv4')(y))
     return self.layers.image_conv(self.outputs, (3, 3), padding=1, name='conv5')(y)
-
-
-class ConvLSTM(nn.Module):
-  """One step of a convolutional LSTM (Shi et al. 2015), without peepholes.
-
-  Flax's `ConvLSTMCell` has the same equations, but two convolutions, with two biases or none.
-
-  Attributes:
-    features: channels of the input, of both states and of the output.
-    conv: makes a convolution.
-  """
-
-  features: int
-  conv: ModuleDef
-
-  @nn.compact
-  def __call__(
-    self, state: State, x: Float[jax.Array, 'b h w f']
-  ) -> tuple[State, Float[jax.Array, 'b h w f']]:
-    """Map the states and the input to new states and the output."""
-    cell, hidden = state
-    init = nn.initializers.glorot_uniform()
-    conv = self.conv(4 * self.features, (3, 3), padding=1, kernel_init=init, name='gates')
-    gates = conv(jnp.concatenate([x, hidden], axis=-1))  # [B, h, w, 4F]
-    enter, new, keep, show = jnp.split(gates, 4, axis=-1)
-    cell = cell * nn.sigmoid(keep + 1) + nn.sigmoid(enter) * jnp.tanh(new)
-    hidden = jnp.tanh(cell) * nn.sigmoid(show)
-    return (cell, hidden), hidden
 
 
 class EncoderStep(nn.Module):
@@ -202,7 +173,7 @@ class RecurrentNet(nn.Module):
         skip = skips.pop()
         y = jnp.concatenate([y[:, : skip.shape[1], : skip.shape[2]], skip], axis=-1)
         y = relu(conv(n * f, name=f'conv{i}')(y))
-    y = _repeat(y[:, :h, :w], self.scale)  # [B, scale * h, scale * w, F]
+    y = enlarge_nearest(y[:, :h, :w], self.scale)  # [B, scale * h, scale * w, F]
     y = relu(conv(_DECODER[-1] * f, name='conv_hr')(y))
     return self.layers.image_conv(3, (3, 3), padding=1, name='conv_last')(y)
 
@@ -359,8 +330,3 @@ class BMDSRNet(RestorationModel):
       precision=self.precision,
     )
     return make_layers(self, gain=2.0)._replace(deconv=deconv)
-
-
-def _repeat(x: jax.Array, factor: int) -> jax.Array:
-  """Enlarge `[B, h, w, C]` to `[B, factor * h, factor * w, C]` by nearest neighbours."""
-  return x.repeat(factor, axis=1).repeat(factor, axis=2)

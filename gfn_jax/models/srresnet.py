@@ -20,6 +20,7 @@ from gfn_jax.layers.blocks import (
   INITIALIZATIONS,
   Enlarge,
   ModuleDef,
+  batch_norm,
   check_choice,
   check_positive,
   make_layers,
@@ -150,17 +151,12 @@ class SRResNet(RestorationModel):
     return self.clone(axis_name=axis_name)
 
   def _norm(self, train: bool) -> ModuleDef | None:
-    options = dict(epsilon=1e-5, use_fast_variance=False, dtype=jnp.dtype(self.dtype))
     if self.norm == 'instance':
-      return functools.partial(nn.InstanceNorm, **options)
-    if self.norm == 'batch':
       return functools.partial(
-        nn.BatchNorm,
-        use_running_average=not train,
-        momentum=0.9,
-        axis_name=self.axis_name,
-        **options,
+        nn.InstanceNorm, epsilon=1e-5, use_fast_variance=False, dtype=jnp.dtype(self.dtype)
       )
+    if self.norm == 'batch':
+      return batch_norm(self, train)
     return None
 
 

@@ -50,4 +50,4 @@ def param_count(variables: Mapping[str, Any]) -> int:
   Args:
     variables: variables of a network, arrays or shapes.
   """
-  return sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+  return sum(leaf.size for leaf in jax.tree.leaves(variables.get('params', {})))

@@ -58,7 +58,7 @@ def train_and_evaluate(
   trace = Trace(os.path.join(workdir, 'tensorboard'), run['profile'] and is_first)
 
   with checkpointer, preemption, trace:
-    state, progress = records.restore_or_initialize(config, phases[0], checkpointer)
+    state, progress = records.restore_or_initialize(config, dataset, phases[0], checkpointer)
     step = int(state.step)
     records.write(workdir, config, overrides)
     print_message(

@@ -14,6 +14,7 @@ from gfn_jax.data.datasets import Dataset
 from gfn_jax.errors import UserError
 from gfn_jax.models import RestorationModel, create_model, variable_shapes
 from gfn_jax.system import parallel
+from gfn_jax.system.console import print_message
 from gfn_jax.system.files import printable
 from gfn_jax.training.losses import LossTerm, make_loss
 from gfn_jax.training.optimizers import OTHERS, make_optimizer
@@ -192,7 +193,12 @@ def _perceptual_features(
   config: Mapping[str, Any], phases: list[Mapping[str, Any]], dataset: Dataset
 ) -> VGG19 | None:
   """Return the features of the perceptual loss, if there are weights for it."""
+  perceptual = 'perceptual' in {term['loss'] for term in config['loss'].values()}
   if not (weights := config['run']['perceptual_weights']):
+    if perceptual and dataset.has_frames:
+      print_message(
+        'no perceptual loss: pass --config.run.perceptual_weights=FILE, the weights of VGG19'
+      )
     return None
   if not dataset.has_frames:
     raise UserError(
@@ -203,7 +209,7 @@ def _perceptual_features(
     raise UserError(
       f'run.perceptual_weights needs crops of {MIN_SIDE}x{MIN_SIDE} or more, not {small[0]}'
     )
-  if 'perceptual' not in {term['loss'] for term in config['loss'].values()}:
+  if not perceptual:
     raise UserError('run.perceptual_weights: no term of the loss is perceptual')
   return VGG19.from_file(weights)
 

@@ -10,11 +10,13 @@ from gfn_jax.data.datasets import Dataset
 from gfn_jax.evaluation.test_sets import CONFIG_FORMAT, run_config
 from gfn_jax.models import create_model
 from gfn_jax.system import parallel
-from gfn_jax.system.files import exists, file_sha256, make_folder, write_json
+from gfn_jax.system.console import print_message
+from gfn_jax.system.files import exists, file_sha256, make_folder, printable, write_json
 from gfn_jax.training.checkpoints import Checkpointer
 from gfn_jax.training.phases import Phase
 from gfn_jax.training.train_state import TrainState, create_train_state
-from gfn_jax.weights.pretrained import init_variables_from
+from gfn_jax.weights.cards import read_card
+from gfn_jax.weights.pretrained import init_variables_from, weights_path
 
 COMPARED = ('model', 'loss', 'optimizer', 'training', 'phases')
 """Sections of a config that must not change when a run is continued. Of `data` its metadata are
@@ -31,12 +33,13 @@ def resume_settings(config: Mapping[str, Any], dataset: Dataset) -> dict[str, An
 
 
 def restore_or_initialize(
-  config: Mapping[str, Any], phase: Phase, checkpointer: Checkpointer
+  config: Mapping[str, Any], dataset: Dataset, phase: Phase, checkpointer: Checkpointer
 ) -> tuple[TrainState, Mapping[str, Any]]:
   """Return the newest checkpoint's state on all devices, and its progress; or a new run's.
 
   Args:
     config: the run's config; a new run starts from the weights `run.init_from`, if given.
+    dataset: the training data.
     phase: the first phase. All phases have the same variables and optimizer state as
       `config['model']`, which may have modules that the first phase does not use.
     checkpointer: of the run.
@@ -55,7 +58,19 @@ def restore_or_initialize(
       run['init_from'], model, state.eval_variables, run['init_except']
     )
     state = state.with_variables(variables)
+    _report_other_blur(run['init_from'], dataset)
   return parallel.replicate(state), {}
+
+
+def _report_other_blur(weights: str, dataset: Dataset) -> None:
+  """Print a message if imported weights of MPRNet meet data with another kind of blur."""
+  card = read_card(weights_path(weights)) or {}
+  imported = 'imported_from' in card and card['model']['name'] == 'mprnet'
+  if imported and dataset.metadata.get('blur_folder') == 'blur_gamma':
+    print_message(
+      f'{printable(weights)}: the published weights of MPRNet were trained on `blur`, and these '
+      'data have `blur_gamma`; build data with --blur_folder=blur for the same kind'
+    )
 
 
 def write(

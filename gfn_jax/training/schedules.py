@@ -2,7 +2,7 @@
 
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -54,6 +54,34 @@ def step_decay(
   def schedule(step: jax.typing.ArrayLike) -> jax.Array:
     decays = (jnp.asarray(step) // steps).astype(jnp.float32)
     return learning_rate * decay_rate**decays
+
+  return schedule
+
+
+def milestones(
+  epochs: int,
+  steps_per_epoch: int,
+  learning_rate: float,
+  decay_rate: float,
+  decay_epochs: Sequence[int],
+) -> optax.Schedule:
+  """Return a rate that is multiplied by `decay_rate` after each of `decay_epochs`."""
+  del epochs
+  return optax.piecewise_constant_schedule(
+    learning_rate, {steps_per_epoch * epoch: decay_rate for epoch in decay_epochs}
+  )
+
+
+def polynomial(
+  epochs: int, steps_per_epoch: int, learning_rate: float, power: float
+) -> optax.Schedule:
+  """Return `learning_rate * (1 - step / steps) ** power`, 0 at the end of the phase."""
+  # Not optax.polynomial_schedule: with a fractional power, its end is NaN under jit.
+  steps = epochs * steps_per_epoch
+
+  def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+    left = jnp.maximum(1 - jnp.asarray(step) / steps, 0)
+    return learning_rate * left**power
 
   return schedule
 
@@ -145,6 +173,14 @@ def cosine_restarts(
 
 SCHEDULES = {
   function.__name__: function
-  for function in (step_decay, cosine, cosine_by_epoch, constant, cosine_restarts)
+  for function in (
+    step_decay,
+    milestones,
+    polynomial,
+    cosine,
+    cosine_by_epoch,
+    constant,
+    cosine_restarts,
+  )
 }
 """The schedules, by the names that configs use."""

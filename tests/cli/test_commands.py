@@ -162,7 +162,7 @@ def test_restoring_a_photo(workdir, tmp_path):
       (*PHOTOS, '--workdir=W', '--config.data.photos=tests', '--config.data.held_out=0'),
       'no image in tests; extensions are .png',
     ),
-    (('run_train.py', '--config=configs/gfn.py:fast', '--workdir=W'), "choose from '', 'literal'"),
+    (('run_train.py', '--config=configs/gfn.py:fast', '--workdir=W'), "choose from '', 'paper'"),
     (('run_train.py', '--config=configs/none.py', '--workdir=W'), "'configs/none.py'"),
     (('run_eval.py', '--input_dir=I', '--output_dir=O'), 'no weights: pass --weights=gfn for the'),
     (

@@ -10,7 +10,7 @@ from gfn_jax.data.tfrecords import TFRecordDataset
 
 ROOT = pathlib.Path(__file__).parents[2]
 DATA_PREP = ROOT / 'data_prep'
-CHOICES = 'choose from lr_gopro, motion_blurred_lr, reds, open_photos'
+CHOICES = 'choose from lr_gopro, motion_blurred_lr, reds, lr_koehler, open_photos'
 
 # Reports on stderr whether TensorFlow was imported.
 RUN = """

@@ -189,7 +189,7 @@ def test_overwrite_replaces_only_after_success(tree, tmp_path):
 
 
 def test_ctrl_c_leaves_nothing(tree, tmp_path, monkeypatch):
-  def interrupt(pair, float_lr):
+  def interrupt(pair, float_lr, scale):
     raise KeyboardInterrupt
 
   monkeypatch.setattr(degradation, 'degrade_test_pair', interrupt)  # train is already written
@@ -321,3 +321,38 @@ def test_a_failure_in_the_cloud_leaves_no_data_set(tree, cloud):
   assert not tf.io.gfile.glob(f'{cloud}/out/lr_gopro/blur_gamma/*')
   with pytest.raises(UserError, match=f'^cannot read HDF5 files from {cloud}/in; copy them'):
     lr_gopro.build(f'{cloud}/in', f'{cloud}/out', source='hdf5')
+
+
+def test_all_windows_at_full_size(tree, built, tmp_path):
+  folder = lr_gopro.build(tree, tmp_path, windows='full_size')
+  assert folder.parts[-2] == 'blur_gamma_full_size'
+  metadata = dict(tfds.builder_from_directory(folder).info.metadata)
+  assert (metadata['frame_scales'], metadata['min_gradient']) == ([1.0], 0.0)
+  assert metadata['counts']['train']['windows_dropped'] == 0
+  all_windows, kept = read(folder, 'train'), read(built, 'train')
+  assert {name for name in kept if '_s1.0_' in name} < all_windows.keys()
+  assert all('_s1.0_' in name for name in all_windows)
+  with pytest.raises(UserError, match="windows must be one of gfn, full_size, not 'all'"):
+    lr_gopro.build(tree, tmp_path, windows='all')
+  with pytest.raises(UserError, match='windows=full_size: omit --source, --float_lr and --scale'):
+    lr_gopro.build(tree, tmp_path, windows='full_size', scale=1)
+
+
+def test_pairs_at_full_size(tree, built, tmp_path):
+  folder = lr_gopro.build(tree, tmp_path, scale=1)
+  assert folder.parts[-2] == 'x1_blur_gamma'
+  assert tfds.builder_from_directory(folder).info.metadata['scale'] == 1
+  large, small = read(folder, 'train'), read(built, 'train')
+  assert list(large) == list(small)
+  for name, example in large.items():
+    np.testing.assert_array_equal(example['hr'], small[name]['hr'])
+    np.testing.assert_array_equal(example['lr'], example['hr'])
+  np.testing.assert_array_equal(
+    large['GOPR0002/000001_s1.0_y0_x128']['lr_blur'], data.astronaut()[10:266, 128:384]
+  )
+  [test] = read(folder, 'test').values()
+  assert test['lr_blur'].shape == test['lr'].shape == test['hr'].shape == (144, 160, 3)
+  with pytest.raises(UserError, match='scale must be one of 4, 1, not 2'):
+    lr_gopro.build(tree, tmp_path, scale=2)
+  with pytest.raises(UserError, match='frames at full size are 8-bit PNG files: omit --source'):
+    lr_gopro.build(tree, tmp_path, scale=1, float_lr=True)

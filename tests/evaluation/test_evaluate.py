@@ -1,5 +1,7 @@
 import csv
 import json
+import shutil
+import weakref
 
 import jax
 import numpy as np
@@ -14,7 +16,7 @@ from gfn_jax.evaluation.lpips import LPIPS
 from gfn_jax.models import init_variables
 from gfn_jax.ops import metrics
 from gfn_jax.ops.imresize import imresize
-from gfn_jax.ops.scores import bicubic
+from gfn_jax.ops.scores import Reference, bicubic, score, score_references
 from gfn_jax.system import parallel
 from gfn_jax.system.files import file_sha256
 from gfn_jax.weights import pretrained
@@ -213,6 +215,147 @@ def test_the_test_split_of_a_dataset(dataset_dir):
   assert image['lr_blur'].shape == (32, 48, 3)
 
 
+# Several references for an image.
+
+
+def noisy(image, deviation, seed=0):
+  noise = np.random.default_rng(seed).normal(0, deviation, image.shape)
+  return np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
+
+
+def write_references(root, pairs, restorer):
+  """Write a folder of four frames for each image: two shifted ones, and one near each method."""
+  for pair in pairs:
+    name = pair['name'].replace('/', '_')
+    folder = root / 'references' / name
+    folder.mkdir(parents=True)
+    frames = {
+      '001': noisy(bicubic(pair['lr_blur']), 4),
+      '002': np.roll(pair['hr'], 3, axis=0),
+      '010': noisy(restorer(pair['lr_blur']), 3),
+      '011': np.roll(pair['hr'], 5, axis=1),
+    }
+    for number, frame in frames.items():
+      Image.fromarray(frame).save(folder / f'{number}.png')
+
+
+def inner_psnr(a, b, border):
+  """PSNR in dB of the pixels inside the border, with NumPy alone."""
+  a, b = (x[border:-border, border:-border].astype(np.float64) for x in (a, b))
+  return 10 * np.log10(255**2 / np.mean((a - b) ** 2))
+
+
+@pytest.mark.parametrize(('protocol', 'border'), [('gfn', 6), ('cnlrn', 4)])
+def test_the_reference_of_highest_psnr_counts(weights, pairs, tmp_path, protocol, border):
+  restorer = Restorer.from_pretrained(weights)
+  write_folders(tmp_path, pairs)
+  write_references(tmp_path, pairs, restorer)
+  test_set = test_sets.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'references')
+  seen = []
+  rows = evaluate.evaluate(
+    restorer, test_set.images, protocol, on_result=lambda *result: seen.append(result)
+  )
+  assert [row['name'] for row in rows] == ['a_0', 'b']
+  for row, pair, (_, _, _, target, scores) in zip(rows, pairs, seen, strict=True):
+    folder = tmp_path / 'references' / row['name']
+    frames = {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.iterdir())}
+    images = {'': restorer(pair['lr_blur']), 'bicubic_': bicubic(pair['lr_blur'])}
+    for prefix, image in images.items():
+      values = {name: inner_psnr(image, frame, border) for name, frame in frames.items()}
+      best = max(values, key=values.get)
+      assert best == ('001' if prefix else '010')
+      assert row[prefix + 'reference'] == best
+      assert row[prefix + 'psnr'] == pytest.approx(values[best], rel=1e-12)
+      expected = metrics.evaluate_pair(image, frames[best], protocol)
+      assert row[prefix + 'ssim'] == expected['ssim']
+    np.testing.assert_array_equal(target, frames['010'])
+    assert scores == {key: row[key] for key in ('psnr', 'ssim', 'bicubic_psnr', 'bicubic_ssim')}
+
+
+def test_references_are_reported(weights, pairs, tmp_path, capsys):
+  write_folders(tmp_path, pairs)
+  write_references(tmp_path, pairs, Restorer.from_pretrained(weights))
+  test_set = test_sets.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'references')
+  page = tmp_path / 'page.html'
+  evaluate.evaluate_and_report(weights, test_set, 'gfn', tmp_path / 'out', page)
+  with open(tmp_path / 'out/images.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert [(row['reference'], row['bicubic_reference']) for row in rows] == [('010', '001')] * 2
+  summary = json.loads((tmp_path / 'out/summary.json').read_text())
+  assert summary['data'] == {
+    'input_dir': str(tmp_path / 'lr_blur'),
+    'target_dir': str(tmp_path / 'references'),
+    'references': 8,
+    'best_reference': 'highest PSNR',
+  }
+  for method, prefix in zip(summary['methods'], ('bicubic_', ''), strict=True):
+    assert method['psnr'] == pytest.approx(np.mean([float(row[prefix + 'psnr']) for row in rows]))
+  assert '2 images, protocol gfn' in capsys.readouterr().out
+  assert page.exists()
+
+
+def test_the_first_of_equal_references_counts(pairs):
+  hr, lr_blur = pairs[0]['hr'], pairs[0]['lr_blur']
+  references = [Reference(name, hr.copy()) for name in ('1', '2')]
+  scores, best, bicubic_best = score_references('a', lr_blur, hr, references, 'cnlrn')
+  assert (best.name, bicubic_best.name) == ('1', '1')
+  assert scores == score('a', lr_blur, hr, hr, 'cnlrn')
+  assert scores['psnr'] == float('inf')
+
+
+def test_few_references_are_in_memory(pairs):
+  hr, lr_blur = pairs[0]['hr'], pairs[0]['lr_blur']
+  read = []
+
+  def references():
+    for index in range(12):
+      pixels = noisy(hr, 12 - index, index)  # the last one is the best
+      read.append(weakref.ref(pixels))
+      yield Reference(str(index), pixels)
+      alive = sum(one() is not None for one in read)
+      assert alive <= 4  # the two best, the last, and `pixels`
+
+  _, best, _ = score_references('a', lr_blur, hr, references(), 'cnlrn')
+  assert len(read) == 12
+  assert best.name == '11'
+
+
+def test_lpips_is_of_the_best_reference(pairs):
+  hr, lr_blur = pairs[0]['hr'], pairs[0]['lr_blur']
+  references = [Reference('far', noisy(hr, 20)), Reference('near', noisy(hr, 5))]
+
+  def difference(a, b):
+    return float(np.abs(a.astype(int) - b).max())
+
+  scores, best, _ = score_references('a', lr_blur, hr, references, 'cnlrn', difference)
+  assert best.name == 'near'
+  assert scores['lpips'] == difference(hr, references[1].pixels)
+  assert scores['bicubic_lpips'] == difference(bicubic(lr_blur), references[1].pixels)
+
+
+def test_references_that_do_not_fit_are_named(weights, pairs, tmp_path):
+  restorer = Restorer.from_pretrained(weights)
+  write_folders(tmp_path, pairs)
+  write_references(tmp_path, pairs, restorer)
+  lr_blur, references = tmp_path / 'lr_blur', tmp_path / 'references'
+
+  def run():
+    evaluate.evaluate(restorer, test_sets.folder_test_set(lr_blur, references).images, 'gfn')
+
+  (references / 'b/002.png').write_bytes(b'no image')
+  with pytest.raises(UserError, match=f'^cannot read {references}/b/002.png: unsupported format'):
+    run()
+  Image.fromarray(pairs[1]['hr'][4:]).save(references / 'b/002.png')
+  with pytest.raises(UserError, match='^b, 002: expected a target of 80x80 .*, found 80x76$'):
+    run()
+  shutil.rmtree(references / 'b')
+  with pytest.raises(UserError, match=f'without a counterpart of the same name: {lr_blur}/b.png$'):
+    run()
+  (references / 'b').mkdir()
+  with pytest.raises(UserError, match=f'^no image in {references}/b; extensions are'):
+    run()
+
+
 # Several processes.
 
 
@@ -240,6 +383,20 @@ def test_processes_share_the_images_and_give_the_table_of_one(
   assert ''.join(printed).count('| bicubic |') == 1
   assert results(tmp_path / 'together') == results(tmp_path / 'alone')
   assert len(results(tmp_path / 'together')[0]) == (limit or 3)
+
+
+def test_processes_share_images_with_references(weights, pairs, tmp_path, monkeypatch):
+  restorer = Restorer.from_pretrained(weights)
+  write_folders(tmp_path, pairs)
+  write_references(tmp_path, pairs, restorer)
+
+  def run(_):
+    test_set = test_sets.folder_test_set(tmp_path / 'lr_blur', tmp_path / 'references')
+    return evaluate.evaluate(restorer, test_set.images, 'gfn')
+
+  alone = run(0)
+  assert len(alone) == 2
+  assert run_together(monkeypatch, 2, run) == [alone, alone]
 
 
 def test_an_error_in_one_process_ends_all(weights, pairs, tmp_path, monkeypatch):

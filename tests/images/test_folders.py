@@ -129,6 +129,37 @@ def test_two_images_of_one_name(tmp_path, side):
     folders.pair_images(tmp_path / 'in', tmp_path / 'out')
 
 
+def test_images_are_paired_with_folders_of_their_names(tmp_path):
+  inputs = touch(tmp_path / 'in', '2.png', '10.jpg')
+  targets = touch(tmp_path / 'out', 'readme.md')
+  for name in ('10', '2', '.trash'):
+    (targets / name).mkdir()
+  assert folders.pair_folders(inputs, targets) == [
+    ('10', str(inputs / '10.jpg'), str(targets / '10')),
+    ('2', str(inputs / '2.png'), str(targets / '2')),
+  ]
+  (targets / '3').mkdir()
+  (inputs / '2.png').rename(inputs / '4.png')
+  with pytest.raises(UserError) as error:
+    folders.pair_folders(inputs, targets)
+  assert str(error.value) == (
+    'files without a counterpart of the same name: '
+    f'{inputs / "4.png"}, {targets / "2"}, {targets / "3"}'
+  )
+
+
+def test_a_folder_of_folders_holds_no_image(tmp_path):
+  touch(tmp_path, 'readme.md', '.a.png')
+  (tmp_path / '.trash').mkdir()
+  assert not folders.holds_only_folders(tmp_path)
+  assert not folders.holds_only_folders(tmp_path / 'readme.md')
+  assert not folders.holds_only_folders(tmp_path / 'none')
+  touch(tmp_path / 'folder.png', 'b.png')
+  assert folders.holds_only_folders(tmp_path)
+  touch(tmp_path, 'c.PNG')
+  assert not folders.holds_only_folders(tmp_path)
+
+
 @pytest.mark.parametrize('extension', ['png', 'bmp', 'tiff'])
 def test_rgb_is_read_as_it_is(tmp_path, extension):
   Image.fromarray(photograph()).save(tmp_path / f'x.{extension}')

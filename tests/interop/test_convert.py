@@ -35,6 +35,25 @@ NETWORKS = {
     SMALL_CNLRN | {'deblur_blocks': 3, 'deblur_stage_blocks': 2, 'rcabs': 2, 'reduction': 2},
   ),
   'cnlrn_deblur': ('cnlrn_deblur', {'features': 4, 'blocks': 3, 'stage_blocks': 2}),
+  'rrdbnet': ('rrdbnet', {'features': 4, 'growth': 3, 'blocks': 2}),
+  'srfbn': ('srfbn', {'features': 4, 'groups': 3, 'scale': 4}),
+  'srfbn, 3x': ('srfbn', {'features': 4, 'groups': 1, 'scale': 3}),
+  'edsr': ('edsr', small.EDSR | {'scale': 4}),
+  'edsr, 3x': ('edsr', {'features': 6, 'blocks': 1, 'scale': 3}),
+  'edsr_baseline, 2x': ('edsr_baseline', small.EDSR | {'scale': 2}),
+  'rcan': ('rcan', small.RCAN | {'scale': 4}),
+  'rcan, trained mean shift': (
+    'rcan',
+    {'features': 6, 'groups': 1, 'blocks': 3, 'reduction': 2, 'scale': 3}
+    | {'trained_mean_shift': True},
+  ),
+  'han': ('han', small.RCAN | {'scale': 4}),
+  'han, other numbers': (
+    'han',
+    {'features': 6, 'groups': 3, 'blocks': 1, 'reduction': 2, 'scale': 2},
+  ),
+  'srn': ('srn', small.SRN | {'lstm': False, 'gray': False}),
+  'srn, other options': ('srn', {'features': 6, 'blocks': 4, 'lstm': True, 'gray': True}),
 }
 
 
@@ -323,18 +342,24 @@ def test_slopes_that_differ():
 
 
 @pytest.mark.full
-def test_every_layer_of_every_table_is_used():
-  for model_name, versions in VERSIONS.items():
+def test_every_layer_of_every_table_is_used(monkeypatch):
+  for model_name, versions in list(VERSIONS.items()):
     for version in versions:
+      monkeypatch.setitem(VERSIONS, model_name, (version,))
       options = {**version.options, 'features': 16}
       if model_name == 'cnlrn':
         options |= {'deblur_features': 16, 'deblur_blocks': 2, 'groups': 2, 'rcabs': 2}
+      elif model_name == 'srn':
+        options |= {'lstm': True}
       model = create_model(model_name, **options)
       shapes = variable_shapes(model)['params']
       params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
       used = to_torch(model_name, {'params': params}, **options)
       for theirs in version.layers.values():
         name = theirs.format(**vars(model) | {'i': 1, 'j': 1, 'k': 1, 'next_i': 2})
+        assert name in {tensor.rpartition('.')[0] for tensor in used}, name
+        j = 2 if model_name == 'srn' else 1  # its first block has the number 2
+        name = theirs.format(**vars(model) | {'i': 1, 'j': j, 'k': 1, 'next_i': 2})
         assert f'{name}.weight' in used, name
 
 
@@ -379,7 +404,7 @@ def test_all_that_does_not_fit_is_told_at_once(state):
     ('gfn', {}, {'deblur_blocks': 2}, '12 missing'),
     ('gfn', {}, {'gated': False}, '4 unexpected'),
     ('gfn', {}, {'feature': 9}, "model 'gfn' has no option 'feature'"),
-    ('gfn', {}, {'preset': 'x'}, "no PyTorch weights are known for gfn, preset 'x'"),
+    ('gfn', {}, {'preset': 'x'}, "model 'gfn' has no preset 'x'"),
     (
       'sr_branch',
       {},

@@ -24,7 +24,14 @@ NETWORKS = [
   ('gfn_ablation', OPTIONS | {'variant': 'dual_branch'}),
   ('srresnet', SRRESNET | {'preset': 'srresnet_paper'}),
   ('srresnet', SRRESNET | {'preset': 'msrresnet'}),
+  ('edsr', small.EDSR),
+  ('edsr', small.EDSR | {'global_skip': 'input'}),
   ('bmdsrnet', small.BMDSRNET | {'variant': 'c', 'global_skip': 'input'}),
+  ('rrdbnet', small.RRDBNET | {'global_skip': 'input'}),
+  ('srfbn', small.SRFBN),
+  ('srfbn', small.SRFBN | {'scale': 3}),
+  ('ed_dsrn_like', small.ED_DSRN_LIKE | {'global_skip': 'input'}),
+  ('scgan_like', {'features': 4, 'blocks': 2}),
 ]
 
 
@@ -46,7 +53,7 @@ def test_a_network_sees_an_image_that_ends_before_its_array_does(name, options):
     padded = np.pad(x, padding, constant_values=0.5)
     inside = np.pad(np.ones((1, 24, 36, 1), bool), padding)
     within, unaware = apply_inside(variables, padded, inside), apply(variables, padded)
-    for field, scale in (('hr', 4), ('lr', 1)):
+    for field, scale in (('hr', model.scale), ('lr', 1)):
       expected = getattr(whole, field)
       if expected is None:
         continue

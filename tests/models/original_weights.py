@@ -1,5 +1,7 @@
 """The original networks' tensors under their names, filled by a formula, as our parameters."""
 
+import hashlib
+import pathlib
 import zlib
 
 import jax
@@ -8,6 +10,8 @@ import numpy as np
 from gfn_jax.interop.conversion import convert, to_torch
 from gfn_jax.models import create_model
 from gfn_jax.weights.pretrained import variable_shapes
+
+FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 
 
 def fill(key: str, torch_shape: tuple[int, ...]) -> np.ndarray:
@@ -33,3 +37,21 @@ def original_state(model_name: str, fill=fill, /, **options) -> dict[str, np.nda
 def original_params(model_name: str = 'gfn', fill=fill, /, **options):
   """Parameters of a full-size network with every tensor filled by the formula."""
   return convert(model_name, original_state(model_name, fill, **options), **options)['params']
+
+
+def names_digest(state) -> str:
+  """The SHA-256 of the sorted names and shapes of tensors: lines such as `head.0.bias (64,)`."""
+  lines = sorted(f'{name} {tuple(tensor.shape)}' for name, tensor in state.items())
+  return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
+
+
+def read_fixture(name: str) -> dict[str, np.ndarray]:
+  """Inputs and outputs of an original network with these weights, NHWC."""
+  with np.load(FIXTURES / f'{name}.npz') as file:
+    return {key: file[key].transpose(0, 2, 3, 1) for key in file.files}
+
+
+def errors(found, expected: np.ndarray) -> np.ndarray:
+  """The largest difference in each image, relative to that image's standard deviation."""
+  axes = (1, 2, 3)
+  return np.abs(found - expected).max(axes) / expected.std(axes)

@@ -10,8 +10,9 @@ from flax import traverse_util
 
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.layers.blocks import Enlarge
+from gfn_jax.layers.conv_lstm import ConvLSTM
 from gfn_jax.models import BMDSRNet, init_variables, param_count, variable_shapes
-from gfn_jax.models.bmdsrnet import VARIANTS, ConvLSTM
+from gfn_jax.models.bmdsrnet import VARIANTS
 from tests import slow_conv
 from tests.loss import restoration_loss
 from tests.models.networks import apply, photograph

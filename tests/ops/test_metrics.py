@@ -92,6 +92,7 @@ def test_equal_images(protocol):
 def test_a_protocol_is_its_border_and_its_ssim(protocol):
   a, b = next(photographs())
   scores = metrics.evaluate_pair(b, a, protocol)
+  assert metrics.pair_psnr(b, a, protocol) == scores['psnr']
   border = BORDERS[protocol]
   a, b = (image[border : 200 - border, border : 160 - border] for image in (a, b))
   ssim = metrics.ssim2d_valid if protocol == 'cnlrn' else metrics.ssim3d

@@ -475,6 +475,26 @@ def test_the_deblurred_image_alone_is_trained_at_any_scale(photos_dir, tmp_path)
   assert {'test/psnr', 'test/input_psnr'} <= scores.keys()  # of `lr`
 
 
+@pytest.mark.full
+def test_the_halves_of_a_cascade_are_trained_alone(photos_dir, tmp_path):
+  """Super-resolution on sharp images, and deblurring at full size."""
+  changes = {'evaluation.every': 4, 'data.clean': True}
+  config = small.sr_branch(small.photos_config(photos_dir, changes))
+  loop.train_and_evaluate(config, tmp_path / 'sr')
+  scores = json.loads((tmp_path / 'sr' / 'weights.json').read_text())['scores']
+  blurred = small.sr_branch(small.photos_config(photos_dir, {'evaluation.every': 4}))
+  loop.train_and_evaluate(blurred, tmp_path / 'blurred')
+  with_blur = json.loads((tmp_path / 'blurred' / 'weights.json').read_text())['scores']
+  assert scores['test/bicubic_psnr'] > with_blur['test/bicubic_psnr'] + 1
+
+  config = small.photos_config(photos_dir, {'evaluation.every': 4, 'data.scale': 1})
+  config.model = {'name': 'cnlrn_deblur', 'features': 4, 'blocks': 1, 'stage_blocks': 1}
+  config.phases.phase_1.model = {}
+  loop.train_and_evaluate(config, tmp_path / 'deblur')
+  scores = json.loads((tmp_path / 'deblur' / 'weights.json').read_text())['scores']
+  assert {'test/psnr', 'test/input_psnr'} <= scores.keys()
+
+
 @pytest.fixture
 def any_config(request, dataset_dir, photos_config):
   """A run of four steps on each source of data."""

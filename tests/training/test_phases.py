@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import cnlrn, gfn, gfn_small
+from configs import bmdsrnet, cnlrn, gfn, gfn_small
 from gfn_jax import UserError
 from gfn_jax.training.train_state import create_train_state
 from tests import small
-from tests.phases import phases_of
+from tests.phases import NoData, phases_of
 
 
 def test_the_phases_of_the_authors_code():
@@ -69,3 +69,11 @@ def test_an_unknown_module_is_refused():
   config.phases.phase_2.module_learning_rates.gate = 0.0
   with pytest.raises(UserError, match="CNLRN has no module 'gate'; it has "):
     phases_of(config)
+
+
+def test_a_perceptual_loss_without_weights_is_reported(capsys, monkeypatch):
+  phases_of(bmdsrnet.get_config())
+  assert not capsys.readouterr().err  # there are no frames to compare
+  monkeypatch.setattr(NoData, 'has_frames', True)
+  phases_of(bmdsrnet.get_config())
+  assert 'no perceptual loss: pass --config.run.perceptual_weights=' in capsys.readouterr().err

@@ -136,7 +136,7 @@ def test_more_periods_than_steps():
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
-    (dict(name='linear'), "schedule.name is 'linear'; choose from step_decay, cosine, "),
+    (dict(name='linear'), "schedule.name is 'linear'; choose from step_decay, milestones, "),
     (dict(learning_rate=1.0), 'schedule.name is None'),
     (dict(name='cosine', learning_rate=1.0), "'cosine' takes .*; check 'warmup_steps'"),
     (dict(name='cosine', learning_rate=1.0, warmup_steps=1, end=0), "check 'end'"),
@@ -145,3 +145,17 @@ def test_more_periods_than_steps():
 def test_wrong_settings(settings, message):
   with pytest.raises(UserError, match=message):
     make_schedule(settings, 1, 10)
+
+
+def test_milestones():
+  settings = dict(name='milestones', learning_rate=1.0, decay_rate=0.5, decay_epochs=(2, 3, 6))
+  schedule = make_schedule(settings, 8, 2)
+  rates = [1] * 4 + [0.5] * 2 + [0.25] * 6 + [0.125] * 4
+  np.testing.assert_allclose([schedule(step) for step in range(16)], rates, rtol=1e-6)
+
+
+def test_a_polynomial():
+  settings = dict(name='polynomial', learning_rate=2.0, power=0.3)
+  schedule = jax.jit(make_schedule(settings, 5, 2))
+  for step in range(11):
+    assert float(schedule(step)) == pytest.approx(2 * (1 - step / 10) ** 0.3, rel=1e-5)
