@@ -87,17 +87,16 @@ def find_weights(
   return found
 
 
-def _check_network(path: str, expected: RestorationModel) -> None:
-  """Raise a UserError if a file cannot be read, or holds another network than a row's."""
-  if difference := _find_difference(load_pretrained(path)[0], expected):
-    raise UserError(
-      f"{printable(path)} is not the paper's network: {difference}; only equal networks stand "
-      'beside published numbers'
-    )
+def find_difference(model: Any, expected: Any) -> str | None:
+  """Return how two networks differ, but for their initialisation and the type of computations.
 
+  Args:
+    model: a network.
+    expected: the network that it is compared with.
 
-def _find_difference(model: Any, expected: Any) -> str | None:
-  """Return how two networks differ, such as 'features is 16, not 64'; None if they are equal."""
+  Returns:
+    Text such as 'features is 16, not 64', or None for equal networks.
+  """
   if type(model) is not type(expected):
     return f'{type(model).__name__}, not {type(expected).__name__}'
   for field in dataclasses.fields(model):
@@ -106,9 +105,18 @@ def _find_difference(model: Any, expected: Any) -> str | None:
       continue
     if not isinstance(found, RestorationModel):
       return f'{field.name} is {found!r}, not {wanted!r}'
-    if difference := _find_difference(found, wanted):
+    if difference := find_difference(found, wanted):
       return f'{field.name}: {difference}'
   return None
+
+
+def _check_network(path: str, expected: RestorationModel) -> None:
+  """Raise a UserError if a file cannot be read, or holds another network than a row's."""
+  if difference := find_difference(load_pretrained(path)[0], expected):
+    raise UserError(
+      f"{printable(path)} is not the paper's network: {difference}; only equal networks stand "
+      'beside published numbers'
+    )
 
 
 def _check_budget(

@@ -2,11 +2,13 @@ import dataclasses
 
 import pytest
 
-from configs.tables import gfn_table2
-from gfn_jax import create_model
+from gfn_jax import UserError, create_model
+from gfn_jax.cli.table import load_tables
 from gfn_jax.evaluation.paper_tables import DataSet, Row, Table
-from gfn_jax.models import param_count, variable_shapes
+from gfn_jax.evaluation.table_weights import find_difference
 from tests.paper_table import TABLE
+
+TABLES = load_tables()
 
 SCALES = Table(
   'Scales',
@@ -55,17 +57,15 @@ def test_mistakes_in_a_table_are_found_when_it_is_made(changes, message):
     dataclasses.replace(TABLE, **changes)
 
 
-def test_the_networks_of_gfn_table_2_are_those_that_its_configs_train():
-  table = gfn_table2.TABLE
-  counts = {}
-  for name, row in table.rows.items():
-    config = gfn_table2.get_config(name)
-    trained = config.model.to_dict() | list(config.phases.values())[-1].model.to_dict()
-    model = create_model(**row.network('lr_gopro'))
-    assert create_model(**trained) == model
-    counts[name] = param_count(variable_shapes(model))
-  assert counts['gfn'] == 12_210_438
-  assert counts['srresnet'] == 1_546_752
-  assert [row.published['lr_gopro']['psnr'] for row in table.rows.values()] == sorted(
-    row.published['lr_gopro']['psnr'] for row in table.rows.values()
-  )
+@pytest.mark.parametrize('name', TABLES)
+def test_the_network_of_a_row_is_the_one_that_its_config_trains(name):
+  table, get_config = TABLES[name].TABLE, TABLES[name].get_config
+  for key, row in table.rows.items():
+    for data_set in table.data_sets:
+      if network := row.network(data_set):
+        config = get_config(row.variant(key, data_set))
+        phase = config.phases[max(config.phases)]
+        trained = create_model(**config.model.to_dict() | phase.model.to_dict())
+        assert find_difference(trained, create_model(**network)) is None, key
+  with pytest.raises(UserError, match="'fast'"):
+    get_config('fast')

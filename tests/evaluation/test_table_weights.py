@@ -3,9 +3,8 @@ import json
 import pytest
 
 from gfn_jax import UserError, create_model
-from gfn_jax.evaluation import table_weights
 from gfn_jax.evaluation.paper_tables import DataSet, Row, Table
-from gfn_jax.evaluation.table_weights import Weights, find_weights
+from gfn_jax.evaluation.table_weights import Weights, find_difference, find_weights
 from gfn_jax.system.files import file_sha256
 from tests.paper_table import NETWORK, TABLE, WIDE, get_config, write_all_weights, write_weights
 
@@ -67,9 +66,8 @@ def test_another_network_is_refused(tmp_path, model, difference):
 def test_a_difference_within_a_cascade_is_found():
   first = dict(name='cnlrn_deblur', features=4, blocks=1)
   ours, papers = (create_model('cascade', first=first, second=second) for second in (NETWORK, WIDE))
-  difference = table_weights._find_difference
-  assert difference(ours, papers) == 'second: features is 4, not 6'
-  assert difference(ours, ours.clone(dtype='bfloat16')) is None
+  assert find_difference(ours, papers) == 'second: features is 4, not 6'
+  assert find_difference(ours, ours.clone(dtype='bfloat16')) is None
 
 
 @pytest.mark.parametrize(
