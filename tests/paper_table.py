@@ -24,7 +24,7 @@ TABLE = Table(
       {'photos': {'psnr': 26.2, 'ssim': 0.818, 'seconds': 0.07}},
       NETWORK,
       parameters='1.5M',
-      note='the SSIM is probably a misprint.',
+      note='the SSIM is probably a misprint',
     ),
     'wide': Row('Wide', {'photos': {'psnr': 24.948, 'ssim': 0.9, 'seconds': 2.1}}, WIDE),
     'lost': Row('Lost', {'photos': {'psnr': 22.74, 'seconds': 0.66}}, parameters='1.1M'),

@@ -51,6 +51,14 @@ def test_networks_that_are_only_timed_are_not_marked():
   assert [line.mark for line in lines] == ['', '', 'no network']
 
 
+def test_rows_share_a_note():
+  rows = {
+    name: dataclasses.replace(row, note='not a measurement') for name, row in TABLE.rows.items()
+  }
+  text = format_markdown(dataclasses.replace(TABLE, rows=rows), {})
+  assert text.endswith('\n- Narrow, Wide, Lost: not a measurement.\n')
+
+
 def test_a_table_may_have_its_own_row_of_bicubic_interpolation():
   row = Row('Bicubic', {'photos': {'psnr': 23.848}})
   table = dataclasses.replace(TABLE, rows={'bicubic': row, **TABLE.rows})
