@@ -9,7 +9,7 @@ import safetensors.numpy
 from gfn_jax import Restorer, UserError
 from gfn_jax.evaluation import table_measurement
 from gfn_jax.evaluation.evaluate import evaluate
-from gfn_jax.evaluation.paper_tables import DataSet
+from gfn_jax.evaluation.paper_tables import DataSet, Row
 from gfn_jax.evaluation.table_measurement import measure_table
 from gfn_jax.evaluation.table_results import read_results
 from gfn_jax.evaluation.test_sets import pairs_test_set
@@ -83,6 +83,32 @@ def test_scores_are_those_of_an_evaluation(weights, gopro_tree, tmp_path):
     rows = {row['row']: row for row in csv.DictReader(file)}
   assert float(rows['narrow']['psnr']) == psnr
   assert (tmp_path / 'table.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_each_data_set_has_its_own_networks(gopro_tree, tmp_path):
+  model = dict(name='bmdsrnet', variant='srnet', features=4, blocks=1)
+  models = {f'x{scale}': dict(model, scale=scale) for scale in (2, 4)}
+  rows = {'srnet': Row('SRNet', {}, models=models)}
+  data_sets = {name: DataSet(name) for name in models}
+  table = dataclasses.replace(TABLE, data_sets=data_sets, rows=rows)
+  path = write_weights(tmp_path / 'weights' / 'srnet,x2.safetensors', models['x2'])
+  images = gopro_tree / 'test'
+  measure_table(
+    'tiny',
+    table,
+    get_config,
+    tmp_path,
+    weights_dir=path.parent,
+    test_sets={'x2': str(images)},
+    rounds=0,
+  )
+  [(data_set, found)] = read_results(tmp_path / 'table.json', 'tiny', table).items()
+  assert data_set == 'x2'
+  [row] = evaluate(
+    Restorer.from_pretrained(path), pairs_test_set(images, 'blur_gamma', 2).images, 'gfn'
+  )
+  assert found['srnet'].scores.means == {'psnr': row['psnr'], 'ssim': row['ssim']}
+  assert found['srnet'].scores.inputs.test_set['scale'] == 2
 
 
 def test_networks_are_timed_without_weights(tmp_path, monkeypatch, capsys):

@@ -60,6 +60,19 @@ def test_two_folders_are_paired_by_name(pairs, tmp_path):
   assert str(tmp_path) not in str(test_set.facts)
 
 
+def test_folders_of_references_are_described(pairs, tmp_path):
+  lr = pairs / 'a' / 'blur_gamma'
+  for name in ('first', 'second'):
+    (tmp_path / 'hr' / '1').mkdir(parents=True, exist_ok=True)
+    Image.fromarray(skimage.data.coffee()[:140, :168]).save(tmp_path / 'hr' / '1' / f'{name}.png')
+  test_set = open_test_set(f'{lr}:{tmp_path}/hr', 4, '')
+  [image] = test_set.images
+  assert [reference.name for reference in image['references']] == ['first', 'second']
+  facts = {key: test_set.facts[key] for key in ('references', 'best_reference')}
+  assert facts == {'references': 2, 'best_reference': 'highest PSNR'}
+  assert str(tmp_path) not in str(test_set.facts)
+
+
 def test_a_folder_with_a_colon_is_one_folder(pairs, tmp_path):
   path = pairs.rename(tmp_path / '12:30')
   assert open_test_set(str(path), 4, 'blur_gamma').count == 2
