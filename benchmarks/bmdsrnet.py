@@ -16,6 +16,7 @@ from absl import flags
 
 from benchmarks import table_rows
 from configs import bmdsrnet
+from configs.tables import bmdsrnet_table4
 from gfn_jax.cli.runner import run_command
 from gfn_jax.errors import UserError
 from gfn_jax.models.bmdsrnet import VARIANTS
@@ -31,13 +32,9 @@ PAIR_DIFFERENCE = flags.DEFINE_enum(
   "Rule of the frame loss: 'signed' as the paper's eq. 2, 'absolute' as Jin et al.",
 )
 
-TITLES = dict(zip(VARIANTS, ('SRNet', 'C', 'F+C', 'F+C+B'), strict=True))
-# The paper's Table 4: PSNR in dB and SSIM on Motion-Blurred LR at x2, x3, x4.
-TABLE_4 = {
-  'srnet': ((30.88, 0.9437), (29.49, 0.9256), (28.06, 0.8997)),
-  'c': ((31.28, 0.9457), (29.95, 0.9302), (28.43, 0.9068)),
-  'f+c': ((31.45, 0.9479), (30.21, 0.9337), (28.62, 0.9113)),
-  'f+c+b': ((31.62, 0.9483), (30.44, 0.9356), (28.78, 0.9132)),
+# Rows of the paper's Table 4 by variant.
+ROWS = {
+  variant: bmdsrnet_table4.TABLE.rows[name] for name, variant in bmdsrnet_table4.WORDS.items()
 }
 
 
@@ -73,14 +70,14 @@ def summarize(runs: Mapping[Any, Any], seconds: Mapping[str, float]) -> dict[str
   for (scale, variant), mine in runs.items():
     bicubic = {'model': 'bicubic', **table_rows.of_bicubic(mine[0], PROTOCOL.value)}
     table = figures['scales'].setdefault(str(scale), {'bicubic': bicubic})
-    psnr, ssim = TABLE_4[variant][SCALES.index(scale)]
+    published = ROWS[variant].published[f'x{scale}']
     table[variant] = {
-      'model': TITLES[variant],
+      'model': ROWS[variant].title,
       'parameters': mine[0]['parameters'],
       'seconds': seconds[run_name(scale, variant)],
       **table_rows.of_seeds(mine, PROTOCOL.value),
-      'paper_psnr': psnr,
-      'paper_ssim': ssim,
+      'paper_psnr': published['psnr'],
+      'paper_ssim': published['ssim'],
     }
   return figures
 

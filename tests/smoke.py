@@ -45,6 +45,7 @@ def main():
     for left in (0, 100, 200):
       picture.crop((left, 0, left + 96, 96)).save(photos / f'{left}.png')
 
+    subprocess.run([BIN / 'gfn-table', 'gfn_table2'], cwd=folder, check=True)
     subprocess.run([BIN / 'gfn-restore', photos / '0.png', folder / 'sharp.png'], check=True)
     assert gfn_jax.images.reading.size_of(folder / 'sharp.png') == (384, 384)
 

@@ -37,6 +37,12 @@ def test_the_package_imports_nothing_heavy():
   assert not modules.intersection(HEAVY + LATE)
 
 
+def test_tables_and_figures_import_matplotlib_only_when_they_draw():
+  modules = imported_by('import gfn_jax.cli.table, gfn_jax.cli.figure, configs.tables.gfn_table2')
+  assert 'gfn_jax.evaluation.table_plot' in modules
+  assert not modules.intersection(HEAVY + LATE)
+
+
 def test_training_imports_tensorflow_only_when_it_opens_a_dataset():
   modules = imported_by('import gfn_jax.training.loop, run_train')
   assert 'gfn_jax.evaluation.evaluate' in modules

@@ -147,7 +147,7 @@ TABLE = Table(
   },
   notes=(
     "The paper's seconds are for one GTX 1080 Ti. It truncates parameters to whole millions.",
-    '* marks networks that the paper retrained on LR-GOPRO.',
+    'Networks marked * were retrained on LR-GOPRO by the paper.',
     'The paper says neither which reference frames of Köhler et al. it compares with, nor how they '
     'are aligned; docs/evaluation.md has our rule.',
   ),

@@ -13,7 +13,7 @@ import importlib
 import os
 import pkgutil
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
 
 from gfn_jax.cli.runner import ArgumentParser, exit_on_user_error
 from gfn_jax.errors import UserError
@@ -77,7 +77,10 @@ def make_parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
   """Measure and print the table that the arguments name."""
   args = make_parser().parse_args(argv)
-  module = load_table(args.name)
+  tables = load_tables()
+  if args.name not in tables:
+    raise UserError(f'unknown table {args.name!r}; choose from {", ".join(tables)}')
+  module = tables[args.name]
   if args.rounds < 0:
     raise UserError(f'rounds {args.rounds}: pass 0 or more')
   if bool(args.weights) != bool(args.test_set):
@@ -88,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise UserError('--lpips_weights requires --weights and --test_set')
   table = module.TABLE
   if args.output_dir is None:
-    path = os.path.splitext(module.__file__)[0] + '.json'
+    path = os.path.splitext(str(module.__file__))[0] + '.json'
     print(format_markdown(table, read_results(path, args.name, table)), end='')
     return
   text = measure_table(
@@ -105,19 +108,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   print(f'{text}\nThe table is in {printable(args.output_dir)}')
 
 
-def load_table(name: str) -> Any:
-  """Return the module of a table.
-
-  Raises:
-    UserError: if there is no such table.
-  """
+def load_tables() -> dict[str, ModuleType]:
+  """Return the modules of `configs/tables/` that have a table of a paper, by name."""
   folder = importlib.import_module('configs.tables')
-  names = [module.name for module in pkgutil.iter_modules(folder.__path__)]
-  modules = {name: importlib.import_module(f'configs.tables.{name}') for name in sorted(names)}
-  tables = {name: module for name, module in modules.items() if hasattr(module, 'TABLE')}
-  if name not in tables:
-    raise UserError(f'unknown table {name!r}; choose from {", ".join(tables)}')
-  return tables[name]
+  names = sorted(module.name for module in pkgutil.iter_modules(folder.__path__))
+  modules = {name: importlib.import_module(f'configs.tables.{name}') for name in names}
+  return {name: module for name, module in modules.items() if hasattr(module, 'TABLE')}
 
 
 def run() -> None:

@@ -40,7 +40,7 @@ class Row:
     model: arguments of `create_model`, for the network that the paper evaluates. None without one.
     models: the same by data set, for a method that has a network for each, such as for x2 and x3.
     parameters: number of parameters as the paper prints it, such as '12M'.
-    note: a known mistake of the paper in this row.
+    note: a fact about this row, such as a mistake of the paper; no capital, no full stop.
   """
 
   title: str

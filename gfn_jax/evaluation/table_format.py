@@ -98,7 +98,11 @@ def format_markdown(table: Table, results: Results) -> str:
     parts += [f'## {facts.title}', _grid(lines)]
     if origins := _origins(lines):
       parts.append('\n'.join(f'- {origin}' for origin in origins))
-  notes = [*table.notes, *(f'{row.title}: {row.note}' for row in table.rows.values() if row.note)]
+  titles: dict[str, list[str]] = {}
+  for row in table.rows.values():
+    if row.note:
+      titles.setdefault(row.note, []).append(row.title)
+  notes = [*table.notes, *(f'{", ".join(names)}: {note}.' for note, names in titles.items())]
   if notes:
     parts.append('\n'.join(f'- {note}' for note in notes))
   return '\n\n'.join(parts) + '\n'

@@ -100,9 +100,9 @@ def measure_table(
   weights = find_weights(weights_dir, table, opened, get_config) if weights_dir else {}
   files = {kind: os.path.join(output_dir, f'table.{kind}') for kind in ('json', 'md', 'csv', 'png')}
   results = read_results(files['json'], name, table)
-  make_folder(output_dir)
 
   def save(results: Results) -> None:
+    make_folder(output_dir)
     write_results(files['json'], name, results)
     write_file(files['md'], format_markdown(table, results).encode())
     write_file(files['csv'], format_csv(table, results).encode())
@@ -171,7 +171,6 @@ def score_rows(
       )
       _add(results, data_set, name, model, scores=scores)
       save(results)
-      jax.clear_caches()  # the programs of a network take memory
 
 
 def time_rows(
@@ -191,27 +190,26 @@ def time_rows(
   Raises:
     UserError: if the device has too little memory.
   """
-  if jax.default_backend() == 'cpu':
-    print_message('timing each network; a large one takes minutes on a CPU')
+  hint = '; a large network takes minutes on a CPU' if jax.default_backend() == 'cpu' else ''
   for data_set in data_sets:
     height, width = size = table.data_sets[data_set].timed_size
     inputs = TimingInputs(size, rounds, _device(), jax.__version__)
     networks = _networks(table, data_set)
     for number, (name, model) in enumerate(networks.items(), 1):
-      found = _find(results, data_set, name).timing
-      if found and found.inputs == inputs:
-        continue
-      print_message(
-        f'{table.rows[name].title}, row {number} of {len(networks)}: timing an image of '
-        f'{width}x{height}'
-      )
-      restorer = Restorer(model, init_variables(model, seed=0))
-      image = np.zeros((height, width, 3), np.uint8)
-      runs = tqdm(range(rounds), 'timing', unit='run', leave=False)
-      seconds = statistics.median(restorer.time_forward(image) for _ in runs)
-      _add(results, data_set, name, model, timing=Timing(inputs, seconds, _today()))
+      timing = _find_timing(table, results, data_set, name, inputs)
+      if timing is None:
+        print_message(
+          f'{table.rows[name].title}, row {number} of {len(networks)}: timing an image of '
+          f'{width}x{height}{hint}'
+        )
+        hint = ''
+        restorer = Restorer(model, init_variables(model, seed=0))
+        image = np.zeros((height, width, 3), np.uint8)
+        runs = tqdm(range(rounds), 'timing', unit='run', leave=False)
+        seconds = statistics.median(restorer.time_forward(image) for _ in runs)
+        timing = Timing(inputs, seconds, _today())
+      _add(results, data_set, name, model, timing=timing)
       save(results)
-      jax.clear_caches()
 
 
 def _networks(table: Table, data_set: str) -> dict[str, RestorationModel]:
@@ -222,6 +220,18 @@ def _networks(table: Table, data_set: str) -> dict[str, RestorationModel]:
 
 def _find(results: Results, data_set: str, name: str) -> Measurement:
   return results.get(data_set, {}).get(name, Measurement(0))
+
+
+def _find_timing(
+  table: Table, results: Results, data_set: str, name: str, inputs: TimingInputs
+) -> Timing | None:
+  """Return the time of a row's network, measured with equal inputs for this or another data set."""
+  row = table.rows[name]
+  for other in table.data_sets:
+    timing = _find(results, other, name).timing
+    if timing and timing.inputs == inputs and row.network(other) == row.network(data_set):
+      return timing
+  return None
 
 
 def _add(
@@ -242,11 +252,8 @@ def _means(rows: list[dict[str, Any]], prefix: str) -> dict[str, float]:
 def _device() -> str:
   """Return the kind of the device; for a CPU, also its number of cores."""
   device = jax.local_devices()[0]
-  return (
-    f'{device.device_kind}, {os.cpu_count()} cores'
-    if device.platform == 'cpu'
-    else device.device_kind
-  )
+  cores = f', {os.cpu_count()} cores' if device.platform == 'cpu' else ''
+  return device.device_kind + cores
 
 
 def _today() -> str:

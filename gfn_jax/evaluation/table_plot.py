@@ -53,6 +53,7 @@ def draw_plot(parts: dict[str, list[Line]]) -> 'Figure':
   """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
+  from matplotlib.ticker import LogLocator, NullFormatter
 
   figure = Figure((_WIDTH, _HEIGHT * len(parts)), dpi=_DPI, layout='constrained')
   FigureCanvasAgg(figure)
@@ -67,16 +68,20 @@ def draw_plot(parts: dict[str, list[Line]]) -> 'Figure':
       }
       if 'seconds' in line.measured:
         left.plot(line.measured['seconds'], line.measured['psnr'], **style)
-      right.plot(line.parameters, line.measured['psnr'], **style)
+      if line.parameters is not None:
+        right.plot(line.parameters / 1e6, line.measured['psnr'], **style)
     for line in lines:
       if line.row == BICUBIC and line.measured:
         for axes in (left, right):
           axes.axhline(line.measured['psnr'], color='grey', linestyle='--', label=line.title)
     left.set_ylabel('PSNR (dB)', fontsize=8)
-    for axes, label in ((left, 'seconds'), (right, 'parameters')):
+    for axes, label, unit in ((left, 'seconds', ''), (right, 'parameters', ' M')):
       axes.set_title(title, fontsize=8)
       axes.set_xlabel(label, fontsize=8)
       axes.set_xscale('log')
+      axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+      axes.xaxis.set_major_formatter('{x:g}' + unit)
+      axes.xaxis.set_minor_formatter(NullFormatter())
       axes.tick_params(labelsize=7)
       axes.grid(alpha=0.3)
     right.legend(fontsize=7, loc='center left', bbox_to_anchor=(1.02, 0.5), frameon=False)

@@ -10,7 +10,7 @@ from gfn_jax.errors import UserError
 from gfn_jax.evaluation.paper_tables import Table
 from gfn_jax.models import RestorationModel, create_model
 from gfn_jax.system.files import file_sha256, is_file, is_folder, printable
-from gfn_jax.weights.cards import read_card
+from gfn_jax.weights.cards import card_path, read_card
 from gfn_jax.weights.pretrained import load_pretrained
 
 _FREE_FIELDS = {'dtype', 'precision', 'initialization', 'axis_name', 'parent', 'name'}
@@ -75,7 +75,9 @@ def find_weights(
       _check_network(files[0], create_model(**network))
       card = read_card(files[0]) or {}
       _check_budget(files[0], card, functools.partial(get_config, variant))
-      found[variant] = Weights(files[0], file_sha256(files[0]), card.get('step'))
+      steps = card.get('step')
+      steps = steps if isinstance(steps, int) else None
+      found[variant] = Weights(files[0], file_sha256(files[0]), steps)
   if not found:
     names = ', '.join(name for name, network in variants.items() if network is not None)
     raise UserError(
@@ -85,17 +87,16 @@ def find_weights(
   return found
 
 
-def _check_network(path: str, expected: RestorationModel) -> None:
-  """Raise a UserError if a file cannot be read, or holds another network than a row's."""
-  if difference := _find_difference(load_pretrained(path)[0], expected):
-    raise UserError(
-      f"{printable(path)} is not the paper's network: {difference}; only equal networks stand "
-      'beside published numbers'
-    )
+def find_difference(model: Any, expected: Any) -> str | None:
+  """Return how two networks differ, but for their initialisation and the type of computations.
 
+  Args:
+    model: a network.
+    expected: the network that it is compared with.
 
-def _find_difference(model: Any, expected: Any) -> str | None:
-  """Return how two networks differ, such as 'features is 16, not 64'; None if they are equal."""
+  Returns:
+    Text such as 'features is 16, not 64', or None for equal networks.
+  """
   if type(model) is not type(expected):
     return f'{type(model).__name__}, not {type(expected).__name__}'
   for field in dataclasses.fields(model):
@@ -104,9 +105,18 @@ def _find_difference(model: Any, expected: Any) -> str | None:
       continue
     if not isinstance(found, RestorationModel):
       return f'{field.name} is {found!r}, not {wanted!r}'
-    if difference := _find_difference(found, wanted):
+    if difference := find_difference(found, wanted):
       return f'{field.name}: {difference}'
   return None
+
+
+def _check_network(path: str, expected: RestorationModel) -> None:
+  """Raise a UserError if a file cannot be read, or holds another network than a row's."""
+  if difference := find_difference(load_pretrained(path)[0], expected):
+    raise UserError(
+      f"{printable(path)} is not the paper's network: {difference}; only equal networks stand "
+      'beside published numbers'
+    )
 
 
 def _check_budget(
@@ -116,18 +126,23 @@ def _check_budget(
 
   Weights that no run wrote, such as imported ones, are accepted.
   """
-  if 'training' not in card.get('config', {}):
+  config = card.get('config')
+  if not isinstance(config, dict) or 'training' not in config:
     return
   try:
     wanted = get_config()
   except UserError:  # not trained by the paper
     return
-  batch_size = card['config']['training']['batch_size']
-  windows = card['data'].get('counts', {}).get('train', {}).get('windows_kept', 0)
-  one_pass = windows // batch_size * batch_size  # a remainder is left out
+  try:
+    batch_size = config['training']['batch_size']
+    seen = card['step'] * batch_size
+    windows = card['data'].get('counts', {}).get('train', {}).get('windows_kept', 0)
+    one_pass = windows // batch_size * batch_size  # a remainder is left out
+  except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
+    raise UserError(f'cannot read {printable(card_path(path))}: not the card of a run') from error
   epoch = wanted['training']['steps_per_epoch'] * wanted['training']['batch_size'] or one_pass
   needed = epoch * sum(phase['epochs'] for phase in wanted['phases'].values())
-  if (seen := card['step'] * batch_size) < needed:
+  if seen < needed:
     raise UserError(
       f'{printable(path)} was trained on {seen:,} examples, fewer than the {needed:,} of its '
       "row's config; only equal trainings stand beside published numbers"

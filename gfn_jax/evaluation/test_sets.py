@@ -54,8 +54,9 @@ def open_test_set(path: str, scale: int, blur_name: str) -> TestSet:
   lr, colon, hr = path.rpartition(':')
   if colon and not (is_remote(path) or os.path.exists(path)):
     test_set = folder_test_set(lr, hr)
-    name = f'{_short(lr)} and {_short(hr)}'
-    return dataclasses.replace(test_set, facts={'name': name, 'files': test_set.facts['files']})
+    facts = {'name': f'{_short(lr)} and {_short(hr)}', **test_set.facts}
+    del facts['input_dir'], facts['target_dir']
+    return dataclasses.replace(test_set, facts=facts)
   if not (is_remote(path) or os.path.isdir(path)):
     raise UserError(
       f'no such folder: {printable(path)}; pass a dataset of data_prep, a folder in the layout of '

@@ -1,0 +1,156 @@
+import configparser
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from configs.tables import gfn_table2
+from gfn_jax.cli import table
+from gfn_jax.evaluation import table_measurement
+from gfn_jax.evaluation.table_results import write_results
+from tests.evaluation.test_table_results import RESULTS
+from tests.paper_table import MODULE, write_all_weights
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+  """Make the tiny table the only one."""
+  monkeypatch.setattr(table, 'load_tables', lambda: {'tiny': MODULE})
+
+
+def run(monkeypatch, *args):
+  """Run the command, which is expected to fail, and return its exit status."""
+  monkeypatch.setattr(sys, 'argv', ['gfn-table', *map(str, args)])
+  with pytest.raises(SystemExit) as raised:
+    table.run()
+  return raised.value.code
+
+
+def test_published_numbers_are_printed_alone(capsys):
+  table.main(['gfn_table2'])
+  printed = capsys.readouterr().out
+  assert printed.startswith('# Ablation of GFN\n\nZhang et al., Gated Fusion Network')
+  assert '| GFN | 27.74 | 0.05 |' in printed
+  if not pathlib.Path(gfn_table2.__file__).with_suffix('.json').exists():
+    assert 'Nothing has been measured' in printed
+
+
+def test_measurements_beside_the_config_are_printed(tiny, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(MODULE, '__file__', str(tmp_path / 'tiny.py'))
+  write_results(tmp_path / 'tiny.json', 'tiny', RESULTS)
+  table.main(['tiny'])
+  printed = capsys.readouterr().out
+  assert '| Narrow | 1,000 | 1.5M | 25.50 | 26.20 |' in printed
+  assert 'NVIDIA H200, JAX 0.12.0, 2026-11-30; Narrow (weights 01234567' in printed
+
+
+def test_a_table_is_measured(tiny, gopro_tree, tmp_path, capsys):
+  weights, output = write_all_weights(tmp_path / 'weights'), tmp_path / 'out'
+  command = ['tiny', f'--output_dir={output}', f'--weights={weights}', '--rounds=1']
+  command += [f'--test_set=photos={gopro_tree}/test']
+  table.main(command)
+  names = sorted(path.name for path in output.iterdir())
+  assert names == ['table.csv', 'table.json', 'table.md', 'table.png']
+  printed = capsys.readouterr().out
+  assert printed == (output / 'table.md').read_text() + f'\nThe table is in {output}\n'
+  entries = json.loads((output / 'table.json').read_text())['data_sets']['photos']
+  assert all(entry['scores'] and entry['timing'] for entry in entries.values())
+
+
+def test_ctrl_c_keeps_what_is_done(tiny, gopro_tree, tmp_path, monkeypatch, capsys):
+  weights, output = write_all_weights(tmp_path / 'weights'), tmp_path / 'out'
+  evaluate, calls = table_measurement.evaluate, []
+
+  def interrupt(*args, **options):
+    calls.append(args)
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+    return evaluate(*args, **options)
+
+  monkeypatch.setattr(table_measurement, 'evaluate', interrupt)
+  flags = (f'--weights={weights}', f'--test_set=photos={gopro_tree}/test')
+  assert run(monkeypatch, 'tiny', f'--output_dir={output}', *flags) == 130
+  assert capsys.readouterr().err.endswith('interrupted\n')
+  entries = json.loads((output / 'table.json').read_text())['data_sets']['photos']
+  assert list(entries) == ['narrow']
+
+
+@pytest.mark.parametrize(
+  ('args', 'message'),
+  [
+    ((), 'the following arguments are required: NAME (--help lists the options)'),
+    (('gfn_table9',), "unknown table 'gfn_table9'; choose from "),
+    (('../gfn_table2',), "unknown table '../gfn_table2'; choose from "),
+    (('comparison',), "unknown table 'comparison'; choose from "),
+    (('gfn_table2', '--rounds=-1'), 'rounds -1: pass 0 or more'),
+    (('gfn_table2', '--weights=W'), '--weights and --test_set require each other'),
+    (
+      ('gfn_table2', '--test_set=lr_gopro=D', '--output_dir=O'),
+      '--weights and --test_set require each other',
+    ),
+    (('gfn_table2', '--test_set=D'), "argument --test_set: invalid test_set value: 'D'"),
+    (
+      ('gfn_table2', '--weights=W', '--test_set=lr_gopro=D'),
+      'no output folder: pass --output_dir=O',
+    ),
+    (
+      ('gfn_table2', '--output_dir=O', '--lpips_weights=F'),
+      '--lpips_weights requires --weights and --test_set',
+    ),
+    (
+      ('gfn_table2', '--weights=W', '--test_set=photos=D', '--output_dir=O'),
+      "gfn_table2 has no data set 'photos'; choose from lr_gopro",
+    ),
+    (
+      ('gfn_table2', '--weights=W', '--test_set=lr_gopro=D', '--output_dir=O'),
+      'no such folder: D; pass a dataset of data_prep',
+    ),
+  ],
+)
+def test_a_mistake_ends_in_one_line(monkeypatch, tmp_path, args, message):
+  monkeypatch.chdir(tmp_path)
+  line = run(monkeypatch, *args)
+  assert line.startswith(f'error: {message}')
+  assert '\n' not in line
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_folder_of_weights_is_one_line(tiny, gopro_tree, monkeypatch, tmp_path):
+  flags = (f'--test_set=photos={gopro_tree}/test', f'--weights={tmp_path}/none')
+  line = run(monkeypatch, 'tiny', f'--output_dir={tmp_path}/out', *flags)
+  assert line == f'error: no such folder: {tmp_path}/none'
+
+
+def test_the_command_works_in_another_folder_with_configs_of_its_own(tmp_path):
+  (tmp_path / 'configs').mkdir()
+  (tmp_path / 'configs' / 'mine.py').write_text('from configs import defaults\n')
+  code = (
+    'import configs.mine\n'
+    'from gfn_jax.cli import table\n'
+    'table.main(["gfn_table2"])\n'
+    'print(configs.mine.defaults.__file__)\n'
+  )
+  environment = os.environ | {'PYTHONPATH': str(ROOT)}
+  command = [sys.executable, '-c', code]
+  result = subprocess.run(
+    command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+  )
+  assert result.returncode == 0, result.stderr
+  assert '| GFN | 27.74 | 0.05 |' in result.stdout
+  assert result.stdout.splitlines()[-1] == str(ROOT / 'configs' / 'defaults.py')
+
+
+def test_the_configs_are_part_of_the_package():
+  setuptools = pytest.importorskip('setuptools')
+  setup = configparser.ConfigParser()
+  setup.read(ROOT / 'setup.cfg')
+  include = setup['options.packages.find']['include'].split()
+  packages = setuptools.find_namespace_packages(str(ROOT), include=include)
+  assert {'configs', 'configs.tables', 'data_prep', 'gfn_jax.cli'} <= set(packages)
+  assert {package.partition('.')[0] for package in packages} == {'configs', 'data_prep', 'gfn_jax'}
+  assert setup['options.package_data']['configs.tables'].split() == ['*.json']
