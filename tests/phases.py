@@ -1,5 +1,6 @@
 """Phases of a config, without data."""
 
+from gfn_jax.models import create_model
 from gfn_jax.training.phases import make_phases, plain
 
 
@@ -24,4 +25,5 @@ def phases_of(config, steps_per_epoch=0):
   """Return the phases, with another number of steps per epoch if it is given."""
   config = plain(config)
   config['training']['steps_per_epoch'] = steps_per_epoch or config['training']['steps_per_epoch']
-  return make_phases(config, NoData(config['model'].get('scale', 4)))
+  scale = create_model(**config['model']).scale
+  return make_phases(config, NoData(scale if scale > 1 else 4))

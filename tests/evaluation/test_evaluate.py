@@ -282,6 +282,7 @@ def test_references_are_reported(weights, pairs, tmp_path, capsys):
     rows = list(csv.DictReader(file))
   assert [(row['reference'], row['bicubic_reference']) for row in rows] == [('010', '001')] * 2
   summary = json.loads((tmp_path / 'out/summary.json').read_text())
+  assert len(summary['data'].pop('files')) == 64  # a digest
   assert summary['data'] == {
     'input_dir': str(tmp_path / 'lr_blur'),
     'target_dir': str(tmp_path / 'references'),

@@ -464,7 +464,7 @@ def test_create_model():
   options = {'features': 8, 'gated': False, 'size_mode': 'resize', 'dtype': 'bfloat16'}
   assert create_model('gfn', **options) == GFN(**options)
   with pytest.raises(
-    UserError, match="^unknown model 'GFN'; choose from .*cascade, .*gfn, .*, sr_branch, srresnet$"
+    UserError, match="^unknown model 'GFN'; choose from .*cascade, .*gfn, .*, srn, srresnet$"
   ):
     create_model('GFN')
   with pytest.raises(UserError, match="^model 'gfn' has no option 'feature'; choose .*features"):
