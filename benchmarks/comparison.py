@@ -24,11 +24,27 @@ PROTOCOLS = flags.DEFINE_list('protocols', ['gfn', 'mprnet'], 'Protocols of the 
 
 TITLES = {
   'gfn': 'GFN',
-  'deblur_first': 'MPRNet, then SRResNet',
-  'sr_first': 'SRResNet, then MPRNet',
   'motion_deblur_sr': 'Shoyan et al.',
   'cnlrn': 'CNLRN',
   'cnlrn_apart': 'CNLRN, its networks trained apart',
+  'bmdsrnet': 'BMDSRNet, without sharp frames',
+  'srresnet': 'SRResNet',
+  'edsr': 'EDSR',
+  'rcan': 'RCAN',
+  'han': 'HAN',
+  'rrdbnet': 'RRDBNet',
+  'srfbn': 'SRFBN',
+  'scgan_like': 'surrogate for SCGAN',
+  'ed_dsrn_like': 'surrogate for ED-DSRN',
+  'mprnet': 'MPRNet + bicubic',
+  'deepdeblur': 'DeepDeblur + bicubic',
+  'dmphn': 'DMPHN + bicubic',
+  'srn': 'SRN + bicubic',
+  'deblurgan': 'DeblurGAN + bicubic',
+  'mprnet_srresnet': 'MPRNet + SRResNet',
+  'srresnet_mprnet': 'SRResNet + MPRNet',
+  'srn_rcan': 'SRN + RCAN',
+  'edsr_deepdeblur': 'EDSR + DeepDeblur',
 }
 
 
@@ -55,6 +71,7 @@ def summarize(runs: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str
     figures['rows'][name] = {
       'model': TITLES[name],
       'parameters': mine[0]['parameters'],
+      'minutes': mine[0]['minutes'],
       'seconds': seconds[name],
       'mib': table_rows.memory_mib(name),
       **{protocol: table_rows.of_seeds(mine, protocol) for protocol in PROTOCOLS.value},
@@ -66,16 +83,18 @@ def format_table(figures: Mapping[str, Any]) -> str:
   """Format the figures as a Markdown table, with a line on the settings below."""
   protocols = PROTOCOLS.value
   scores = [f'PSNR {name} | SSIM {name}' for name in protocols]
-  columns = ['model', 'parameters', 'seconds', 'MiB', *scores, 'of each seed', 'held out']
+  columns = ['model', 'parameters', 'minutes', 'seconds', 'MiB', *scores]
+  columns += ['of each seed', 'held out']
   head = f'| {" | ".join(columns)} |'
   lines = [head, '|---' * (head.count('|') - 1) + '|']
   for row in ({'model': 'bicubic', **figures['bicubic']}, *figures['rows'].values()):
     first = row[protocols[0]]
     cells = [row['model']]
     if 'mib' in row:
-      cells += [f'{row["parameters"]:,}', f'{row["seconds"]:.2f}', str(row['mib'])]
+      cells += [f'{row["parameters"]:,}', f'{row["minutes"]:.1f}']
+      cells += [f'{row["seconds"]:.2f}', str(row['mib'])]
     else:
-      cells += ['0', '-', '-']
+      cells += ['0', '-', '-', '-']
     for name in protocols:
       cells += [f'{row[name]["pairs_psnr"]:.2f}', f'{row[name]["pairs_ssim"]:.4f}']
     cells.append(', '.join(f'{psnr:.2f}' for psnr in first.get('pairs_psnr_runs', [])) or '-')
@@ -85,8 +104,9 @@ def format_table(figures: Mapping[str, Any]) -> str:
   lines.append(
     f'\nPSNR (dB) and SSIM: {images["pairs"]} real pairs ({figures["blur_name"]}), under each '
     f'protocol, means over {len(figures["seeds"])} seeds; of each seed and held out, on '
-    f'{images["held_out"]} photos with synthetic blur: PSNR, protocol {protocols[0]}; seconds and '
-    f'memory (beside the weights, as XLA plans it): of an image of '
+    f'{images["held_out"]} photos with synthetic blur: PSNR, protocol {protocols[0]}; minutes: of '
+    f'the training with the first seed; seconds and memory (beside the weights, as XLA plans it): '
+    f'of an image of '
     f'{table_rows.SIZE[1]}x{table_rows.SIZE[0]} on {figures["device"]}. {figures["steps"]} steps '
     f'of {figures["batch_size"]} crops of {crop}x{crop} LR pixels.'
   )

@@ -37,6 +37,10 @@ OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures; .md bes
 SIZE = (180, 320)
 """Height and width of the timed image: the size of LR-GOPRO."""
 
+PHOTO_LIST = flags.DEFINE_string(
+  'photo_list', '', 'CSV file that names the photos and the held-out ones, as data_prep writes it.'
+)
+
 PARTS = ('pairs', 'held_out')
 """Test sets: the real pairs of `PAIRS/test`, and held-out photos with synthetic blur."""
 
@@ -44,7 +48,7 @@ PARTS = ('pairs', 'held_out')
 def set_budget(config: ConfigDict, seed: int) -> ConfigDict:
   """Apply the flags and a seed to a config of configs/tables, and return it."""
   config.training.seed = seed
-  config.data.photos = PHOTOS.value
+  config.data.photos, config.data.photo_list = PHOTOS.value, PHOTO_LIST.value
   if not config.data.frames:  # real pairs have no sub-frames
     pairs = os.path.join(PAIRS.value, 'train')
     config.data.real_pairs.gopro.update(path=pairs, blur=BLUR_NAME.value)
@@ -65,7 +69,7 @@ def run(name: str, config: ConfigDict, protocols: Sequence[str]) -> dict[str, An
     protocols: protocols to score under.
 
   Returns:
-    `config`, `parameters`, and by protocol the result of `score`.
+    `config`, `parameters`, `minutes` of training, and by protocol the result of `score`.
   """
   workdir = run_dir(name, config.training.seed)
   scores_path = os.path.join(workdir, 'scores.json')
@@ -75,9 +79,9 @@ def run(name: str, config: ConfigDict, protocols: Sequence[str]) -> dict[str, An
     with open(scores_path) as file:
       scores = json.load(file)
   if scores.get('config') != plain:
-    loop.train_and_evaluate(config, workdir)
+    minutes = train(config, workdir)
     variables = network(name, config.training.seed).variables
-    scores = {'config': plain, 'parameters': param_count(variables)}
+    scores = {'config': plain, 'parameters': param_count(variables), 'minutes': minutes}
     write_json(scores_path, scores)
   for protocol in protocols:
     if protocol not in scores:
@@ -85,6 +89,22 @@ def run(name: str, config: ConfigDict, protocols: Sequence[str]) -> dict[str, An
       write_json(scores_path, scores)
   jax.clear_caches()
   return scores
+
+
+def train(config: ConfigDict, workdir: str) -> float:
+  """Train a network, and return the minutes that this took in all calls."""
+  path, earlier = os.path.join(workdir, 'minutes.json'), 0.0
+  if os.path.exists(path):
+    with open(path) as file:
+      earlier = json.load(file)
+  start = time.perf_counter()
+  try:
+    loop.train_and_evaluate(config, workdir)
+  finally:
+    minutes = round(earlier + (time.perf_counter() - start) / 60, 2)
+    os.makedirs(workdir, exist_ok=True)
+    write_json(path, minutes)
+  return minutes
 
 
 def run_dir(name: str, seed: int) -> str:
