@@ -1,11 +1,12 @@
-"""Reproduce BMDSRNet's Table 4 at a size for CPUs: the contribution of frames and streams.
+"""Train the rows of BMDSRNet's Table 4 at a size for CPUs: what frames and streams contribute.
 
     python -m benchmarks.bmdsrnet --photos=PHOTOS --pairs=GOPRO_Large --workdir=W
 
 This trains the variants of `configs/bmdsrnet.py:x4,f+c+b,small` at every scale with each seed, on
 photos with synthetic blur, whose sub-frames are the sharp frames. It compares them on the real
-pairs of `PAIRS/test` and on held-out photos. The same command continues after an interruption.
-`--output=F.json` writes the figures, and the table to `F.md`.
+pairs of `PAIRS/test` and on held-out photos. Published numbers are of networks of full size and do
+not stand in the table. The same command continues after an interruption. `--output=F.json` writes
+the figures, and the table to `F.md`.
 """
 
 import sys
@@ -66,44 +67,47 @@ def summarize(runs: Mapping[Any, Any], seconds: Mapping[str, float]) -> dict[str
   """Return the figures of bicubic and of each row, by scale."""
   first = next(iter(runs.values()))[0]
   figures = {'protocol': PROTOCOL.value, 'pair_difference': PAIR_DIFFERENCE.value}
-  figures |= table_rows.budget(first, PROTOCOL.value) | {'scales': {}}
+  figures |= table_rows.budget(first, PROTOCOL.value)
+  figures |= {'features': first['config']['model']['features'], 'scales': {}}
   for (scale, variant), mine in runs.items():
     bicubic = {'model': 'bicubic', **table_rows.of_bicubic(mine[0], PROTOCOL.value)}
     table = figures['scales'].setdefault(str(scale), {'bicubic': bicubic})
-    published = ROWS[variant].published[f'x{scale}']
     table[variant] = {
       'model': ROWS[variant].title,
       'parameters': mine[0]['parameters'],
+      'minutes': mine[0].get('minutes'),
       'seconds': seconds[run_name(scale, variant)],
       **table_rows.of_seeds(mine, PROTOCOL.value),
-      'paper_psnr': published['psnr'],
-      'paper_ssim': published['ssim'],
     }
   return figures
 
 
 def format_table(figures: Mapping[str, Any]) -> str:
-  """Format the figures as a Markdown table like Table 4, with a line on the settings below."""
-  columns = 'scale | model | parameters | seconds | PSNR | SSIM | of each seed | held out | paper'
-  lines = [f'| {columns} |', '|---' * (columns.count('|') + 1) + '|']
+  """Format the figures as a Markdown table, between lines on its settings."""
+  trained = [
+    row for table in figures['scales'].values() for row in table.values() if 'parameters' in row
+  ]
+  columns = 'scale | model | parameters | seconds | PSNR | SSIM | of each seed | held out'
+  lines = [
+    table_rows.heading(figures, trained, f'{figures["features"]} features'),
+    f'| {columns} |',
+    '|---' * (columns.count('|') + 1) + '|',
+  ]
   for scale, table in figures['scales'].items():
     for row in table.values():
       each = ', '.join(f'{psnr:.2f}' for psnr in row.get('pairs_psnr_runs', [])) or '-'
-      paper = f'{row["paper_psnr"]:.2f} / {row["paper_ssim"]:.4f}' if 'paper_psnr' in row else '-'
       seconds = f'{row["seconds"]:.2f}' if 'seconds' in row else '-'
       lines.append(
         f'| x{scale} | {row["model"]} | {row.get("parameters", 0):,} | {seconds} '
         f'| {row["pairs_psnr"]:.2f} | {row["pairs_ssim"]:.4f} | {each} '
-        f'| {row["held_out_psnr"]:.2f} | {paper} |'
+        f'| {row["held_out_psnr"]:.2f} |'
       )
-  images, crop = figures['images'], figures['crop_size']
+  images = figures['images']
   lines.append(
     f'\nPSNR (dB) and SSIM: {images["pairs"]} real pairs ({figures["blur_name"]}), protocol '
     f'{figures["protocol"]}, means over {len(figures["seeds"])} seeds; held out: PSNR on '
     f'{images["held_out"]} photos with synthetic blur; seconds: of an image of '
-    f'{table_rows.SIZE[1]}x{table_rows.SIZE[0]} on {figures["device"]}, in turns; paper: PSNR and '
-    f'SSIM of its Table 4, on other data. {figures["steps"]} steps of {figures["batch_size"]} '
-    f'crops of {crop}x{crop} LR pixels.'
+    f'{table_rows.SIZE[1]}x{table_rows.SIZE[0]} on {figures["device"]}, in turns.'
   )
   return '\n'.join(lines)
 

@@ -80,13 +80,15 @@ def summarize(runs: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str
 
 
 def format_table(figures: Mapping[str, Any]) -> str:
-  """Format the figures as a Markdown table, with a line on the settings below."""
+  """Format the figures as a Markdown table, between lines on its settings."""
   protocols = PROTOCOLS.value
   scores = [f'PSNR {name} | SSIM {name}' for name in protocols]
   columns = ['model', 'parameters', 'minutes', 'seconds', 'MiB', *scores]
   columns += ['of each seed', 'held out']
   head = f'| {" | ".join(columns)} |'
-  lines = [head, '|---' * (head.count('|') - 1) + '|']
+  widths = 'their options in configs/tables/comparison.py'
+  heading = table_rows.heading(figures, list(figures['rows'].values()), widths)
+  lines = [heading, head, '|---' * (head.count('|') - 1) + '|']
   for row in ({'model': 'bicubic', **figures['bicubic']}, *figures['rows'].values()):
     first = row[protocols[0]]
     cells = [row['model']]
@@ -100,15 +102,13 @@ def format_table(figures: Mapping[str, Any]) -> str:
     cells.append(', '.join(f'{psnr:.2f}' for psnr in first.get('pairs_psnr_runs', [])) or '-')
     cells.append(f'{first["held_out_psnr"]:.2f}')
     lines.append(f'| {" | ".join(cells)} |')
-  images, crop = figures['images'], figures['crop_size']
+  images = figures['images']
   lines.append(
     f'\nPSNR (dB) and SSIM: {images["pairs"]} real pairs ({figures["blur_name"]}), under each '
     f'protocol, means over {len(figures["seeds"])} seeds; of each seed and held out, on '
     f'{images["held_out"]} photos with synthetic blur: PSNR, protocol {protocols[0]}; minutes: of '
     f'the training with the first seed; seconds and memory (beside the weights, as XLA plans it): '
-    f'of an image of '
-    f'{table_rows.SIZE[1]}x{table_rows.SIZE[0]} on {figures["device"]}. {figures["steps"]} steps '
-    f'of {figures["batch_size"]} crops of {crop}x{crop} LR pixels.'
+    f'of an image of {table_rows.SIZE[1]}x{table_rows.SIZE[0]} on {figures["device"]}.'
   )
   return '\n'.join(lines)
 

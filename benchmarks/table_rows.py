@@ -189,6 +189,28 @@ def budget(scores: Mapping[str, Any], protocol: str) -> dict[str, Any]:
   }
 
 
+def heading(figures: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], widths: str) -> str:
+  """Return the line above a table of narrow networks: their widths, sizes, steps and minutes.
+
+  Args:
+    figures: the figures of the table, with the entries of `budget`.
+    rows: figures of the trained rows; `minutes` is None for runs of an earlier version.
+    widths: widths of the networks, in words.
+  """
+  parameters = [row['parameters'] for row in rows]
+  minutes = [row['minutes'] for row in rows if row.get('minutes') is not None]
+  crop = figures['crop_size']
+  if minutes:
+    time_taken = f'{min(minutes):.1f} to {max(minutes):.1f} minutes of training with the first seed'
+  else:
+    time_taken = 'the minutes of training were not recorded'
+  return (
+    f'Narrow networks, {widths}: {min(parameters):,} to {max(parameters):,} parameters. '
+    f'{figures["steps"]:,} steps of {figures["batch_size"]} crops of {crop}x{crop} LR pixels on '
+    f'{figures["device"]}; {time_taken}.\n'
+  )
+
+
 def report(figures: Mapping[str, Any], table: str) -> None:
   """Print the table, and write it and the figures if `--output` is set."""
   print(table)

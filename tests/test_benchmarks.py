@@ -1,4 +1,5 @@
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -207,3 +208,39 @@ def test_only_known_devices_are_compiled_for(tmp_path):
   assert xla.find_devices('cpu', '') == jax.local_devices()[:1]
   with pytest.raises(UserError, match="^cannot compile for cuda '.*/none': .*No such file"):
     xla.find_devices('cuda', str(tmp_path / 'none'))
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize(
+  ('benchmark', 'results'),
+  [('ablation', ['ablation_cpu']), ('bmdsrnet', ['bmdsrnet_cpu', 'bmdsrnet_either_cpu'])],
+)
+def test_tables_of_narrow_networks_name_their_budget_and_hold_no_published_numbers(
+  benchmark, results
+):
+  # In a separate process, because the flags of the benchmarks have equal names.
+  command = [
+    sys.executable,
+    '-c',
+    TABLES,
+    benchmark,
+    *(str(RESULTS / f'{n}.json') for n in results),
+  ]
+  process = subprocess.run(command, capture_output=True, text=True)
+  assert process.returncode == 0, process.stderr
+  for name, table in zip(results, json.loads(process.stdout), strict=True):
+    assert table + '\n' == (RESULTS / f'{name}.md').read_text()
+    heading, _, columns, *_ = table.splitlines()
+    assert heading.startswith('Narrow networks, 16 features: ')
+    assert '2,000 steps of 8 crops of 24x24 LR pixels on cpu; ' in heading
+    assert 'paper' not in columns
+    assert '27.74' not in table
+
+
+RESULTS = pathlib.Path(__file__).parents[1] / 'benchmarks/results'
+TABLES = """
+import importlib, json, sys
+name, *paths = sys.argv[1:]
+module = importlib.import_module(f'benchmarks.{name}')
+print(json.dumps([module.format_table(json.load(open(path))) for path in paths]))
+"""

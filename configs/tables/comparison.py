@@ -1,4 +1,4 @@
-r"""Systems of the papers and their baselines, narrow, with equal budgets: docs/comparison.md.
+r"""Systems of the papers and their baselines, narrow: docs/results/equal_budget.md.
 
     python run_train.py --config=configs/tables/comparison.py:gfn --workdir=W \
       --config.data.photos=DIR
@@ -15,8 +15,9 @@ r"""Systems of the papers and their baselines, narrow, with equal budgets: docs/
 
 Each has 0.05 to 0.4 million parameters, and adds its input to its output images where the published
 network does not. Each is trained on photos with synthetic blur, the mean of stored values as in
-GOPRO, for 1,000 steps of 8 crops of 24x24 LR pixels. `python -m benchmarks.comparison` trains them
-all and prints the table. BMDSRNet has no sharp frames here: its blurred images are of the photos.
+GOPRO, for 2,000 steps of 8 crops of 24x24 LR pixels. `python -m benchmarks.comparison` trains them
+all, with `--steps` of another number, and prints the table. BMDSRNet has no sharp frames here: its
+blurred images are of the photos.
 """
 
 from ml_collections import ConfigDict
