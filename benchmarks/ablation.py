@@ -114,8 +114,8 @@ def format_table(figures: Mapping[str, Any]) -> str:
     f'\nPSNR (dB) and SSIM: {images["pairs"]} real pairs ({figures["blur_name"]}), protocol '
     f'{figures["protocol"]}, means over {len(figures["seeds"])} seeds; held out: PSNR on '
     f'{images["held_out"]} photos with synthetic blur; seconds: of an image of 320x180 on '
-    f'{figures["device"]}, in turns. The order of the rows against the order in the paper: Kendall '
-    f'tau {tau["pairs"]["kendall_tau"]:.2f} on the pairs, {tau["held_out"]["kendall_tau"]:.2f} held '
+    f'{figures["device"]}, in turns. The order of the rows against that in the paper: Kendall tau '
+    f'{tau["pairs"]["kendall_tau"]:.2f} on the pairs, {tau["held_out"]["kendall_tau"]:.2f} held '
     'out (1: the same, -1: the reverse).'
   )
   return '\n'.join(lines)

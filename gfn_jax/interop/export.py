@@ -201,11 +201,7 @@ def write_onnx(
       output_names=names,
     )
   except _NOT_CONVERTED as error:
-    reason = f'{error}'.partition('\n')[0]
-    raise UserError(
-      f'jax2onnx cannot convert {type(model).__name__} ({reason.rstrip(".")}); '
-      'export to StableHLO instead'
-    ) from error
+    raise _not_converted(model, error) from error
   proto.ir_version = onnx.helper.find_min_ir_version_for(proto.opset_import)
   enlarges = f' and enlarges {model.scale}x' if model.scale > 1 else ''
   proto.doc_string = (
@@ -214,8 +210,20 @@ def write_onnx(
     'clipped.'
   )
   onnx.helper.set_model_props(proto, dict(metadata))
-  onnx.checker.check_model(proto, full_check=True)
+  try:
+    onnx.checker.check_model(proto, full_check=True)
+  except onnx.checker.ValidationError as error:
+    raise _not_converted(model, error) from error
   onnx.save(proto, path)
+
+
+def _not_converted(model: RestorationModel, error: Exception) -> UserError:
+  """Return the error for a network that jax2onnx cannot convert."""
+  reason = f'{error}'.partition('\n')[0]
+  return UserError(
+    f'jax2onnx cannot convert {type(model).__name__} ({reason.rstrip(".")}); '
+    'export to StableHLO instead'
+  )
 
 
 def load_onnx(path: str) -> Callable[[np.ndarray], Images]:

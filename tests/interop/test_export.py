@@ -60,6 +60,8 @@ SRN = {'name': 'srn', **small.SRN, 'lstm': True, 'gray': True, 'global_skip': 'i
 DEEPDEBLUR = {'name': 'deepdeblur', 'features': 4, 'blocks': 1}
 DMPHN = {'name': 'dmphn', 'features': 2}
 DEBLURGAN = {'name': 'deblurgan', 'features': 4, 'blocks': 1}
+ABLATION = {**small.MODEL, 'name': 'gfn_ablation', 'variant': 'deblur_first'}
+EDSR = {'name': 'edsr', **small.EDSR}
 
 
 def save(folder, model_config, card=CARD):
@@ -381,6 +383,8 @@ def test_networks_of_odd_sizes(variant, extension, outputs, request, tmp_path, c
   ('model_config', 'reason'),
   [
     ({**small.MODEL, 'name': 'gfn_ablation', 'variant': 'sr_first'}, r'GFNAblation \(No symb'),
+    (ABLATION, r"GFNAblation \(Graph output 'lr' is not an output"),
+    ({'name': 'cascade', 'first': EDSR, 'second': DMPHN}, r'Cascade \(No symb'),
     ({'name': 'cnlrn', **small.CNLRN}, r'CNLRN \(Symbolic dimension'),
     ({'name': 'bmdsrnet', **small.BMDSRNET}, r'BMDSRNet \(Shapes must be'),
     (SRN, r'SRN \(No symbolic dim'),
