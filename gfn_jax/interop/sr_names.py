@@ -111,14 +111,13 @@ SR_VERSIONS = {
     dataclasses.replace(
       _RCAN,
       layers={
-        **{ours: theirs for ours, theirs in _RCAN.layers.items() if not ours.endswith('_mean')},
+        **_RCAN.layers,
         'layer_attention': 'la',
         'layer_conv': 'last_conv',
         'channel_spatial_attention': 'csa',
         'channel_spatial_attention.conv': 'csa.conv',
         'fuse': 'last',
       },
-      infer=_infer_scale,
     ),
   ),
 }
