@@ -7,7 +7,7 @@ import pytest
 
 from gfn_jax import Restorer, UserError, create_model, load_pretrained
 from gfn_jax.cli import join_weights
-from gfn_jax.models import init_variables
+from gfn_jax.models import init_variables, param_count, variable_shapes
 from gfn_jax.weights.pretrained import load_card, save_weights
 from tests import small
 from tests.models.networks import apply
@@ -59,6 +59,10 @@ def test_what_a_cascade_is():
   assert {model.first.dtype, model.second.dtype} == {'bfloat16'}
   assert create_model('cascade', first=DEBLUR, second=ENLARGE).first.dtype == jnp.float32
   assert model.clone(dtype='float32').second.dtype == 'float32'
+  first, second, both = (
+    param_count(variable_shapes(network)) for network in (model.first, model.second, model)
+  )
+  assert both == first + second
 
 
 def test_the_gradient_passes_the_rounding():
