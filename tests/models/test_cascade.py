@@ -117,3 +117,15 @@ def test_joined_weights_restore(parts, tmp_path, capsys):
     join_weights.main(paths)
   assert (tmp_path / 'cascade.safetensors').read_bytes() == before
   assert json.loads((tmp_path / 'cascade.json').read_text())['model']['quantize'] is True
+
+
+def test_bicubic_can_be_joined_without_weights(parts, tmp_path):
+  save_weights(tmp_path / 'mprnet.safetensors', {'params': parts['mprnet'][1]}, DEBLUR, {})
+  join_weights.main(
+    [str(tmp_path / 'mprnet.safetensors'), 'bicubic', str(tmp_path / 'c.safetensors')]
+  )
+  card = load_card(tmp_path / 'c.safetensors')
+  assert card['model']['second'] == {'name': 'bicubic'}
+  assert card['joined_from'].keys() == {'first'}
+  image = np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)
+  assert Restorer.from_pretrained(tmp_path / 'c.safetensors')(image).shape == (64, 64, 3)
