@@ -12,7 +12,6 @@ from gfn_jax.weights.pretrained import (
   weights_path,
 )
 
-
 BICUBIC = 'bicubic'
 """Name of the network without parameters."""
 
