@@ -196,3 +196,7 @@ def _facts(path: str, lr_blur: np.ndarray, restored: np.ndarray, seconds: float)
   sizes = ' → '.join(f'{image.shape[1]} × {image.shape[0]}' for image in (lr_blur, restored))
   reduced = '; the slider shows it reduced' if max(restored.shape) > PREVIEW_SIDE else ''
   return f'{name}: {sizes} pixels in {seconds:.1f} seconds{reduced}'
+
+
+if __name__ == '__main__':
+  main()

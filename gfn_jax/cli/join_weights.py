@@ -2,6 +2,7 @@
 
 gfn-join-weights mprnet.safetensors srresnet.safetensors cascade.safetensors
 gfn-restore photo.jpg sharp.png --weights cascade.safetensors
+gfn-join-weights dmphn.safetensors bicubic cascade.safetensors
 
 One of the two networks enlarges and the other only deblurs. To train them together, start a run
 from the file: `--config.run.init_from=cascade.safetensors`.
@@ -19,8 +20,12 @@ def make_parser() -> ArgumentParser:
   """Return the command's options."""
   parser = ArgumentParser('gfn-join-weights', __doc__)
   add = parser.add_argument
-  add('first', metavar='FIRST', help='weights of the network that sees the input')
-  add('second', metavar='SECOND', help="weights of the network that sees the first one's image")
+  add('first', metavar='FIRST', help="weights of the network that sees the input, or 'bicubic'")
+  add(
+    'second',
+    metavar='SECOND',
+    help="weights of the network that sees the first one's image, or 'bicubic'",
+  )
   add('target', metavar='OUT.safetensors', help='the weights; their card is written beside them')
   add('--quantize', action='store_true', help='round the image between them to 8 bits, as a file')
   add('--overwrite', action='store_true', help='replace OUT if it exists')

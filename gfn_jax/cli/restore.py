@@ -169,3 +169,7 @@ def run() -> None:
   compilation_cache.enable()
   with exit_on_user_error():
     main()
+
+
+if __name__ == '__main__':
+  run()

@@ -35,3 +35,7 @@ def run() -> None:
   sys.path.insert(0, os.getcwd())  # configs import each other from the project's folder
   compilation_cache.enable()
   run_command(main)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,4 +1,8 @@
-"""Layer names in the authors' PyTorch weights of networks that only deblur."""
+"""Layer names in the authors' weights of networks that only deblur."""
+
+from collections.abc import Mapping
+
+import numpy as np
 
 from gfn_jax.interop.version import Version
 
@@ -6,6 +10,14 @@ from gfn_jax.interop.version import Version
 def _res_block(ours: str, theirs: str, first: int = 0, second: int = 2) -> dict[str, str]:
   """Return the layers of a residual block, whose convolutions are parts of a sequence."""
   return {f'{ours}.conv1': f'{theirs}.{first}', f'{ours}.conv2': f'{theirs}.{second}'}
+
+
+def _infer_srn(state: Mapping[str, np.ndarray]) -> dict[str, bool]:
+  """Return the options that show in the tensors."""
+  return {
+    'lstm': 'g_net.convLSTM.LSTM_conv.weight' in state,
+    'gray': state['g_net.enc1_1.weight'].shape[1] == 2,  # the blurred image and the coarser one
+  }
 
 
 DEBLUR_VERSIONS = {
@@ -66,5 +78,22 @@ DEBLUR_VERSIONS = {
       ignored=('.running_mean', '.running_var', '.num_batches_tracked'),
     ),
   ),
+  'srn': (  # jiangsutx/SRN-Deblur, as `load_tensorflow_checkpoint` returns it
+    Version(
+      layers={
+        'net.conv{i}': 'g_net.enc{i}_1',
+        'net.encoder{i}_{j}.conv{k}': 'g_net.enc{i}_{j}.conv{k}',
+        'net.lstm.gates': 'g_net.convLSTM.LSTM_conv',
+        'net.decoder{i}_{j}.conv{k}': 'g_net.dec{i}_{j}.conv{k}',
+        'net.deconv{i}': 'g_net.dec{i}_4',  # before the three blocks of their level
+        'net.conv_last': 'g_net.dec1_0',
+      },
+      transposed=frozenset({'net.deconv{i}'}),
+      features='g_net.enc1_1.weight',
+      blocks={'blocks': 'g_net.enc1_{i}.conv1.weight'},
+      infer=_infer_srn,
+      framework='TensorFlow',
+    ),
+  ),
 }
-"""PyTorch versions of each network that only deblurs."""
+"""Versions of each network that only deblurs."""

@@ -6,9 +6,7 @@
 import dataclasses
 
 from gfn_jax.interop.deblur_names import DEBLUR_VERSIONS
-from gfn_jax.interop.rrdbnet_srfbn_names import VERSIONS_OF_RRDBNET_AND_SRFBN
 from gfn_jax.interop.sr_names import SR_VERSIONS
-from gfn_jax.interop.srn_names import VERSIONS_OF_SRN
 from gfn_jax.interop.version import Version, attention_block
 
 _MPRNET = Version(
@@ -228,9 +226,7 @@ VERSIONS = {
       },
     ),
   ),
-  **VERSIONS_OF_RRDBNET_AND_SRFBN,
   **SR_VERSIONS,
-  **VERSIONS_OF_SRN,
   **DEBLUR_VERSIONS,
 }
 """PyTorch versions of each network with public weights."""

@@ -119,21 +119,27 @@ class RCAN(RestorationModel):
     self, lr_blur: Float[jax.Array, 'b h w 3'], train: bool = False
   ) -> RestorationOutput:
     """Enlarge `lr_blur`, in [0, 1], to `hr`, `[b, scale * h, scale * w, 3]`."""
-    f, (conv, _) = self.features, torch_convolutions(self)
+    conv, _ = torch_convolutions(self)
     conv3x3 = functools.partial(conv, kernel_size=(3, 3), padding=1)
 
     trained = self.trained_mean_shift
     x = _mean_shift('sub_mean')(PIXEL_RANGE * lr_blur) if trained else subtract_mean(lr_blur)
-    first = y = conv3x3(f, name='conv_first')(x)  # [B, h, w, F]
-    for i in range(self.groups):
-      y = ResidualGroup(self.blocks, self.reduction, conv, name=f'group_{i}')(y)
-    y = first + conv3x3(f, name='conv_mid')(y)
+    first = conv3x3(self.features, name='conv_first')(x)  # [B, h, w, F]
+    y = first + self.body(first, conv, conv3x3)
     y = Upsampler(self.scale, conv, name='upsample')(y)  # [B, scale * h, scale * w, F]
     y = conv3x3(3, name='conv_last')(y).astype(jnp.float32)
     if self.global_skip == 'input':
       y = y + Enlarge(self.scale)(x)
     hr = _mean_shift('add_mean')(y) / PIXEL_RANGE if trained else add_mean(y)
     return RestorationOutput(hr=hr)
+
+  def body(
+    self, y: Float[jax.Array, 'b h w f'], conv: ModuleDef, conv3x3: ModuleDef
+  ) -> Float[jax.Array, 'b h w f']:
+    """Map features to those that are added to them: groups, and a convolution."""
+    for i in range(self.groups):
+      y = ResidualGroup(self.blocks, self.reduction, conv, name=f'group_{i}')(y)
+    return conv3x3(self.features, name='conv_mid')(y)
 
 
 def _mean_shift(name: str) -> nn.Conv:

@@ -12,6 +12,9 @@ from gfn_jax.weights.pretrained import (
   weights_path,
 )
 
+BICUBIC = 'bicubic'
+"""Name of the network without parameters."""
+
 
 def join_weights(
   first: str | os.PathLike,
@@ -22,8 +25,9 @@ def join_weights(
   """Write the weights of a cascade, with a card that names the two files.
 
   Args:
-    first: weights of the network that gets the input, a file or a name.
-    second: weights of the network that gets the first network's image, a file or a name.
+    first: weights of the network that gets the input, a file or a name; or 'bicubic' for 4x
+      interpolation, which needs no weights.
+    second: the same for the network that gets the first network's image.
     target: the new file, which ends in .safetensors; an old one is replaced.
     quantize: True to round the image between the networks to 8 bits.
 
@@ -33,14 +37,17 @@ def join_weights(
   Raises:
     UserError: if weights cannot be read, or the networks do not form a cascade.
   """
-  paths = {'first': weights_path(first), 'second': weights_path(second)}
+  parts = {'first': first, 'second': second}
+  paths = {part: weights_path(path) for part, path in parts.items() if path != BICUBIC}
   loaded = {part: load_pretrained(path)[1] for part, path in paths.items()}
   names = sorted({name for variables in loaded.values() for name in variables})
   collections = {
     name: {part: variables[name] for part, variables in loaded.items() if name in variables}
     for name in names
   }
-  networks = {part: load_model_config(path) for part, path in paths.items()}
+  networks = {
+    part: load_model_config(paths[part]) if part in paths else {'name': BICUBIC} for part in parts
+  }
   model_config: dict[str, Any] = {'name': 'cascade', **networks, 'quantize': quantize}
   create_model(**model_config)
   origin = {

@@ -1,7 +1,9 @@
 """The commands, as a user calls them: in processes of their own."""
 
+import configparser
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -183,3 +185,15 @@ def test_a_mistake_ends_in_one_line(command, message):
   assert message in line
   assert not os.path.exists('W')
   assert not os.path.exists('O')
+
+
+def test_every_command_is_a_module_to_run():
+  root = pathlib.Path(__file__).parents[2]
+  setup = configparser.ConfigParser()
+  setup.read(root / 'setup.cfg')
+  scripts = setup['options.entry_points']['console_scripts'].strip().splitlines()
+  assert len(scripts) >= 11
+  for script in scripts:
+    module, _, function = script.partition('=')[2].strip().partition(':')
+    source = (root / module.replace('.', '/')).with_suffix('.py').read_text()
+    assert source.endswith(f"\n\nif __name__ == '__main__':\n  {function}()\n"), module

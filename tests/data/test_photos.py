@@ -333,7 +333,7 @@ def test_the_digest_tells_other_photos(folder, tmp_path):
     ({'real_pairs': sources('x', share=1.5)}, 'shares of real_pairs must be 0 or more, with a sum'),
     ({'real_pairs': sources('somewhere')}, 'no sibling folders named sharp and blur_gamma'),
     ({'real_pairs': {'a': {'path': 'x', 'share': 1, 'size': 2}}}, "a has no option 'size'"),
-    ({'scale': 5}, 'unknown scale 5; choose from 2, 3, 4'),
+    ({'scale': 5}, 'unknown scale 5; choose from 1, 2, 3, 4'),
     ({'frames': True}, r'frames=True needs motion_blur.*.frames of at least 7, not 3'),
   ],
 )

@@ -50,7 +50,8 @@ NETWORKS = {
   'han': ('han', small.RCAN | {'scale': 4}),
   'han, other numbers': (
     'han',
-    {'features': 6, 'groups': 3, 'blocks': 1, 'reduction': 2, 'scale': 2},
+    {'features': 6, 'groups': 3, 'blocks': 1, 'reduction': 2, 'scale': 2}
+    | {'trained_mean_shift': True},
   ),
   'srn': ('srn', small.SRN | {'lstm': False, 'gray': False}),
   'srn, other options': ('srn', {'features': 6, 'blocks': 4, 'lstm': True, 'gray': True}),

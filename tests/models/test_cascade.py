@@ -7,7 +7,7 @@ import pytest
 
 from gfn_jax import Restorer, UserError, create_model, load_pretrained
 from gfn_jax.cli import join_weights
-from gfn_jax.models import init_variables
+from gfn_jax.models import init_variables, param_count, variable_shapes
 from gfn_jax.weights.pretrained import load_card, save_weights
 from tests import small
 from tests.models.networks import apply
@@ -59,6 +59,10 @@ def test_what_a_cascade_is():
   assert {model.first.dtype, model.second.dtype} == {'bfloat16'}
   assert create_model('cascade', first=DEBLUR, second=ENLARGE).first.dtype == jnp.float32
   assert model.clone(dtype='float32').second.dtype == 'float32'
+  first, second, both = (
+    param_count(variable_shapes(network)) for network in (model.first, model.second, model)
+  )
+  assert both == first + second
 
 
 def test_the_gradient_passes_the_rounding():
@@ -113,3 +117,15 @@ def test_joined_weights_restore(parts, tmp_path, capsys):
     join_weights.main(paths)
   assert (tmp_path / 'cascade.safetensors').read_bytes() == before
   assert json.loads((tmp_path / 'cascade.json').read_text())['model']['quantize'] is True
+
+
+def test_bicubic_can_be_joined_without_weights(parts, tmp_path):
+  save_weights(tmp_path / 'mprnet.safetensors', {'params': parts['mprnet'][1]}, DEBLUR, {})
+  join_weights.main(
+    [str(tmp_path / 'mprnet.safetensors'), 'bicubic', str(tmp_path / 'c.safetensors')]
+  )
+  card = load_card(tmp_path / 'c.safetensors')
+  assert card['model']['second'] == {'name': 'bicubic'}
+  assert card['joined_from'].keys() == {'first'}
+  image = np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)
+  assert Restorer.from_pretrained(tmp_path / 'c.safetensors')(image).shape == (64, 64, 3)

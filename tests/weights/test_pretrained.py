@@ -381,7 +381,7 @@ def test_header_without_a_network(alone, metadata):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'name': 'edsr'}, "unknown model 'edsr'; choose from bmdsrnet, cascade, "),
+    ({'name': 'ikc'}, "unknown model 'ikc'; choose from bicubic, bmdsrnet, cascade, "),
     ({'depth': 3}, "model 'gfn' has no option 'depth'; choose from deblur_blocks, "),
     ({'features': 0}, "model 'gfn': features must be at least 1, not 0"),
     ({'features': '64'}, "model 'gfn': "),

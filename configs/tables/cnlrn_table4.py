@@ -1,0 +1,38 @@
+r"""Table 4 of the CNLRN paper: the deblurring network, on Val300 of REDS.
+
+    gfn-table cnlrn_table4
+    python run_train.py --config=configs/tables/cnlrn_table4.py:no_deblurring \
+      --workdir=RUNS/no_deblurring --config.data.data_dir=DIR
+
+The variants are the rows, those of configs/cnlrn.py.
+They have not been run with this code yet.
+"""
+
+from configs import cnlrn, defaults
+from configs.tables import cnlrn_table1
+from gfn_jax.evaluation.paper_tables import Row, Table
+
+
+def _row(title, psnr, ssim, **model):
+  return Row(title, {'val300': dict(psnr=psnr, ssim=ssim)}, model)
+
+
+TABLE = Table(
+  title='CNLRN with and without its deblurring network',
+  citation=f'{cnlrn_table1.CITATION}, Table 4.',
+  protocol='cnlrn',
+  data_sets=cnlrn_table1.VAL300,
+  rows={
+    'no_deblurring': _row(
+      'without the deblurring network', 27.532, 0.7712, name='cnlrn', deblur=False
+    ),
+    'cnlrn': _row('CNLRN', 27.770, 0.7784, name='cnlrn'),
+  },
+  notes=('Without it, the first layer maps an image, which is our reading.',),
+)
+
+
+def get_config(variant='cnlrn'):
+  """Return the config of a row, on REDS."""
+  defaults.check_variant('tables/cnlrn_table4', variant, tuple(TABLE.rows))
+  return cnlrn.get_config('' if variant == 'cnlrn' else variant)

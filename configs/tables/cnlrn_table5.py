@@ -1,0 +1,55 @@
+r"""Table 5 of the CNLRN paper: separate and joint training, on Val300 of REDS.
+
+    gfn-table cnlrn_table5
+    python run_train.py --config=configs/tables/cnlrn_table5.py:srn_rcan_apart \
+      --workdir=RUNS/srn_rcan_apart --config.data.data_dir=DIR
+
+The variants are the rows. In those that end in `_apart`, the second network gets the image of the
+first one, which is not trained any more. The others are those of configs/tables/cnlrn_table1.py.
+They have not been run with this code yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cascade, cnlrn, defaults
+from configs.tables import cnlrn_table1
+from gfn_jax.evaluation.paper_tables import Row, Table
+
+
+def _row(title, psnr, ssim, **model):
+  return Row(title, {'val300': dict(psnr=psnr, ssim=ssim)}, model)
+
+
+_APART = dict(name='cascade', quantize=False, first=cascade.DEBLURRERS['cnlrn_deblur'])
+
+TABLE = Table(
+  title='Joint training of CNLRN',
+  citation=f'{cnlrn_table1.CITATION}, Table 5.',
+  protocol='cnlrn',
+  data_sets=cnlrn_table1.VAL300,
+  rows={
+    'srn_rcan_apart': _row(
+      'SRN + RCAN, apart', 27.012, 0.7543, **_APART, second=cascade.ENLARGERS['rcan']
+    ),
+    'srn_rcan': cnlrn_table1.TABLE.rows['srn_rcan'],
+    'srn_nlrn_apart': _row(
+      'SRN + NLRN, apart', 27.052, 0.7549, **_APART, second=dict(name='cnlrn', deblur=False)
+    ),
+    'cnlrn': _row('CNLRN', 27.770, 0.7784, name='cnlrn'),
+  },
+)
+
+
+def get_config(variant='cnlrn'):
+  """Return the config of a row, on REDS."""
+  defaults.check_variant('tables/cnlrn_table5', variant, tuple(TABLE.rows))
+  if not variant.endswith('_apart'):
+    return cnlrn_table1.get_config(variant)
+  config = cnlrn.get_config()
+  config.model = ConfigDict(TABLE.rows[variant].model)
+  deblurs, enlarges = config.phases.values()
+  for phase in (deblurs, enlarges):
+    phase.model = ConfigDict()
+  enlarges.module_learning_rates = ConfigDict(dict(first=0.0))
+  enlarges.lr_weight = 0.0
+  return config

@@ -1,0 +1,41 @@
+r"""Table 6 of the CNLRN paper: the parts of its second network and its loss, on Val300 of REDS.
+
+    gfn-table cnlrn_table6
+    python run_train.py --config=configs/tables/cnlrn_table6.py:no_nonlocal \
+      --workdir=RUNS/no_nonlocal --config.data.data_dir=DIR
+
+The variants are the rows, those of configs/cnlrn.py.
+They have not been run with this code yet.
+"""
+
+from configs import cnlrn, defaults
+from configs.tables import cnlrn_table1
+from gfn_jax.evaluation.paper_tables import Row, Table
+
+
+def _row(title, psnr, ssim, **model):
+  return Row(title, {'val300': dict(psnr=psnr, ssim=ssim)}, model)
+
+
+TABLE = Table(
+  title="Parts of CNLRN's second network",
+  citation=f'{cnlrn_table1.CITATION}, Table 6.',
+  protocol='cnlrn',
+  data_sets=cnlrn_table1.VAL300,
+  rows={
+    'no_nonlocal': _row(
+      'without non-local blocks', 27.541, 0.7726, name='cnlrn', use_nonlocal=False
+    ),
+    'no_progressive': _row(
+      'without progressive upsampling', 27.588, 0.7736, name='cnlrn', progressive=False
+    ),
+    'no_gradient_loss': _row('without gradient loss', 27.660, 0.7762, name='cnlrn'),
+    'cnlrn': _row('CNLRN', 27.770, 0.7784, name='cnlrn'),
+  },
+)
+
+
+def get_config(variant='cnlrn'):
+  """Return the config of a row, on REDS."""
+  defaults.check_variant('tables/cnlrn_table6', variant, tuple(TABLE.rows))
+  return cnlrn.get_config('' if variant == 'cnlrn' else variant)
