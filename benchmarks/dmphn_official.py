@@ -12,11 +12,11 @@ import statistics
 import jax
 import numpy as np
 from absl import flags
-from benchmarks.gopro_pairs import load_pairs
 from tqdm import tqdm
 
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.cli.runner import run_command
+from gfn_jax.evaluation.test_sets import pairs_test_set
 from gfn_jax.interop import convert, load_torch_checkpoint
 from gfn_jax.interop.conversion import infer_options
 from gfn_jax.interop.torch_checkpoint import checkpoint_parts
@@ -90,8 +90,8 @@ def compare_with_reference(restorer: Restorer, path: str) -> float:
 def evaluate(restorer: Restorer) -> list[dict]:
   """Return the scene, the name and the scores of each pair, by method."""
   rows = []
-  count, pairs = load_pairs(PAIRS.value, BLUR_NAME.value)
-  for pair in tqdm(pairs, total=count, unit='pair'):
+  test_set = pairs_test_set(PAIRS.value, BLUR_NAME.value)
+  for pair in tqdm(test_set.images, total=test_set.count, unit='pair'):
     inputs = (pair['lr_blur'], restorer(pair['lr_blur']))
     scores = {
       method: mean([metrics.evaluate_pair(bicubic(image), pair['hr'], PROTOCOL.value)])
