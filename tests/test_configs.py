@@ -206,6 +206,9 @@ PARAMETERS = {
   'tables.cnlrn_table6:cnlrn': 83_068_294,
 }
 
+# One process counts the parameters of each network once.
+pytestmark = pytest.mark.xdist_group('configs')
+
 CONFIGS_WITH_VARIANTS = sorted({name.partition(':')[0] for name in PARAMETERS if ':' in name})
 
 

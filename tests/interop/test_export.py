@@ -103,7 +103,13 @@ def assert_same_images(got, model, variables, lr_blur):
     np.testing.assert_allclose(image, getattr(expected, name), atol=1e-5)
 
 
-@pytest.mark.parametrize('network', NETWORKS)
+LONG = ('SRFBN', 'EDSR', 'RCAN', 'HAN', 'ED-DSRN-like', 'SCGAN-like')
+
+
+@pytest.mark.parametrize(
+  'network',
+  [pytest.param(n, marks=pytest.mark.full if n in LONG else ()) for n in NETWORKS],
+)
 def test_stablehlo(network, tmp_path, capsys):
   weights, model, variables = save(tmp_path, NETWORKS[network])
   path = tmp_path / 'network.stablehlo'

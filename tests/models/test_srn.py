@@ -95,6 +95,7 @@ def test_parameter_counts(options, count):
   assert param_count(variable_shapes(create_model('srn', **options))) == count
 
 
+@pytest.mark.full
 def test_initial_weights():
   net = init_variables(small_model(lstm=True), seed=0)['params']['net']
   for layer, fans in (
@@ -169,7 +170,7 @@ def test_no_gradient_passes_through_an_image():
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6), found, expected)
 
 
-@pytest.mark.parametrize('options', [{}, LSTM])
+@pytest.mark.parametrize('options', [{}, pytest.param(LSTM, marks=pytest.mark.full)])
 def test_every_parameter_gets_a_gradient(options):
   x, model = photograph(32, 32), small_model(**options)
 
