@@ -25,9 +25,9 @@ from configs import defaults
 from configs.defaults import phase, step_decay
 
 DEBLURRERS = {
-  name: dict(name=name) for name in ('deblurgan', 'deepdeblur', 'dmphn', 'mprnet', 'srn')
+  name: dict(name=name)
+  for name in ('cnlrn_deblur', 'deblurgan', 'deepdeblur', 'dmphn', 'mprnet', 'srn')
 }
-DEBLURRERS['cnlrn_deblur'] = dict(name='cnlrn_deblur')
 ENLARGERS = {
   name: dict(name=name) for name in ('edsr', 'edsr_baseline', 'han', 'rcan', 'rrdbnet', 'srfbn')
 }
@@ -43,7 +43,7 @@ def get_config(variant='mprnet,srresnet'):
   defaults.check_variant('cascade', variant, choices)
   first, second, *words = variant.split(',')
   config = defaults.tfrecords()
-  config.model = model(first, second)
+  config.model = ConfigDict(model(first, second))
   config.loss.hr.loss = config.loss.lr.loss = 'l1'
   config.training.batch_size = 16
   config.phases.phase_1 = phase(60, step_decay(1e-4, 0.1, 30), lr_weight=1.0)
@@ -55,9 +55,12 @@ def get_config(variant='mprnet,srresnet'):
 def model(first, second, **options):
   """Return the arguments of `create_model`; `options` are those of the enlarging network."""
   networks = DEBLURRERS | {name: network | options for name, network in ENLARGERS.items()}
-  return ConfigDict(
-    dict(name='cascade', first=networks[first], second=networks[second], quantize=False)
-  )
+  return dict(name='cascade', first=networks[first], second=networks[second], quantize=False)
+
+
+def variant(model):
+  """Return the variant that trains the networks of a cascade together."""
+  return f'{model["first"]["name"]},{model["second"]["name"]}'
 
 
 def apart(phase):

@@ -26,7 +26,7 @@ def _alone(name):
 
 
 def _cascades(first, second):
-  return {f'x{scale}': cascade.model(first, second, scale=scale).to_dict() for scale in SCALES}
+  return {f'x{scale}': cascade.model(first, second, scale=scale) for scale in SCALES}
 
 
 TABLE = Table(
@@ -89,7 +89,7 @@ def get_config(variant='bmdsrnet,x4'):
     return gfn_paper.get_config()
   model = TABLE.rows[name].models[scale]
   if model['name'] == 'cascade':
-    config = cascade.get_config(f'{model["first"]["name"]},{model["second"]["name"]}')
+    config = cascade.get_config(cascade.variant(model))
   else:
     config = super_resolution.get_config(f'{name},blurred')
   config.model = ConfigDict(model)

@@ -23,12 +23,9 @@ CITATION = (
 VAL300 = {'val300': DataSet('REDS, Val300')}
 
 
-def _row(title, psnr, ssim, model=None, note=''):
+def row(title, psnr, ssim, model=None, note=''):
+  """Return a row with its published scores on Val300."""
   return Row(title, {'val300': dict(psnr=psnr, ssim=ssim)}, model, note=note)
-
-
-def _cascade(first, second):
-  return cascade.model(first, second).to_dict()
 
 
 _SRN = "SRN is probably the single-scale network of the authors' repository, `cnlrn_deblur`"
@@ -39,20 +36,22 @@ TABLE = Table(
   protocol='cnlrn',
   data_sets=VAL300,
   rows={
-    BICUBIC: _row('Bicubic', 23.848, 0.6481),
-    'rrdbnet': _row('RRDBNet', 27.224, 0.7647, cascade.ENLARGERS['rrdbnet']),
-    'rcan': _row('RCAN', 27.338, 0.7661, cascade.ENLARGERS['rcan']),
-    'ikc': _row(
+    BICUBIC: row('Bicubic', 23.848, 0.6481),
+    'rrdbnet': row('RRDBNet', 27.224, 0.7647, cascade.ENLARGERS['rrdbnet']),
+    'rcan': row('RCAN', 27.338, 0.7661, cascade.ENLARGERS['rcan']),
+    'ikc': row(
       'IKC',
       24.368,
       0.6913,
       note='not retrained in the paper, and not included here: it estimates Gaussian blur',
     ),
-    'gfn': _row('GFN', 26.635, 0.7447, dict(name='gfn')),
-    'mprnet_rcan': _row('MPRNet + RCAN', 27.550, 0.7740, _cascade('mprnet', 'rcan')),
-    'srn_rrdbnet': _row('SRN + RRDBNet', 27.395, 0.7667, _cascade('cnlrn_deblur', 'rrdbnet'), _SRN),
-    'srn_rcan': _row('SRN + RCAN', 27.610, 0.7745, _cascade('cnlrn_deblur', 'rcan'), _SRN),
-    'cnlrn': _row('CNLRN', 27.770, 0.7784, dict(name='cnlrn')),
+    'gfn': row('GFN', 26.635, 0.7447, dict(name='gfn')),
+    'mprnet_rcan': row('MPRNet + RCAN', 27.550, 0.7740, cascade.model('mprnet', 'rcan')),
+    'srn_rrdbnet': row(
+      'SRN + RRDBNet', 27.395, 0.7667, cascade.model('cnlrn_deblur', 'rrdbnet'), _SRN
+    ),
+    'srn_rcan': row('SRN + RCAN', 27.610, 0.7745, cascade.model('cnlrn_deblur', 'rcan'), _SRN),
+    'cnlrn': row('CNLRN', 27.770, 0.7784, dict(name='cnlrn')),
   },
   notes=('An average over eight turned and flipped inputs gives CNLRN 27.922 dB, 0.7813.',),
 )

@@ -10,12 +10,8 @@ They have not been run with this code yet.
 
 from configs import cnlrn, defaults
 from configs.tables import cnlrn_table1
-from gfn_jax.evaluation.paper_tables import Row, Table
-
-
-def _row(title, psnr, ssim, **model):
-  return Row(title, {'val300': dict(psnr=psnr, ssim=ssim)}, model)
-
+from configs.tables.cnlrn_table1 import row
+from gfn_jax.evaluation.paper_tables import Table
 
 TABLE = Table(
   title='CNLRN with and without its deblurring network',
@@ -23,10 +19,10 @@ TABLE = Table(
   protocol='cnlrn',
   data_sets=cnlrn_table1.VAL300,
   rows={
-    'no_deblurring': _row(
-      'without the deblurring network', 27.532, 0.7712, name='cnlrn', deblur=False
+    'no_deblurring': row(
+      'without the deblurring network', 27.532, 0.7712, dict(name='cnlrn', deblur=False)
     ),
-    'cnlrn': _row('CNLRN', 27.770, 0.7784, name='cnlrn'),
+    'cnlrn': row('CNLRN', 27.770, 0.7784, dict(name='cnlrn')),
   },
   notes=('Without it, the first layer maps an image, which is our reading.',),
 )

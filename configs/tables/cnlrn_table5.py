@@ -13,12 +13,8 @@ from ml_collections import ConfigDict
 
 from configs import cascade, cnlrn, defaults
 from configs.tables import cnlrn_table1
-from gfn_jax.evaluation.paper_tables import Row, Table
-
-
-def _row(title, psnr, ssim, **model):
-  return Row(title, {'val300': dict(psnr=psnr, ssim=ssim)}, model)
-
+from configs.tables.cnlrn_table1 import row
+from gfn_jax.evaluation.paper_tables import Table
 
 _APART = dict(name='cascade', quantize=False, first=cascade.DEBLURRERS['cnlrn_deblur'])
 
@@ -28,14 +24,14 @@ TABLE = Table(
   protocol='cnlrn',
   data_sets=cnlrn_table1.VAL300,
   rows={
-    'srn_rcan_apart': _row(
-      'SRN + RCAN, apart', 27.012, 0.7543, **_APART, second=cascade.ENLARGERS['rcan']
+    'srn_rcan_apart': row(
+      'SRN + RCAN, apart', 27.012, 0.7543, dict(**_APART, second=cascade.ENLARGERS['rcan'])
     ),
     'srn_rcan': cnlrn_table1.TABLE.rows['srn_rcan'],
-    'srn_nlrn_apart': _row(
-      'SRN + NLRN, apart', 27.052, 0.7549, **_APART, second=dict(name='cnlrn', deblur=False)
+    'srn_nlrn_apart': row(
+      'SRN + NLRN, apart', 27.052, 0.7549, dict(**_APART, second=dict(name='cnlrn', deblur=False))
     ),
-    'cnlrn': _row('CNLRN', 27.770, 0.7784, name='cnlrn'),
+    'cnlrn': row('CNLRN', 27.770, 0.7784, dict(name='cnlrn')),
   },
 )
 

@@ -10,12 +10,8 @@ They have not been run with this code yet.
 
 from configs import cnlrn, defaults
 from configs.tables import cnlrn_table1
-from gfn_jax.evaluation.paper_tables import Row, Table
-
-
-def _row(title, psnr, ssim, **model):
-  return Row(title, {'val300': dict(psnr=psnr, ssim=ssim)}, model)
-
+from configs.tables.cnlrn_table1 import row
+from gfn_jax.evaluation.paper_tables import Table
 
 TABLE = Table(
   title="Parts of CNLRN's second network",
@@ -23,14 +19,14 @@ TABLE = Table(
   protocol='cnlrn',
   data_sets=cnlrn_table1.VAL300,
   rows={
-    'no_nonlocal': _row(
-      'without non-local blocks', 27.541, 0.7726, name='cnlrn', use_nonlocal=False
+    'no_nonlocal': row(
+      'without non-local blocks', 27.541, 0.7726, dict(name='cnlrn', use_nonlocal=False)
     ),
-    'no_progressive': _row(
-      'without progressive upsampling', 27.588, 0.7736, name='cnlrn', progressive=False
+    'no_progressive': row(
+      'without progressive upsampling', 27.588, 0.7736, dict(name='cnlrn', progressive=False)
     ),
-    'no_gradient_loss': _row('without gradient loss', 27.660, 0.7762, name='cnlrn'),
-    'cnlrn': _row('CNLRN', 27.770, 0.7784, name='cnlrn'),
+    'no_gradient_loss': row('without gradient loss', 27.660, 0.7762, dict(name='cnlrn')),
+    'cnlrn': row('CNLRN', 27.770, 0.7784, dict(name='cnlrn')),
   },
 )
 

@@ -29,10 +29,6 @@ def _row(title, parameters, lr_gopro, lr_kohler, model=None, note=''):
   return Row(title, published, model, parameters=parameters, note=note)
 
 
-def _cascade(first, second):
-  return cascade.model(first, second).to_dict()
-
-
 _SRRESNET = cascade.ENLARGERS['srresnet']
 
 TABLE = Table(
@@ -85,56 +81,56 @@ TABLE = Table(
       '13M',
       (24.99, 0.827, 0.66),
       (25.12, 0.800, 0.55),
-      _cascade('deepdeblur', 'srresnet'),
+      cascade.model('deepdeblur', 'srresnet'),
     ),
     'srresnet_deepdeblur': _row(
       'SRResNet + DeepDeblur',
       '13M',
       (25.93, 0.850, 6.06),
       (25.15, 0.792, 4.18),
-      _cascade('srresnet', 'deepdeblur'),
+      cascade.model('srresnet', 'deepdeblur'),
     ),
     'deblurgan_srresnet': _row(
       'DeblurGAN + SRResNet',
       '13M',
       (21.71, 0.686, 0.14),
       (21.10, 0.628, 0.12),
-      _cascade('deblurgan', 'srresnet'),
+      cascade.model('deblurgan', 'srresnet'),
     ),
     'srresnet_deblurgan': _row(
       'SRResNet + DeblurGAN',
       '13M',
       (24.44, 0.807, 0.91),
       (24.92, 0.778, 0.54),
-      _cascade('srresnet', 'deblurgan'),
+      cascade.model('srresnet', 'deblurgan'),
     ),
     'deblurgan_edsr': _row(
       'DeblurGAN + EDSR',
       '54M',
       (21.53, 0.682, 2.18),
       (20.74, 0.625, 1.57),
-      _cascade('deblurgan', 'edsr'),
+      cascade.model('deblurgan', 'edsr'),
     ),
     'edsr_deblurgan': _row(
       'EDSR + DeblurGAN',
       '54M',
       (24.66, 0.827, 2.95),
       (25.00, 0.784, 1.92),
-      _cascade('edsr', 'deblurgan'),
+      cascade.model('edsr', 'deblurgan'),
     ),
     'deepdeblur_edsr': _row(
       'DeepDeblur + EDSR',
       '54M',
       (25.09, 0.834, 2.70),
       (25.16, 0.801, 2.04),
-      _cascade('deepdeblur', 'edsr'),
+      cascade.model('deepdeblur', 'edsr'),
     ),
     'edsr_deepdeblur': _row(
       'EDSR + DeepDeblur',
       '54M',
       (26.35, 0.869, 8.10),
       (25.24, 0.795, 5.81),
-      _cascade('edsr', 'deepdeblur'),
+      cascade.model('edsr', 'deepdeblur'),
     ),
     'gfn': _row(
       'GFN',
@@ -166,7 +162,7 @@ def get_config(variant='gfn'):
     return super_resolution.get_config('srresnet,blurred')
   model = TABLE.rows[variant].model
   if model['name'] == 'cascade':
-    return cascade.get_config(f'{model["first"]["name"]},{model["second"]["name"]}')
+    return cascade.get_config(cascade.variant(model))
   config = defaults.tfrecords()  # of a surrogate
   config.model = ConfigDict(model)
   config.phases.phase_1 = phase(60, step_decay(1e-4, 0.1, 30), lr_weight=0.0)

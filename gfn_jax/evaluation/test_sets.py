@@ -16,7 +16,7 @@ from gfn_jax.images import folders
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.scores import Reference
 from gfn_jax.system import parallel
-from gfn_jax.system.files import is_remote, printable, read_file
+from gfn_jax.system.files import holds_file, is_folder, printable, read_file, split_paths
 
 CONFIG_FORMAT = 2
 """Version of the format of `config.json`: 2 has sections."""
@@ -51,18 +51,18 @@ def open_test_set(path: str, scale: int, blur_name: str) -> TestSet:
   Raises:
     UserError: if there are no such images.
   """
-  lr, colon, hr = path.rpartition(':')
-  if colon and not (is_remote(path) or os.path.exists(path)):
+  if folders_of_pair := split_paths(path):
+    lr, hr = folders_of_pair
     test_set = folder_test_set(lr, hr)
     facts = {'name': f'{_short(lr)} and {_short(hr)}', **test_set.facts}
     del facts['input_dir'], facts['target_dir']
     return dataclasses.replace(test_set, facts=facts)
-  if not (is_remote(path) or os.path.isdir(path)):
+  if not is_folder(path):
     raise UserError(
       f'no such folder: {printable(path)}; pass a dataset of data_prep, a folder in the layout of '
       'GOPRO_Large, or LR:HR, two folders'
     )
-  if is_remote(path) or any('dataset_info.json' in names for *_, names in os.walk(path)):
+  if holds_file(path, 'dataset_info.json'):
     test_set = dataset_test_set({'data': {'data_dir': path}})
     if not test_set.count:
       raise UserError(f'{printable(path)} has no test split')

@@ -11,8 +11,6 @@ from gfn_jax.layers.blocks import ModuleDef, pixel_shuffle
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 """Means of DIV2K's training images. The networks see pixels in [0, 255] less this mean."""
 
-UPSCALE_FACTORS = (2, 3, 4)
-
 PIXEL_RANGE = 255
 """Largest value of a pixel inside these networks."""
 

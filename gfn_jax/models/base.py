@@ -11,6 +11,9 @@ from jaxtyping import Float, Float32
 PadMode = Literal['reflect', 'edge']
 """Mode of `numpy.pad` and `jax.numpy.pad`."""
 
+GLOBAL_SKIPS = ('none', 'input')
+"""Values of the option `global_skip` that most networks have."""
+
 Pyramid = tuple[Float[jax.Array, 'b _ _ 3'], ...]
 """Images at the smaller sizes of a network that deblurs from coarse to fine, the smallest first."""
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from gfn_jax.layers.blocks import Enlarge, check_choice
-from gfn_jax.layers.super_resolution import UPSCALE_FACTORS
 from gfn_jax.models.base import RestorationModel, RestorationOutput
+from gfn_jax.ops.sizes import SCALES
 
 
 class Bicubic(RestorationModel):
@@ -31,7 +31,7 @@ class Bicubic(RestorationModel):
   precision: Any = None
 
   def __post_init__(self) -> None:
-    check_choice('scale', self.scale, UPSCALE_FACTORS)
+    check_choice('scale', self.scale, SCALES)
     super().__post_init__()
 
   @nn.compact

@@ -49,7 +49,7 @@ from gfn_jax.layers.blocks import (
 )
 from gfn_jax.layers.conv_lstm import ConvLSTM, State
 from gfn_jax.layers.cpu_conv import ConvTranspose
-from gfn_jax.models.base import RestorationModel, RestorationOutput
+from gfn_jax.models.base import GLOBAL_SKIPS, RestorationModel, RestorationOutput
 from gfn_jax.ops.sizes import SCALES, SHARP_FRAMES
 
 CENTER = SHARP_FRAMES // 2  # the index of the frame that `hr` shows
@@ -57,7 +57,6 @@ VARIANTS = ('srnet', 'c', 'f+c', 'f+c+b')
 DECODES = ('last', 'center')
 UPSAMPLES = ('nearest', 'shuffle')
 FUSION_SKIPS = ('features', 'core')
-GLOBAL_SKIPS = ('none', 'input')
 INITIALIZATIONS = ('scaled', 'he')
 
 # Channels of the recurrent module (Table 2), as multiples of its first level's.

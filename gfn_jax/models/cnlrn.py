@@ -43,11 +43,10 @@ from gfn_jax.layers.blocks import (
   torch_convolutions,
   torch_kernel_init,
 )
-from gfn_jax.models.base import RestorationModel, RestorationOutput
+from gfn_jax.models.base import GLOBAL_SKIPS, RestorationModel, RestorationOutput
 
 SCALE = 4  # two pixel shuffles of 2
 DEBLUR_STRIDE = 4  # two strided convolutions
-GLOBAL_SKIPS = ('none', 'input')
 
 
 class DeblurNet(nn.Module):

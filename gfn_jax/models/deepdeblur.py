@@ -36,10 +36,9 @@ from gfn_jax.layers.blocks import (
   torch_convolutions,
   torch_kernel_init,
 )
-from gfn_jax.models.base import Pyramid, RestorationModel, RestorationOutput
+from gfn_jax.models.base import GLOBAL_SKIPS, Pyramid, RestorationModel, RestorationOutput
 
 STRIDE = 4  # two halvings
-GLOBAL_SKIPS = ('none', 'input')
 
 _RANGE = 255  # the network sees pixels in [-127.5, 127.5]
 

@@ -29,10 +29,9 @@ from gfn_jax.layers.blocks import (
   split,
 )
 from gfn_jax.layers.cpu_conv import ConvTranspose, conv_general_dilated
-from gfn_jax.models.base import RestorationModel, RestorationOutput
+from gfn_jax.models.base import GLOBAL_SKIPS, RestorationModel, RestorationOutput
 
 LEVELS = (1, 2, 3, 4)
-GLOBAL_SKIPS = ('none', 'input')
 
 _BLOCKS = 2  # residual blocks at each size of an encoder or a decoder
 

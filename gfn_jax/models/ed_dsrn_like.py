@@ -29,10 +29,8 @@ from gfn_jax.layers.blocks import (
   make_layers,
   pad_to_multiple,
 )
-from gfn_jax.models.base import RestorationModel, RestorationOutput
+from gfn_jax.models.base import GLOBAL_SKIPS, RestorationModel, RestorationOutput
 from gfn_jax.models.gfn import SCALE, STRIDE, ReconstructionModule
-
-GLOBAL_SKIPS = ('none', 'input')
 
 
 class EDDSRNLike(RestorationModel):

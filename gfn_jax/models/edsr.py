@@ -26,10 +26,9 @@ from gfn_jax.layers.blocks import (
   torch_convolutions,
   torch_kernel_init,
 )
-from gfn_jax.layers.super_resolution import UPSCALE_FACTORS, Upsampler, add_mean, subtract_mean
-from gfn_jax.models.base import RestorationModel, RestorationOutput
-
-GLOBAL_SKIPS = ('none', 'input')
+from gfn_jax.layers.super_resolution import Upsampler, add_mean, subtract_mean
+from gfn_jax.models.base import GLOBAL_SKIPS, RestorationModel, RestorationOutput
+from gfn_jax.ops.sizes import SCALES
 
 
 class EDSR(RestorationModel):
@@ -67,7 +66,7 @@ class EDSR(RestorationModel):
   def __post_init__(self) -> None:
     check_positive('features', self.features)
     check_positive('blocks', self.blocks)
-    check_choice('scale', self.scale, UPSCALE_FACTORS)
+    check_choice('scale', self.scale, SCALES)
     check_choice('global_skip', self.global_skip, GLOBAL_SKIPS)
     if self.res_scale <= 0:
       raise ValueError(f'res_scale must be above 0, not {self.res_scale}')

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gfn_jax.layers.blocks import ModuleDef, torch_uniform_init
-from gfn_jax.models.rcan import RCAN, ResidualGroup
+from gfn_jax.models.rcan import RCAN
 
 
 class LayerAttention(nn.Module):
@@ -92,14 +92,9 @@ class HAN(RCAN):
   ) -> Float[jax.Array, 'b h w f']:
     """Map features to those that are added to them: groups, a convolution, and attention."""
     b, h, w, f = y.shape
-    layers: list[jax.Array] = []
-    for i in range(self.groups):
-      y = ResidualGroup(self.blocks, self.reduction, conv, name=f'group_{i}')(y)
-      layers.append(y)
-    y = conv3x3(f, name='conv_mid')(y)
-    layers.append(y)
+    layers = self.layers(y, conv, conv3x3)
     newest_first = jnp.stack(layers[::-1], axis=3)  # [B, h, w, N, F]
     z = LayerAttention(name='layer_attention')(newest_first).reshape(b, h, w, -1)
     z = conv3x3(f, name='layer_conv')(z)  # [B, h, w, F]
-    y = ChannelSpatialAttention(name='channel_spatial_attention')(y)
+    y = ChannelSpatialAttention(name='channel_spatial_attention')(layers[-1])
     return conv3x3(f, name='fuse')(jnp.concatenate([y, z], axis=-1))

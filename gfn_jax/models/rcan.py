@@ -29,15 +29,13 @@ from gfn_jax.layers.blocks import (
 )
 from gfn_jax.layers.super_resolution import (
   PIXEL_RANGE,
-  UPSCALE_FACTORS,
   Upsampler,
   add_mean,
   mean_shift_tensors,
   subtract_mean,
 )
-from gfn_jax.models.base import RestorationModel, RestorationOutput
-
-GLOBAL_SKIPS = ('none', 'input')
+from gfn_jax.models.base import GLOBAL_SKIPS, RestorationModel, RestorationOutput
+from gfn_jax.ops.sizes import SCALES
 
 
 class ResidualGroup(nn.Module):
@@ -110,7 +108,7 @@ class RCAN(RestorationModel):
       raise ValueError(
         f'features must be at least reduction, {self.reduction}, not {self.features}'
       )
-    check_choice('scale', self.scale, UPSCALE_FACTORS)
+    check_choice('scale', self.scale, SCALES)
     check_choice('global_skip', self.global_skip, GLOBAL_SKIPS)
     super().__post_init__()
 
@@ -136,10 +134,18 @@ class RCAN(RestorationModel):
   def body(
     self, y: Float[jax.Array, 'b h w f'], conv: ModuleDef, conv3x3: ModuleDef
   ) -> Float[jax.Array, 'b h w f']:
-    """Map features to those that are added to them: groups, and a convolution."""
+    """Map features to those that are added to them: the last ones of `layers`."""
+    return self.layers(y, conv, conv3x3)[-1]
+
+  def layers(
+    self, y: Float[jax.Array, 'b h w f'], conv: ModuleDef, conv3x3: ModuleDef
+  ) -> list[Float[jax.Array, 'b h w f']]:
+    """Return the features after each group, and after the convolution that follows them."""
+    layers = []
     for i in range(self.groups):
       y = ResidualGroup(self.blocks, self.reduction, conv, name=f'group_{i}')(y)
-    return conv3x3(self.features, name='conv_mid')(y)
+      layers.append(y)
+    return [*layers, conv3x3(self.features, name='conv_mid')(y)]
 
 
 def _mean_shift(name: str) -> nn.Conv:

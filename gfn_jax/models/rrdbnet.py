@@ -31,11 +31,10 @@ from gfn_jax.layers.blocks import (
   scaled_normal,
 )
 from gfn_jax.layers.cpu_conv import conv_general_dilated
-from gfn_jax.models.base import RestorationModel, RestorationOutput
+from gfn_jax.models.base import GLOBAL_SKIPS, RestorationModel, RestorationOutput
 
 SCALE = 4  # two enlargements of 2
 RESIDUAL_SCALE = 0.2
-GLOBAL_SKIPS = ('none', 'input')
 
 
 class DenseBlock(nn.Module):

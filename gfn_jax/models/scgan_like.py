@@ -26,11 +26,10 @@ from gfn_jax.layers.blocks import (
   check_positive,
   torch_convolutions,
 )
-from gfn_jax.models.base import RestorationModel, RestorationOutput
+from gfn_jax.models.base import GLOBAL_SKIPS, RestorationModel, RestorationOutput
 
 SCALE = 4  # two transposed convolutions of stride 2
 NORMS = ('none', 'batch')
-GLOBAL_SKIPS = ('none', 'input')
 
 
 class SCGANLike(RestorationModel):

@@ -30,8 +30,9 @@ from gfn_jax.layers.blocks import (
   check_positive,
   torch_convolutions,
 )
-from gfn_jax.layers.super_resolution import UPSCALE_FACTORS, add_mean, subtract_mean
+from gfn_jax.layers.super_resolution import add_mean, subtract_mean
 from gfn_jax.models.base import RestorationModel, RestorationOutput
+from gfn_jax.ops.sizes import SCALES
 
 
 class Activated(nn.Module):
@@ -149,7 +150,7 @@ class SRFBN(RestorationModel):
   }
 
   def __post_init__(self) -> None:
-    check_choice('scale', self.scale, UPSCALE_FACTORS)
+    check_choice('scale', self.scale, SCALES)
     for field in ('features', 'groups', 'steps'):
       check_positive(field, getattr(self, field))
     super().__post_init__()

@@ -42,11 +42,10 @@ from gfn_jax.layers.blocks import (
 )
 from gfn_jax.layers.conv_lstm import ConvLSTM, State
 from gfn_jax.layers.cpu_conv import ConvTranspose, conv_general_dilated
-from gfn_jax.models.base import Pyramid, RestorationModel, RestorationOutput
+from gfn_jax.models.base import GLOBAL_SKIPS, Pyramid, RestorationModel, RestorationOutput
 
 STEPS = (4, 2)  # between the pixels of the coarser scales
 STRIDE = 16  # two convolutions of stride 2, at 1/4
-GLOBAL_SKIPS = ('none', 'input')
 
 _kernel_init = nn.initializers.glorot_uniform()
 

@@ -164,6 +164,19 @@ def absolute(path: str | os.PathLike) -> str:
   return os.fspath(path) if is_remote(path) else os.path.abspath(os.path.expanduser(path))
 
 
+def split_paths(text: str) -> tuple[str, str] | None:
+  """Return the two paths of 'A:B'; None for one path, also if it exists or is an address."""
+  first, colon, second = text.rpartition(':')
+  return None if not colon or is_remote(text) or os.path.exists(text) else (first, second)
+
+
+def holds_file(folder: str | os.PathLike, name: str) -> bool:
+  """Return True if a folder holds a file of a name, at any depth."""
+  with reaching(folder):
+    walk = as_path(folder).walk() if is_remote(folder) else os.walk(os.fspath(folder))
+    return any(name in names for *_, names in walk)
+
+
 def special_files(folder: str | os.PathLike) -> list[str]:
   """Return entries of a folder that are neither files nor folders, such as pipes."""
   if is_remote(folder):

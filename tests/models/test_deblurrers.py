@@ -1,4 +1,4 @@
-"""What the networks that only deblur have in common: they can be trained, also in bfloat16."""
+"""Training of the networks that only deblur, in float32 and bfloat16."""
 
 import functools
 

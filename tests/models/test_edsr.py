@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from gfn_jax import UserError, create_model
 from gfn_jax.interop.conversion import convert, infer_options, to_torch
@@ -133,4 +134,10 @@ def test_a_preset_has_the_authors_names_too():
   model = create_model('edsr', preset='small', scale=2)
   params = random_params(model)
   state = to_torch('edsr', {'params': params}, preset='small', scale=2)
-  jax.tree.map(np.testing.assert_array_equal, convert('edsr', state)['params'], params)
+  assert 'tail.0.0.weight' in state
+  converted, expected = (
+    traverse_util.flatten_dict(tree, sep='.') for tree in (convert('edsr', state)['params'], params)
+  )
+  assert converted.keys() == expected.keys()
+  for name, tensor in expected.items():
+    np.testing.assert_array_equal(converted[name], tensor, err_msg=name)

@@ -1,4 +1,4 @@
-"""What EDSR, RCAN and HAN have in common."""
+"""Sizes, skips, gradients and options of EDSR, RCAN and HAN."""
 
 import jax
 import jax.numpy as jnp

@@ -63,3 +63,20 @@ def test_a_folder_to_fill_on_this_machine_is_the_folder_itself(tmp_path):
   assert (tmp_path / 'new').is_dir()
   with pytest.raises(UserError, match='a report is written on this machine, not to gs://runs/a'):
     files.check_local('gs://runs/a', 'a report')
+
+
+def test_two_paths_in_one_argument(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert files.split_paths('lr:hr') == ('lr', 'hr')
+  assert files.split_paths('images') is None
+  assert files.split_paths('gs://runs/a') is None
+  (tmp_path / 'a:b').mkdir()
+  assert files.split_paths('a:b') is None
+
+
+def test_a_file_at_any_depth(tmp_path):
+  (tmp_path / 'a' / 'b').mkdir(parents=True)
+  assert not files.holds_file(tmp_path, 'info.json')
+  (tmp_path / 'a' / 'b' / 'info.json').write_bytes(b'')
+  assert files.holds_file(tmp_path, 'info.json')
+  assert not files.holds_file(tmp_path / 'missing', 'info.json')

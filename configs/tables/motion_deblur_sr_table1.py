@@ -1,7 +1,7 @@
 r"""Table 1 of Shoyan et al.: their network, super-resolution networks, and cascades.
 
-    gfn-table shoyan_table1
-    python run_train.py --config=configs/tables/shoyan_table1.py:mprnet_edsr \
+    gfn-table motion_deblur_sr_table1
+    python run_train.py --config=configs/tables/motion_deblur_sr_table1.py:mprnet_edsr \
       --workdir=RUNS/mprnet_edsr --config.data.data_dir=DIR
 
 The variants are the rows. `motion_deblur_sr` is configs/motion_deblur_sr.py:paper, and `gfn` is
@@ -24,10 +24,6 @@ def _row(title, psnr, ssim, lpips, parameters, model, note=''):
   return Row(title, published, model, parameters=parameters, note=note)
 
 
-def _cascade(first, second):
-  return cascade.model(first, second).to_dict()
-
-
 _EDSR = cascade.ENLARGERS['edsr_baseline']
 _HAN = cascade.ENLARGERS['han']
 
@@ -45,10 +41,10 @@ TABLE = Table(
       0.873,
       0.33975,
       '21,644,644',
-      _cascade('mprnet', 'edsr_baseline'),
+      cascade.model('mprnet', 'edsr_baseline'),
     ),
     'mprnet_han': _row(
-      'MPRNet + HAN', 26.571, 0.874, 0.33763, '36,198,818', _cascade('mprnet', 'han')
+      'MPRNet + HAN', 26.571, 0.874, 0.33763, '36,198,818', cascade.model('mprnet', 'han')
     ),
     'dmphn_edsr': _row(
       'DMPHN + EDSR',
@@ -56,7 +52,7 @@ TABLE = Table(
       0.832,
       0.41353,
       '8,463,875',
-      _cascade('dmphn', 'edsr_baseline'),
+      cascade.model('dmphn', 'edsr_baseline'),
       _MISCOUNTED,
     ),
     'edsr_dmphn': _row(
@@ -65,7 +61,7 @@ TABLE = Table(
       0.835,
       0.35037,
       '8,463,875',
-      _cascade('edsr_baseline', 'dmphn'),
+      cascade.model('edsr_baseline', 'dmphn'),
       _MISCOUNTED,
     ),
     'dmphn_han': _row(
@@ -74,7 +70,7 @@ TABLE = Table(
       0.832,
       0.41495,
       '23,018,049',
-      _cascade('dmphn', 'han'),
+      cascade.model('dmphn', 'han'),
       _MISCOUNTED,
     ),
     'han_dmphn': _row(
@@ -83,7 +79,7 @@ TABLE = Table(
       0.84,
       0.33964,
       '23,018,049',
-      _cascade('han', 'dmphn'),
+      cascade.model('han', 'dmphn'),
       _MISCOUNTED,
     ),
     'gfn': _row(
@@ -110,7 +106,7 @@ TABLE = Table(
 
 def get_config(variant='motion_deblur_sr'):
   """Return the config of a row."""
-  defaults.check_variant('tables/shoyan_table1', variant, tuple(TABLE.rows))
+  defaults.check_variant('tables/motion_deblur_sr_table1', variant, tuple(TABLE.rows))
   if variant == 'motion_deblur_sr':
     return motion_deblur_sr.get_config('paper')
   if variant == 'gfn':
@@ -119,5 +115,5 @@ def get_config(variant='motion_deblur_sr'):
     return config
   model = TABLE.rows[variant].model
   if model['name'] == 'cascade':
-    return cascade.get_config(f'{model["first"]["name"]},{model["second"]["name"]}')
+    return cascade.get_config(cascade.variant(model))
   return super_resolution.get_config(model['name'])
