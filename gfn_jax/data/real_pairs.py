@@ -99,7 +99,7 @@ class RealSources:
 
   Args:
     sources: for each name, `path`, `blur`, `reduce`, and `share`, the source's share of a batch. A
-      source with an empty path is ignored.
+      source with an empty path or a share of 0 is ignored.
     scale: factor between HR and LR images. Pairs with another `reduce` have no HR image, and train
       the deblurred image only.
     memory: memory limit for decoded photographs, GiB.
@@ -109,7 +109,11 @@ class RealSources:
   """
 
   def __init__(self, sources: Mapping[str, Mapping[str, Any]], scale: int, memory: float):
-    used = {name: dict(source) for name, source in sorted(sources.items()) if source['path']}
+    used = {
+      name: dict(source)
+      for name, source in sorted(sources.items())
+      if source['path'] and source['share']
+    }
     for name, source in used.items():
       if unknown := sorted(set(source) - {'path', 'blur', 'reduce', 'share'}):
         raise UserError(

@@ -202,6 +202,14 @@ def test_sources_of_real_pairs_are_drawn_by_their_shares(folder, pairs, tmp_path
   assert facts['half']['reduce'] == 2
 
 
+def test_real_pairs_with_a_share_of_0_are_not_read(folder):
+  dataset = PhotoDataset(folder, real_pairs=sources('missing', share=0.0, reduce=2), **OPTIONS)
+  (batch,) = first(dataset, 1)
+  assert 'real_lr' not in batch
+  assert 'has_hr' not in dataset.prepare(batch)
+  assert dataset.metadata['real_pairs'] == {}
+
+
 def test_processes_that_cannot_share_the_real_pairs_are_refused(folder, pairs):
   dataset = PhotoDataset(folder, real_pairs=sources(pairs, share=0.25), **OPTIONS)
   with pytest.raises(UserError, match='1 of the 4 examples .* which 2 processes cannot share'):
