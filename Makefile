@@ -32,10 +32,10 @@ demo-train: $(VENV)/installed
 	$(BIN)/python examples/demo_train.py --dir=demo_train
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=10 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGS)
 
 test-full: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m full --durations=10 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m full --durations=10 $(PYTEST_ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

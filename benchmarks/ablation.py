@@ -62,7 +62,7 @@ def summarize(runs: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str
     row = gfn_table2.TABLE.rows[name]
     table[name] = {'model': row.title, 'ticks': [TICKS[i] for i in ticks]}
     table[name] |= {'parameters': runs[name][0]['parameters'], 'seconds': seconds[name]}
-    table[name]['minutes'] = runs[name][0].get('minutes')
+    table[name]['minutes'] = table_rows.training_minutes(runs[name][0]['config'])
     table[name] |= table_rows.of_seeds(runs[name], PROTOCOL)
   first = runs['srresnet'][0]
   figures = {'protocol': PROTOCOL, **table_rows.budget(first, PROTOCOL)}

@@ -75,7 +75,7 @@ def summarize(runs: Mapping[Any, Any], seconds: Mapping[str, float]) -> dict[str
     table[variant] = {
       'model': ROWS[variant].title,
       'parameters': mine[0]['parameters'],
-      'minutes': mine[0].get('minutes'),
+      'minutes': table_rows.training_minutes(mine[0]['config']),
       'seconds': seconds[run_name(scale, variant)],
       **table_rows.of_seeds(mine, PROTOCOL.value),
     }

@@ -71,7 +71,7 @@ def summarize(runs: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str
     figures['rows'][name] = {
       'model': TITLES[name],
       'parameters': mine[0]['parameters'],
-      'minutes': mine[0]['minutes'],
+      'minutes': table_rows.training_minutes(mine[0]['config']),
       'seconds': seconds[name],
       'mib': table_rows.memory_mib(name),
       **{protocol: table_rows.of_seeds(mine, protocol) for protocol in PROTOCOLS.value},
@@ -106,9 +106,10 @@ def format_table(figures: Mapping[str, Any]) -> str:
   lines.append(
     f'\nPSNR (dB) and SSIM: {images["pairs"]} real pairs ({figures["blur_name"]}), under each '
     f'protocol, means over {len(figures["seeds"])} seeds; of each seed and held out, on '
-    f'{images["held_out"]} photos with synthetic blur: PSNR, protocol {protocols[0]}; minutes: of '
-    f'the training with the first seed; seconds and memory (beside the weights, as XLA plans it): '
-    f'of an image of {table_rows.SIZE[1]}x{table_rows.SIZE[0]} on {figures["device"]}.'
+    f'{images["held_out"]} photos with synthetic blur: PSNR, protocol {protocols[0]}; minutes: '
+    f'the steps of a run at the speed of its first {table_rows.TIMED_STEPS}; seconds and memory '
+    f'(beside the weights, as XLA plans it): of an image of {table_rows.SIZE[1]}x'
+    f'{table_rows.SIZE[0]} on {figures["device"]}.'
   )
   return '\n'.join(lines)
 

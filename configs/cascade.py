@@ -11,7 +11,7 @@ A variant is the names of two networks in the order of their application, and ma
 | mprnet,srresnet,apart | MPRNet, then SRResNet, trained one after the other |
 | edsr,deepdeblur | EDSR, then DeepDeblur at the output size, trained together |
 
-`DEBLURRERS` and `ENLARGERS` list the networks. The loss is the mean absolute error of `hr` and, if
+`DEBLURRERS` and `ENLARGERS` list the networks; `bicubic` has no parameters. The loss is the mean absolute error of `hr` and, if
 the first network deblurs, of `lr`, as for the cascades in CNLRN's tables. Their schedule is not
 published; this one is that of GFN's first phase, with gradients clipped at a norm of 1. The papers'
 other rows "A + B" join networks that were trained on data of their own: train them with
@@ -32,6 +32,7 @@ ENLARGERS = {
   name: dict(name=name) for name in ('edsr', 'edsr_baseline', 'han', 'rcan', 'rrdbnet', 'srfbn')
 }
 ENLARGERS['srresnet'] = dict(name='srresnet', preset='srresnet_gfn')
+ENLARGERS['bicubic'] = dict(name='bicubic')
 
 
 def get_config(variant='mprnet,srresnet'):
@@ -39,7 +40,7 @@ def get_config(variant='mprnet,srresnet'):
   pairs = [(a, b) for a in DEBLURRERS for b in ENLARGERS]
   pairs += [(b, a) for a, b in pairs]
   choices = [','.join(pair) for pair in pairs]
-  choices += [f'{a},{b},apart' for a, b in pairs if a in DEBLURRERS]
+  choices += [f'{a},{b},apart' for a, b in pairs if a in DEBLURRERS and b != 'bicubic']
   defaults.check_variant('cascade', variant, choices)
   first, second, *words = variant.split(',')
   config = defaults.tfrecords()

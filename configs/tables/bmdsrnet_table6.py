@@ -4,7 +4,7 @@ r"""Table 6 of the BMDSRNet paper: comparisons on LR-GOPRO.
     python run_train.py --config=configs/tables/bmdsrnet_table6.py:bmdsrnet \
       --workdir=RUNS/bmdsrnet --config.data.data_dir=DIR
 
-All rows but the last are copies of Table 1 of the GFN paper, two of them under wrong names. Their
+The rows but `bmdsrnet` are copies of Table 1 of the GFN paper, two of them under wrong names. Their
 configs are those of configs/tables/gfn_table1.py. `bmdsrnet` is that of configs/bmdsrnet.py, with
 the word `paper`. The variants have not been run with this code yet.
 """
@@ -51,6 +51,7 @@ TABLE = Table(
       parameters='2.9M',
       note='the paper does not say if it is the network of its other tables',
     ),
+    'dmphn_bicubic': gfn_table1.DMPHN_BICUBIC,
   },
   notes=(
     *bmdsrnet_table4.NOTES,

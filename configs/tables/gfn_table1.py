@@ -31,6 +31,15 @@ def _row(title, parameters, lr_gopro, lr_kohler, model=None, note=''):
 
 _SRRESNET = cascade.ENLARGERS['srresnet']
 
+DMPHN_BICUBIC = Row(
+  'DMPHN + bicubic',
+  {},
+  cascade.model('dmphn', 'bicubic'),
+  note="not in the paper; measured with the weights of DMPHN's authors, trained on GOPRO, without "
+  'rounding the image between the two to 8 bits',
+)
+"""Row for tables on LR-GOPRO: a public network that can be measured without training."""
+
 TABLE = Table(
   title='GFN and combinations of deblurring and super-resolution',
   citation='Zhang et al., Gated Fusion Network for Joint Image Deblurring and Super-Resolution, '
@@ -140,6 +149,7 @@ TABLE = Table(
       dict(name='gfn'),
       note="the authors' released code gives 27.81 dB (configs/gfn.py)",
     ),
+    'dmphn_bicubic': DMPHN_BICUBIC,
   },
   notes=(
     "The paper's seconds are for one GTX 1080 Ti. It truncates parameters to whole millions.",

@@ -11,6 +11,7 @@ joins networks that their authors trained. The variants have not been run with t
 """
 
 from configs import cascade, defaults, gfn_paper, motion_deblur_sr, super_resolution
+from configs.tables import gfn_table1
 from gfn_jax.evaluation.paper_tables import DataSet, Row, Table
 
 _MISCOUNTED = (
@@ -94,6 +95,7 @@ TABLE = Table(
     'motion_deblur_sr': _row(
       'Shoyan et al.', 28.265, 0.9086, 0.28522, '21,839,972', dict(name='motion_deblur_sr')
     ),
+    'dmphn_bicubic': gfn_table1.DMPHN_BICUBIC,
   },
   notes=(
     'The paper names neither the cut of the borders, nor the kind of SSIM, nor the network of '
