@@ -236,7 +236,14 @@ def test_every_config_is_in_the_table():
   assert rows <= PARAMETERS.keys()
 
 
-@pytest.mark.parametrize('name', PARAMETERS)
+def _is_full(name):
+  return name.startswith('tables.') and not name.startswith('tables.comparison')
+
+
+@pytest.mark.parametrize(
+  'name',
+  [pytest.param(name, marks=pytest.mark.full if _is_full(name) else ()) for name in PARAMETERS],
+)
 def test_parameters_and_phases(name):
   config = load(name)
   assert count(create_model(**config.model.to_dict())) == PARAMETERS[name]

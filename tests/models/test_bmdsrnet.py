@@ -244,7 +244,10 @@ def test_the_parts_of_the_recurrent_module_in_the_paper():
   assert param_count({'params': shapes}) == 4_323_808
 
 
-@pytest.mark.parametrize('variant', VARIANTS)
+@pytest.mark.parametrize(
+  'variant',
+  ['f+c+b', *(pytest.param(name, marks=pytest.mark.full) for name in VARIANTS if name != 'f+c+b')],
+)
 def test_every_parameter_gets_a_gradient_of_the_loss(variant):
   model = small_model(variant=variant, scale=2, recurrent_features=2, features=8)
   sharp = photograph(32, 48)

@@ -58,6 +58,7 @@ def test_parity(original_params):
   assert out.lr is None
 
 
+@pytest.mark.full
 def test_parity_of_a_non_local_block(original_params):
   expected = read_fixture('cnlrn_nonlocal')
   params = original_params['nlrn']['body_0']['subgroup_0']['nonlocal']

@@ -513,7 +513,7 @@ def terminate(*_):
 
 @pytest.mark.parametrize(
   ('any_config', 'end', 'steps'),
-  [('tfrecords', kill, 2), ('photos', terminate, 3)],
+  [('tfrecords', kill, 2), pytest.param('photos', terminate, 3, marks=pytest.mark.full)],
   indirect=['any_config'],
 )
 def test_a_run_that_is_ended_and_continued_equals_an_uninterrupted_one(
