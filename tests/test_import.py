@@ -4,6 +4,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from tests.xla_flags import COMPILE_FAST
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -12,6 +14,8 @@ LATE = ['imagecodecs', 'jinja2', 'matplotlib', 'platformdirs', 'tensorboardX', '
 
 BLOCK_LATE = f"""
 import sys
+
+import pytest
 
 class Blocked:
   def find_spec(self, name, *_):
@@ -74,6 +78,7 @@ def test_the_command_imports_what_it_needs_and_no_more():
   assert not modules.intersection(HEAVY + late)
 
 
+@pytest.mark.full
 def test_training_on_photos_and_real_pairs_works_without_what_it_imports_late(
   photos_dir, gopro_tree, tmp_path
 ):

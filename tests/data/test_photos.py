@@ -264,7 +264,9 @@ def test_photos_at_half_their_size(tmp_path):
     assert (windows == photo[8:-8, 8:-8]).all(axis=(1, 2, 3)).any()
 
 
-@pytest.mark.parametrize('scale', [1, 2, 3])
+@pytest.mark.parametrize(
+  'scale', [1, pytest.param(2, marks=pytest.mark.full), pytest.param(3, marks=pytest.mark.full)]
+)
 def test_other_scales_and_sharp_frames(folder, scale):
   options = OPTIONS | {'motion_blur': {'camera': BLUR | {'frames': 7}}}
   dataset = PhotoDataset(folder, scale=scale, frames=True, held_out=1, **options)

@@ -89,6 +89,7 @@ def test_wrong_parts(first, second, message):
     create_model('cascade', first=first, second=second)
 
 
+@pytest.mark.full
 def test_joined_weights_restore(parts, tmp_path, capsys):
   for model_config in (DEBLUR, ENLARGE):
     name = model_config['name']

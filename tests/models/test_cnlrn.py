@@ -92,6 +92,7 @@ def test_parameter_counts():
   assert stages['decoder1'] == 614_784
 
 
+@pytest.mark.full
 def test_parameter_counts_of_the_options():
   groups = {'groups': 1, 'upsample_groups': 1, 'deblur_blocks': 1}
   count = lambda name, **options: param_count(variable_shapes(create_model(name, **options)))

@@ -40,7 +40,7 @@ def test_parity():
   assert out.hr is None
 
 
-@pytest.mark.parametrize('levels', [1, 2, 3, 4])
+@pytest.mark.parametrize('levels', [1, 2, 3, pytest.param(4, marks=pytest.mark.full)])
 def test_levels_by_hand(levels):
   """One patch after the other; maps and residuals are joined to those of the whole image."""
   model, x = small_model(levels=levels), photograph(32, 24)

@@ -47,6 +47,7 @@ def test_parity(fixture, scale, tolerances):
   assert out.lr is None
 
 
+@pytest.mark.full
 def test_parameter_counts():
   shapes = variable_shapes(HAN())['params']
   assert param_count({'params': shapes}) == 16_071_745

@@ -34,12 +34,10 @@ DIGESTS = {
 # 400 layers with random weights amplify rounding errors, in one image more than in the other. In
 # float64 the differences are 4e-5, 1e-3 and 7e-5, 9e-5; changes of the input grow by factors of 50,
 # 7000 and 130, 2000.
+@pytest.mark.full
 @pytest.mark.parametrize(
   ('fixture', 'scale', 'tolerances'),
-  [
-    ('rcan', 4, (1e-3, 1e-2)),
-    pytest.param('rcan_x3', 3, (5e-3, 2e-2), marks=pytest.mark.full),
-  ],
+  [('rcan', 4, (1e-3, 1e-2)), ('rcan_x3', 3, (5e-3, 2e-2))],
 )
 def test_parity(fixture, scale, tolerances):
   expected = read_fixture(fixture)
@@ -55,6 +53,7 @@ def test_parity(fixture, scale, tolerances):
   assert out.lr is None
 
 
+@pytest.mark.full
 def test_parameter_counts():
   shapes = variable_shapes(RCAN())['params']
   assert param_count({'params': shapes}) == 15_592_355

@@ -37,6 +37,7 @@ def small_state():
   return to_torch('rrdbnet', {'params': random_params(small_model())}, **small.RRDBNET)
 
 
+@pytest.mark.full
 def test_parity(original_state):
   fixture = original_weights.read_fixture('rrdbnet')
   out = apply(RRDBNet(), convert('rrdbnet', original_state)['params'], fixture['x'])

@@ -134,6 +134,7 @@ def test_modules_can_have_another_learning_rate_or_none(batch):
   assert scalars_b['grad_norm/gate'][0] == 0 < scalars_a['grad_norm/gate'][0]
 
 
+long = functools.partial(pytest.param, marks=pytest.mark.full)
 SIZE = {key: value for key, value in small.MODEL.items() if key != 'name'}
 SR_SIZE = {key: value for key, value in SIZE.items() if key != 'deblur_blocks'}
 
@@ -143,11 +144,11 @@ SR_SIZE = {key: value for key, value in SIZE.items() if key != 'deblur_blocks'}
   [
     ('sr_branch', SR_SIZE),
     ('gfn_ablation', SIZE | {'variant': 'deblur_first'}),
-    ('gfn_ablation', SIZE | {'variant': 'sr_first'}),
-    ('gfn_ablation', SIZE | {'variant': 'dual_branch'}),
+    long('gfn_ablation', SIZE | {'variant': 'sr_first'}),
+    long('gfn_ablation', SIZE | {'variant': 'dual_branch'}),
     ('srresnet', {'features': 4, 'blocks': 1, 'preset': 'srresnet_gfn'}),
-    ('srresnet', {'features': 4, 'blocks': 1, 'preset': 'srresnet_paper'}),
-    ('srresnet', {'features': 4, 'blocks': 1, 'preset': 'msrresnet'}),
+    long('srresnet', {'features': 4, 'blocks': 1, 'preset': 'srresnet_paper'}),
+    long('srresnet', {'features': 4, 'blocks': 1, 'preset': 'msrresnet'}),
   ],
 )
 def test_a_step_changes_every_parameter_of_the_other_networks(batch, name, options):
@@ -634,6 +635,7 @@ def test_a_run_is_not_continued_with_other_photos(photos_config, photos_dir, tmp
     loop.train_and_evaluate(photos_config, tmp_path / 'run')
 
 
+@pytest.mark.full
 def test_a_run_can_start_from_weights_that_fit_but_for_exceptions(dataset_dir, tmp_path):
   config = small.config(dataset_dir, {'evaluation.every': 0})
   del config.phases.phase_2  # the first is ungated
