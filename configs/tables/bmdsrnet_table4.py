@@ -48,6 +48,7 @@ TABLE = Table(
   citation='Blind Motion Deblurring Super-Resolution: When Dynamic Spatio-Temporal Learning Meets '
   'Static Image Understanding, arXiv:2105.13077, Table 4.',
   protocol='gfn',
+  decimals=dict(ssim=4),
   data_sets=data_sets(),
   rows={
     'srnet': Row(

@@ -33,6 +33,7 @@ TABLE = Table(
   title='BMDSRNet and combinations of deblurring and super-resolution',
   citation=bmdsrnet_table4.TABLE.citation.replace('Table 4', 'Table 5'),
   protocol='gfn',
+  decimals=dict(ssim=4),
   data_sets=data_sets(),
   rows={
     'rcan': Row(

@@ -26,6 +26,7 @@ TABLE = Table(
   title='BMDSRNet on LR-GOPRO',
   citation=bmdsrnet_table4.TABLE.citation.replace('Table 4', 'Table 6'),
   protocol='gfn',
+  decimals=dict(ssim=3),
   data_sets={'lr_gopro': gfn_table1.TABLE.data_sets['lr_gopro']},
   rows={
     'scgan': _copy('scgan'),

@@ -34,6 +34,7 @@ TABLE = Table(
   title='CNLRN on REDS',
   citation=f'{CITATION}, Table 1.',
   protocol='cnlrn',
+  decimals=dict(psnr=3, ssim=4),
   data_sets=VAL300,
   rows={
     BICUBIC: row('Bicubic', 23.848, 0.6481),

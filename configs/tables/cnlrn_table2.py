@@ -28,6 +28,7 @@ TABLE = Table(
   title='CNLRN on DVD',
   citation=f'{cnlrn_table1.CITATION}, Table 2.',
   protocol='cnlrn',
+  decimals=dict(psnr=3, ssim=4),
   data_sets={'dvd100': DataSet('DVD100')},
   rows={
     name: dataclasses.replace(

@@ -17,6 +17,7 @@ TABLE = Table(
   title='CNLRN with and without its deblurring network',
   citation=f'{cnlrn_table1.CITATION}, Table 4.',
   protocol='cnlrn',
+  decimals=dict(psnr=3, ssim=4),
   data_sets=cnlrn_table1.VAL300,
   rows={
     'no_deblurring': row(

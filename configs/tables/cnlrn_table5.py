@@ -22,6 +22,7 @@ TABLE = Table(
   title='Joint training of CNLRN',
   citation=f'{cnlrn_table1.CITATION}, Table 5.',
   protocol='cnlrn',
+  decimals=dict(psnr=3, ssim=4),
   data_sets=cnlrn_table1.VAL300,
   rows={
     'srn_rcan_apart': row(

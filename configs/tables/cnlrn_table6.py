@@ -17,6 +17,7 @@ TABLE = Table(
   title="Parts of CNLRN's second network",
   citation=f'{cnlrn_table1.CITATION}, Table 6.',
   protocol='cnlrn',
+  decimals=dict(psnr=3, ssim=4),
   data_sets=cnlrn_table1.VAL300,
   rows={
     'no_nonlocal': row(

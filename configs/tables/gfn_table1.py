@@ -45,6 +45,7 @@ TABLE = Table(
   citation='Zhang et al., Gated Fusion Network for Joint Image Deblurring and Super-Resolution, '
   'BMVC 2018, Table 1.',
   protocol='gfn',
+  decimals=dict(ssim=3),
   data_sets={
     'lr_gopro': DataSet('LR-GOPRO x4'),
     'lr_kohler': DataSet('LR-Köhler x4', timed_size=(200, 200)),

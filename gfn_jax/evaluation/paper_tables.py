@@ -70,6 +70,8 @@ class Table:
     data_sets: the test sets by name.
     rows: the methods by name, in the order of the paper.
     notes: facts about the paper's numbers, a sentence each.
+    decimals: decimals of the paper's numbers by metric. Other metrics have as many as are not 0, at
+      least two.
   """
 
   title: str
@@ -78,10 +80,13 @@ class Table:
   data_sets: Mapping[str, DataSet]
   rows: Mapping[str, Row]
   notes: tuple[str, ...] = ()
+  decimals: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     if self.protocol not in PROTOCOLS:
       raise ValueError(f'unknown protocol {self.protocol!r}')
+    if unknown := self.decimals.keys() - METRICS.keys():
+      raise ValueError(f'decimals: unknown metric {min(unknown)!r}')
     for name, row in self.rows.items():
       if unknown := (row.published.keys() | row.models.keys()) - self.data_sets.keys():
         raise ValueError(f'{name}: unknown data set {min(unknown)!r}')

@@ -95,7 +95,7 @@ def format_markdown(table: Table, results: Results) -> str:
     parts.append("Nothing has been measured: all numbers are the paper's.")
   for data_set, facts in table.data_sets.items():
     lines = table_lines(table, data_set, results)
-    parts += [f'## {facts.title}', _grid(lines)]
+    parts += [f'## {facts.title}', _grid(lines, table.decimals)]
     if origins := _origins(lines):
       parts.append('\n'.join(f'- {origin}' for origin in origins))
   titles: dict[str, list[str]] = {}
@@ -108,7 +108,7 @@ def format_markdown(table: Table, results: Results) -> str:
   return '\n\n'.join(parts) + '\n'
 
 
-def _grid(lines: list[Line]) -> str:
+def _grid(lines: list[Line], decimals: Mapping[str, int]) -> str:
   """Return the lines under headings; a column without numbers is left out."""
   titles = [f'{line.title} ({line.mark})' if line.mark else line.title for line in lines]
   counts = ['' if line.parameters is None else f'{line.parameters:,}' for line in lines]
@@ -116,7 +116,9 @@ def _grid(lines: list[Line]) -> str:
   columns = {'method': titles, 'parameters': counts, 'parameters (paper)': printed}
   for metric, heading in METRICS.items():
     columns[heading] = [_measured(metric, line.measured.get(metric)) for line in lines]
-    columns[f'{heading} (paper)'] = [_published(line.published.get(metric)) for line in lines]
+    columns[f'{heading} (paper)'] = [
+      _published(line.published.get(metric), decimals.get(metric)) for line in lines
+    ]
   columns = {heading: cells for heading, cells in columns.items() if any(cells)}
   rows = [columns.keys(), *zip(*columns.values(), strict=True)]
   text = [f'| {" | ".join(cell or "-" for cell in row)} |' for row in rows]
@@ -127,9 +129,11 @@ def _measured(metric: str, value: float | None) -> str:
   return '' if value is None else f'{value:.{_DIGITS[metric]}f}'
 
 
-def _published(value: float | None) -> str:
-  """Return a number with the paper's decimals, at least two."""
-  return '' if value is None else max(f'{value:.2f}', str(value), key=len)
+def _published(value: float | None, decimals: int | None) -> str:
+  """Return a number with the paper's decimals; if they are unknown, with two at least."""
+  if value is None:
+    return ''
+  return max(f'{value:.2f}', str(value), key=len) if decimals is None else f'{value:.{decimals}f}'
 
 
 def _origins(lines: list[Line]) -> list[str]:

@@ -50,6 +50,7 @@ def test_a_row_without_network_and_numbers_for_a_data_set_is_left_out():
     ({'rows': {'a': Row('A', {'kohler': {'psnr': 1.0}})}}, "a: unknown data set 'kohler'"),
     ({'rows': {'a': Row('A', {}, models={'x2': {}})}}, "a: unknown data set 'x2'"),
     ({'rows': {'a': Row('A', {'photos': {'fps': 1.0}})}}, "a: unknown metric 'fps'"),
+    ({'decimals': {'fps': 1}}, "decimals: unknown metric 'fps'"),
   ],
 )
 def test_mistakes_in_a_table_are_found_when_it_is_made(changes, message):

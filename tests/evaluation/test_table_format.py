@@ -46,6 +46,12 @@ def test_without_measurements_the_published_numbers_are_alone():
   assert 'bicubic' not in text
 
 
+def test_published_numbers_have_the_decimals_of_the_paper():
+  text = format_markdown(dataclasses.replace(TABLE, decimals={'psnr': 3, 'ssim': 4}), {})
+  assert '| Narrow | 1.5M | 26.200 | 0.8180 | 0.07 |' in text
+  assert '| Wide | - | 24.948 | 0.9000 | 2.10 |' in text
+
+
 def test_networks_that_are_only_timed_are_not_marked():
   lines = table_lines(TABLE, 'photos', {'photos': {'wide': Measurement(2000, timing=TIMING)}})
   assert [line.mark for line in lines] == ['', '', 'no network']
