@@ -11,12 +11,12 @@ A variant is the names of two networks in the order of their application, and ma
 | mprnet,srresnet,apart | MPRNet, then SRResNet, trained one after the other |
 | edsr,deepdeblur | EDSR, then DeepDeblur at the output size, trained together |
 
-`DEBLURRERS` and `ENLARGERS` list the networks; `bicubic` has no parameters. The loss is the mean absolute error of `hr` and, if
-the first network deblurs, of `lr`, as for the cascades in CNLRN's tables. Their schedule is not
-published; this one is that of GFN's first phase, with gradients clipped at a norm of 1. The papers'
-other rows "A + B" join networks that were trained on data of their own: train them with
-configs/deblurring.py and configs/super_resolution.py, and join them with `gfn-join-weights`. None
-has been run with this code yet.
+`DEBLURRERS` and `ENLARGERS` list the networks; `bicubic` has no parameters. The loss is the mean
+absolute error of `hr` and, if the first network deblurs, of `lr`, as for the cascades in CNLRN's
+tables. Their schedule is not published; this one is that of GFN's first phase, with gradients
+clipped at a norm of 1. The papers' other rows "A + B" join networks that were trained on data of
+their own: train them with configs/deblurring.py and configs/super_resolution.py, and join them with
+`gfn-join-weights`. None has been run with this code yet.
 """
 
 from ml_collections import ConfigDict
