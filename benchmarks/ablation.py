@@ -112,7 +112,7 @@ def format_table(figures: Mapping[str, Any]) -> str:
   images, tau = figures['images'], figures['order']
   lines.append(
     f'\nPSNR (dB) and SSIM: {images["pairs"]} real pairs ({figures["blur_name"]}), protocol '
-    f'{figures["protocol"]}, means over {len(figures["seeds"])} seeds; held out: PSNR on '
+    f'{figures["protocol"]}, {table_rows.seeds(figures)}; held out: PSNR on '
     f'{images["held_out"]} photos with synthetic blur; seconds: of an image of 320x180 on '
     f'{figures["device"]}, in turns. The order of the rows against that in the paper: Kendall tau '
     f'{tau["pairs"]["kendall_tau"]:.2f} on the pairs, {tau["held_out"]["kendall_tau"]:.2f} held '

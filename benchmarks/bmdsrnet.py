@@ -105,7 +105,7 @@ def format_table(figures: Mapping[str, Any]) -> str:
   images = figures['images']
   lines.append(
     f'\nPSNR (dB) and SSIM: {images["pairs"]} real pairs ({figures["blur_name"]}), protocol '
-    f'{figures["protocol"]}, means over {len(figures["seeds"])} seeds; held out: PSNR on '
+    f'{figures["protocol"]}, {table_rows.seeds(figures)}; held out: PSNR on '
     f'{images["held_out"]} photos with synthetic blur; seconds: of an image of '
     f'{table_rows.SIZE[1]}x{table_rows.SIZE[0]} on {figures["device"]}, in turns.'
   )

@@ -226,6 +226,12 @@ def heading(figures: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], width
   )
 
 
+def seeds(figures: Mapping[str, Any]) -> str:
+  """Return what the scores are with respect to the seeds: 'one seed' or 'means over 2 seeds'."""
+  count = len(figures['seeds'])
+  return 'one seed' if count == 1 else f'means over {count} seeds'
+
+
 def report(figures: Mapping[str, Any], table: str) -> None:
   """Print the table, and write it and the figures if `--output` is set."""
   print(table)

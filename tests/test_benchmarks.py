@@ -213,7 +213,10 @@ def test_only_known_devices_are_compiled_for(tmp_path):
 @pytest.mark.end_to_end
 @pytest.mark.parametrize(
   ('benchmark', 'results'),
-  [('ablation', ['ablation_cpu']), ('bmdsrnet', ['bmdsrnet_cpu', 'bmdsrnet_either_cpu'])],
+  [
+    ('ablation', ['ablation_cpu']),
+    ('bmdsrnet', [f'bmdsrnet_{name}cpu' for name in ('', 'absolute_', 'either_', 'signed_')]),
+  ],
 )
 def test_tables_of_narrow_networks_name_their_budget_and_hold_no_published_numbers(
   benchmark, results
