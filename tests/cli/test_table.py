@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from configs.tables import gfn_table2
 from gfn_jax.cli import table
 from gfn_jax.evaluation import table_measurement
 from gfn_jax.evaluation.table_results import write_results
@@ -32,12 +31,20 @@ def run(monkeypatch, *args):
 
 
 def test_published_numbers_are_printed_alone(capsys):
-  table.main(['gfn_table2'])
+  table.main(['cnlrn_table6'])
   printed = capsys.readouterr().out
-  assert printed.startswith('# Ablation of GFN\n\nZhang et al., Gated Fusion Network')
-  assert '| GFN | 27.74 | 0.05 |' in printed
-  if not pathlib.Path(gfn_table2.__file__).with_suffix('.json').exists():
-    assert 'Nothing has been measured' in printed
+  assert 'Nothing has been measured' in printed
+  assert '| CNLRN | 27.770 | 0.7784 |' in printed
+
+
+@pytest.mark.parametrize(
+  ('name', 'psnr'), [('gfn_table1', '25.13'), ('motion_deblur_sr_table1', '25.15')]
+)
+def test_the_numbers_of_the_package_are_printed(name, psnr, capsys):
+  table.main([name])
+  printed = capsys.readouterr().out
+  assert f'| DMPHN + bicubic | 7,232,524 | - | {psnr} | - | 0.854' in printed
+  assert '6 images of GOPRO_Large/test (blur_gamma), protocol' in printed
 
 
 def test_measurements_beside_the_config_are_printed(tiny, tmp_path, monkeypatch, capsys):
