@@ -17,7 +17,8 @@ def enable() -> None:
   Has no effect if JAX's own variables configure the cache (`JAX_COMPILATION_CACHE_DIR` or
   `JAX_ENABLE_COMPILATION_CACHE=false`), or if the folder is not writable.
   """
-  if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+  settings = jax.config.values
+  if settings['jax_compilation_cache_dir'] or not settings['jax_enable_compilation_cache']:
     return
   folder = cache_folder()
   try:
