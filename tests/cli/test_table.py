@@ -148,7 +148,7 @@ def test_the_command_works_in_another_folder_with_configs_of_its_own(tmp_path):
     command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
   )
   assert result.returncode == 0, result.stderr
-  assert '| GFN | 27.74 | 0.05 |' in result.stdout
+  assert '| GFN | 12,210,438 | 27.74 | 1.971 | 0.05 |' in result.stdout
   assert result.stdout.splitlines()[-1] == str(ROOT / 'configs' / 'defaults.py')
 
 
