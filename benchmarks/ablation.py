@@ -62,7 +62,7 @@ def summarize(runs: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str
     row = gfn_table2.TABLE.rows[name]
     table[name] = {'model': row.title, 'ticks': [TICKS[i] for i in ticks]}
     table[name] |= {'parameters': runs[name][0]['parameters'], 'seconds': seconds[name]}
-    table[name]['minutes'] = table_rows.training_minutes(runs[name][0]['config'])
+    table[name]['minutes'] = runs[name][0]['minutes']
     table[name] |= table_rows.of_seeds(runs[name], PROTOCOL)
   first = runs['srresnet'][0]
   figures = {'protocol': PROTOCOL, **table_rows.budget(first, PROTOCOL)}
@@ -112,7 +112,7 @@ def format_table(figures: Mapping[str, Any]) -> str:
   images, tau = figures['images'], figures['order']
   lines.append(
     f'\nPSNR (dB) and SSIM: {images["pairs"]} real pairs ({figures["blur_name"]}), protocol '
-    f'{figures["protocol"]}, {table_rows.seeds(figures)}; held out: PSNR on '
+    f'{figures["protocol"]}, {table_rows.describe_seeds(figures)}; held out: PSNR on '
     f'{images["held_out"]} photos with synthetic blur; seconds: of an image of 320x180 on '
     f'{figures["device"]}, in turns. The order of the rows against that in the paper: Kendall tau '
     f'{tau["pairs"]["kendall_tau"]:.2f} on the pairs, {tau["held_out"]["kendall_tau"]:.2f} held '

@@ -75,7 +75,7 @@ def summarize(runs: Mapping[Any, Any], seconds: Mapping[str, float]) -> dict[str
     table[variant] = {
       'model': ROWS[variant].title,
       'parameters': mine[0]['parameters'],
-      'minutes': table_rows.training_minutes(mine[0]['config']),
+      'minutes': mine[0]['minutes'],
       'seconds': seconds[run_name(scale, variant)],
       **table_rows.of_seeds(mine, PROTOCOL.value),
     }
@@ -105,7 +105,7 @@ def format_table(figures: Mapping[str, Any]) -> str:
   images = figures['images']
   lines.append(
     f'\nPSNR (dB) and SSIM: {images["pairs"]} real pairs ({figures["blur_name"]}), protocol '
-    f'{figures["protocol"]}, {table_rows.seeds(figures)}; held out: PSNR on '
+    f'{figures["protocol"]}, {table_rows.describe_seeds(figures)}; held out: PSNR on '
     f'{images["held_out"]} photos with synthetic blur; seconds: of an image of '
     f'{table_rows.SIZE[1]}x{table_rows.SIZE[0]} on {figures["device"]}, in turns.'
   )

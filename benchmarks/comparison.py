@@ -71,7 +71,7 @@ def summarize(runs: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str
     figures['rows'][name] = {
       'model': TITLES[name],
       'parameters': mine[0]['parameters'],
-      'minutes': table_rows.training_minutes(mine[0]['config']),
+      'minutes': mine[0]['minutes'],
       'seconds': seconds[name],
       'mib': table_rows.memory_mib(name),
       **{protocol: table_rows.of_seeds(mine, protocol) for protocol in PROTOCOLS.value},
@@ -105,7 +105,7 @@ def format_table(figures: Mapping[str, Any]) -> str:
   images = figures['images']
   lines.append(
     f'\nPSNR (dB) and SSIM: {images["pairs"]} real pairs ({figures["blur_name"]}), under each '
-    f'protocol, {table_rows.seeds(figures)}; of each seed and held out, on '
+    f'protocol, {table_rows.describe_seeds(figures)}; of each seed and held out, on '
     f'{images["held_out"]} photos with synthetic blur: PSNR, protocol {protocols[0]}; minutes: '
     f'the steps of a run at the speed of its first {table_rows.TIMED_STEPS}; seconds and memory '
     f'(beside the weights, as XLA plans it): of an image of {table_rows.SIZE[1]}x'

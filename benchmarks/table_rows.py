@@ -73,7 +73,7 @@ def run(name: str, config: ConfigDict, protocols: Sequence[str]) -> dict[str, An
     protocols: protocols to score under.
 
   Returns:
-    `config`, `parameters`, and by protocol the result of `score`.
+    `config`, `parameters`, `minutes` of training, and by protocol the result of `score`.
   """
   workdir = run_dir(name, config.training.seed)
   scores_path = os.path.join(workdir, 'scores.json')
@@ -86,6 +86,7 @@ def run(name: str, config: ConfigDict, protocols: Sequence[str]) -> dict[str, An
     loop.train_and_evaluate(config, workdir)
     variables = network(name, config.training.seed).variables
     scores = {'config': plain, 'parameters': param_count(variables)}
+    scores['minutes'] = training_minutes(plain)
     write_json(scores_path, scores)
   for protocol in protocols:
     if protocol not in scores:
@@ -101,14 +102,15 @@ def training_minutes(config: Mapping[str, Any]) -> float:
   A run itself may have been interrupted or slowed by other work. Compilation is left out.
 
   Args:
-    config: the run's config, as `run` returns it.
+    config: the run's config as a dictionary.
   """
   phases = config['phases']
-  schedules = {
-    n: phase | {'schedule': phase['schedule'] | {'warmup_steps': 0}} for n, phase in phases.items()
+  without_warmup = {
+    name: phase | {'schedule': phase['schedule'] | {'warmup_steps': 0}}
+    for name, phase in phases.items()
   }
   short = dict(config) | {
-    'phases': schedules,
+    'phases': without_warmup,
     'training': config['training'] | {'steps_per_epoch': TIMED_STEPS},
     'run': config['run'] | {'log_every': TIMED_STEPS},
   }
@@ -226,8 +228,8 @@ def heading(figures: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], width
   )
 
 
-def seeds(figures: Mapping[str, Any]) -> str:
-  """Return what the scores are with respect to the seeds: 'one seed' or 'means over 2 seeds'."""
+def describe_seeds(figures: Mapping[str, Any]) -> str:
+  """Return 'one seed', or 'means over 2 seeds', for the line below a table."""
   count = len(figures['seeds'])
   return 'one seed' if count == 1 else f'means over {count} seeds'
 

@@ -20,9 +20,9 @@ The words after the colon, separated by commas, in any order (default: x4 and f+
 
 Data: Motion-Blurred LR x4 (docs/datasets.md) in patches of 128x128. For data without frames, such
 as LR-GOPRO, the loss compares only the deblurred middle image. The paper's schedule has not been
-run with this code yet. The paper states the patch, the batch, the learning rate and 400 epochs, but
-no optimiser; Adam is a guess. `--config.run.perceptual_weights=vgg19-dcbb9e9d.pth` adds the paper's
-perceptual loss (gfn_jax/training/perceptual.py names the source of the file).
+run to its end with this code yet. The paper states the patch, the batch, the learning rate and 400
+epochs, but no optimiser; Adam is a guess. `--config.run.perceptual_weights=vgg19-dcbb9e9d.pth` adds
+the paper's perceptual loss (gfn_jax/training/perceptual.py names the source of the file).
 
 The paper's eq. 2 has signed differences of pairs of frames: the word `paper`, which needs whole
 frames: build Motion-Blurred LR with `--patch_size=0`. The default here is the rule of Jin et al.

@@ -16,7 +16,7 @@ absolute error of `hr` and, if the first network deblurs, of `lr`, as for the ca
 tables. Their schedule is not published; this one is that of GFN's first phase, with gradients
 clipped at a norm of 1. The papers' other rows "A + B" join networks that were trained on data of
 their own: train them with configs/deblurring.py and configs/super_resolution.py, and join them with
-`gfn-join-weights`. None has been run with this code yet.
+`gfn-join-weights`. None has been trained to its end with this code yet.
 """
 
 from ml_collections import ConfigDict

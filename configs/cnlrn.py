@@ -3,7 +3,7 @@
     python run_train.py --config=configs/cnlrn.py --workdir=W --config.data.data_dir=DIR
 
 Data: REDS (docs/datasets.md), random crops of whole frames. Expected: 27.77 dB, SSIM 0.7784 on
-Val300 under protocol `cnlrn`. It has not been run with this code yet.
+Val300 under protocol `cnlrn`. It has not been trained to its end with this code yet.
 
 The deblurring network is trained alone first, with an additional convolution that outputs an image.
 Then both networks are trained together, the first one with a lower learning rate. An epoch is 1,000

@@ -2,9 +2,9 @@
 
     python run_train.py --config=configs/gfn.py --workdir=W --config.data.data_dir=DIR
 
-Data: LR-GOPRO x4 from GOPRO_Large's `blur_gamma`, 107,584 patches (docs/datasets.md).
-Expected: 27.81 dB on the 1111 test images under protocol `gfn`, as the authors report for this
-schedule after three to four days on one GTX 1080 Ti. It has not been run with this code yet.
+Data: LR-GOPRO x4 from GOPRO_Large's `blur_gamma`, 107,584 patches (docs/datasets.md). Expected:
+27.81 dB on the 1111 test images under protocol `gfn`, as the authors report for this schedule after
+three to four days on one GTX 1080 Ti. It has not been trained to its end with this code yet.
 
 The default scales the residual branches at first and clips gradients at a norm of 1. The authors do
 neither: with their initialisation the first gated loss is about 1e12, and training may not recover.

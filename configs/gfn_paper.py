@@ -3,8 +3,8 @@
     python run_train.py --config=configs/gfn_paper.py --workdir=W --config.data.data_dir=DIR
 
 Data, initialisation, clipping and the variant `:paper` are as in configs/gfn.py. Expected: the
-paper's 27.74 dB, SSIM 0.896 on the 1111 test images under protocol `gfn`. It has not been run with
-this code yet.
+paper's 27.74 dB, SSIM 0.896 on the 1111 test images under protocol `gfn`. It has not been trained
+to its end with this code yet.
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,7 @@
 
 Data: as configs/gfn.py; the paper names no blur, and the authors' code refers to GFN's data.
 Expected: 28.27 dB, SSIM 0.909 (3-D) on the 1111 test images, probably under protocol `mprnet`. The
-authors reach it from MPRNet's weights. It has not been run with this code yet.
+authors reach it from MPRNet's weights. It has not been trained to its end with this code yet.
 
 | variant | difference |
 |---|---|

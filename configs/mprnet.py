@@ -4,7 +4,8 @@
 
 The schedule is the authors', who train on 256x256 crops of GOPRO's 2,103 full-size frames; an epoch
 here has as many steps as theirs. The default clips gradients at a norm of 1; `:paper` does not, as
-the authors. The evaluation scores `lr`, beside the input. It has not been run with this code yet.
+the authors. The evaluation scores `lr`, beside the input. It has not been trained to its end with
+this code yet.
 """
 
 from ml_collections import ConfigDict

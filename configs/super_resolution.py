@@ -17,7 +17,8 @@ An epoch is 1,000 steps. The input is the sharp LR image: the half of a cascade 
 network that were retrained. The losses and the schedules are the authors', who train on other data,
 DIV2K or ImageNet, and start the scales 3 and 4 from a network for 2. The counts of epochs of HAN
 and RCAN, and all but the loss of SRResNet, are choices: their papers do not state them in epochs.
-Gradients are clipped at a norm of 1, which no author does. None has been run with this code yet.
+Gradients are clipped at a norm of 1, which no author does. None has been trained to its end with
+this code yet.
 """
 
 from ml_collections import ConfigDict

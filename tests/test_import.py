@@ -15,8 +15,6 @@ LATE = ['imagecodecs', 'jinja2', 'matplotlib', 'platformdirs', 'tensorboardX', '
 BLOCK_LATE = f"""
 import sys
 
-import pytest
-
 class Blocked:
   def find_spec(self, name, *_):
     if name.partition('.')[0] in {LATE}:

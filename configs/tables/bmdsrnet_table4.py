@@ -6,7 +6,7 @@ r"""Table 4 of the BMDSRNet paper: its ablation, on Motion-Blurred LR.
 
 The variants are the rows, `srnet`, `c`, `fc` and `fcb`, each with `,x2`, `,x3` or `,x4`, the scale
 of the network and of the data. They are those of configs/bmdsrnet.py with the word `paper`, and
-have not been run with this code yet.
+have not been trained to their end with this code yet.
 """
 
 from configs import bmdsrnet, defaults

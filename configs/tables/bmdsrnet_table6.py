@@ -6,7 +6,7 @@ r"""Table 6 of the BMDSRNet paper: comparisons on LR-GOPRO.
 
 The rows but `bmdsrnet` are copies of Table 1 of the GFN paper, two of them under wrong names. Their
 configs are those of configs/tables/gfn_table1.py. `bmdsrnet` is that of configs/bmdsrnet.py, with
-the word `paper`. The variants have not been run with this code yet.
+the word `paper`. The variants have not been trained to their end with this code yet.
 """
 
 import dataclasses

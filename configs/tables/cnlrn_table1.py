@@ -7,7 +7,7 @@ r"""Table 1 of the CNLRN paper: comparisons on Val300 of REDS.
 The variants are the rows that have a network. Table 2 evaluates the same networks on DVD100. `rcan`
 and `rrdbnet` learn from blurred images. Cascades are trained together, with the schedule of CNLRN's
 second phase, after its first phase for the deblurring network. `cnlrn` is configs/cnlrn.py:paper.
-The variants have not been run with this code yet.
+The variants have not been trained to their end with this code yet.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@ r"""Table 4 of the CNLRN paper: the deblurring network, on Val300 of REDS.
       --workdir=RUNS/no_deblurring --config.data.data_dir=DIR
 
 The variants are the rows, those of configs/cnlrn.py.
-They have not been run with this code yet.
+They have not been trained to their end with this code yet.
 """
 
 from configs import cnlrn, defaults

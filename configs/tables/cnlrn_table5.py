@@ -6,7 +6,7 @@ r"""Table 5 of the CNLRN paper: separate and joint training, on Val300 of REDS.
 
 The variants are the rows. In those that end in `_apart`, the second network gets the image of the
 first one, which is not trained any more. The others are those of configs/tables/cnlrn_table1.py.
-They have not been run with this code yet.
+They have not been trained to their end with this code yet.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@ r"""Table 6 of the CNLRN paper: the parts of its second network and its loss, on
       --workdir=RUNS/no_nonlocal --config.data.data_dir=DIR
 
 The variants are the rows, those of configs/cnlrn.py.
-They have not been run with this code yet.
+They have not been trained to their end with this code yet.
 """
 
 from configs import cnlrn, defaults

@@ -8,7 +8,7 @@ The variants are the rows that have a network. `gfn` is configs/gfn_paper.py. `s
 learn to enlarge sharp images, the rows that the paper marks with * learn from LR-GOPRO (their names
 end in `_retrained`, and `ed_dsrn`). Cascades are trained together on LR-GOPRO (configs/cascade.py).
 The paper joins networks that their authors trained: see configs/super_resolution.py and
-configs/deblurring.py. The variants have not been run with this code yet.
+configs/deblurring.py. The variants have not been trained to their end with this code yet.
 """
 
 from ml_collections import ConfigDict

@@ -7,7 +7,7 @@ r"""Table 2 of the GFN paper: its ablation.
 The variants are `model_1` ... `model_5`, `gfn` and `srresnet`, with networks of the paper's size
 and its data (configs/gfn.py). All use the schedule of its section 3.3 (configs/gfn_paper.py),
 because the ablation's schedules were in a supplement that is no longer public. Expected: the
-published numbers of `TABLE`. The variants have not been run with this code yet.
+published numbers of `TABLE`. The variants have not been trained to their end with this code yet.
 
 `model_1,small` and so on are narrow networks for CPUs, with the budget of
 configs/tables/comparison.py. `python -m benchmarks.ablation` trains them all and prints the table.

@@ -7,7 +7,8 @@ r"""Table 1 of Shoyan et al.: their network, super-resolution networks, and casc
 The variants are the rows. `motion_deblur_sr` is configs/motion_deblur_sr.py:paper, and `gfn` is
 configs/gfn_paper.py with the gate three times, as in GFN's IJCV paper. `edsr` and `han` learn to
 enlarge sharp images. Cascades are trained together on LR-GOPRO (configs/cascade.py). The paper
-joins networks that their authors trained. The variants have not been run with this code yet.
+joins networks that their authors trained. The variants have not been trained to their end with this
+code yet.
 """
 
 from configs import cascade, defaults, gfn_paper, motion_deblur_sr, super_resolution
