@@ -1,10 +1,4 @@
-# Each target installs its requirements in a virtual environment:
-#   make demo         restore two photographs with the released weights, and show motion in a third
-#   make demo-train   train and evaluate a small network, in about ten minutes on two cores
-#   make test         lint and run the tests
-#   make test-full    run the tests that are long or at full size
-#   make smoke        check an installation without extras: restore an image and train two steps
-#   make onnx WEIGHTS=FILE ONNX=FILE    export weights (docs/export.md)
+# `make` lists the targets. Each one installs what it needs in a virtual environment.
 
 # Python 3.12 supports the newest JAX; otherwise take the first that is new enough.
 PYTHON ?= $(shell for python in python3.12 python3 python3.11; do \
@@ -23,41 +17,49 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo demo-train test test-full lint smoke onnx test-onnx clean
+.PHONY: help demo demo-train test test-full lint smoke onnx test-onnx clean
 
-demo: $(VENV)/installed
+help:  # list the targets
+	@sed -n 's/^\([a-z-]*\):.*  # /\1\t/p' Makefile | expand -t 14
+
+demo: $(VENV)/base  # restore two photographs with the released weights, and show motion in a third
 	$(BIN)/python examples/demo.py --dir=demo
 
-demo-train: $(VENV)/installed
+demo-train: $(VENV)/installed  # train and evaluate a small network, in about ten minutes on two cores
 	$(BIN)/python examples/demo_train.py --dir=demo_train
 
-test: lint
+test: lint  # lint and run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGS)
 
-test-full: $(VENV)/installed
+test-full: $(VENV)/installed  # run the tests that are long or at full size
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m full --durations=10 $(PYTEST_ARGS)
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed  # run Ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-smoke:
+smoke:  # check an installation without extras: restore an image and train two steps
 	$(PYTHON) -m venv $(SMOKE_VENV)
 	$(SMOKE_VENV)/bin/python -m pip install --quiet --editable .
 	$(SMOKE_VENV)/bin/python tests/smoke.py
 
-$(VENV)/installed: setup.cfg pyproject.toml
+# Without extras, which are three times as large.
+$(VENV)/base: setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed: $(VENV)/base
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-onnx: $(ONNX_VENV)/installed
+onnx: $(ONNX_VENV)/installed  # export WEIGHTS=FILE to ONNX=FILE (docs/export.md)
 	mkdir -p "$$(dirname "$(ONNX)")"
 	$(ONNX_VENV)/bin/python -m gfn_jax.cli.export "$(WEIGHTS)" "$(ONNX)" --format=onnx --overwrite
 
-test-onnx: $(ONNX_VENV)/installed
+test-onnx: $(ONNX_VENV)/installed  # test the export to ONNX
 	$(ONNX_VENV)/bin/python -m pytest -m '' tests/interop/test_export.py $(PYTEST_ARGS)
 
 # A separate environment, because jax2onnx requires an older Orbax than training.
@@ -67,5 +69,5 @@ $(ONNX_VENV)/installed: requirements-onnx.txt setup.cfg
 	$(ONNX_VENV)/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
-clean:
+clean:  # remove environments, caches and what the demos wrote
 	rm -rf $(VENV) .venv-smoke-* $(ONNX_VENV) .cache demo demo_train

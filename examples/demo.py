@@ -1,9 +1,12 @@
 """Restore two photographs with the released weights, and show the motion in a third.
 
 `make demo` runs this script. The first photograph is sharp and gets synthetic blur, so that the
-gain can be measured in decibels. The second has real blur: the clock of scikit-image, taken with a
-moving camera. Its blur is 30 pixels long, so the photograph is reduced to 1/4 first. The third also
-gets synthetic blur, so that its sharp sub-frames are known.
+gain can be measured in decibels. The second has real blur: a clock, taken with a moving camera. Its
+blur is 30 pixels long, so the photograph is reduced to 1/4 first. The third also gets synthetic
+blur, so that its sharp sub-frames are known.
+
+The photographs are scikit-image's: `astronaut` (NASA, public domain), `clock` and `chelsea` (Stéfan
+van der Walt, CC0).
 """
 
 import os
@@ -11,7 +14,6 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-import skimage.data
 from absl import flags
 from PIL import Image, ImageDraw
 
@@ -19,6 +21,7 @@ import gfn_jax
 from gfn_jax.cli.runner import run_command
 from gfn_jax.data.motion_blur import MotionBlur, synthesize
 from gfn_jax.images.animations import write_animation
+from gfn_jax.images.folders import read_rgb
 from gfn_jax.ops import metrics
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.scores import bicubic
@@ -31,6 +34,7 @@ SHAKE = MotionBlur(translation=(16.0, 16.0), rotation=(0.0, 0.5), regions=0)
 # Camera motion of 6 pixels, and motion of a region by 10 pixels.
 MOVING_CAT = MotionBlur(translation=(6.0, 6.0), region_translation=(10.0, 10.0))
 DETAIL = (320, 240)  # width and height of the shown part
+PHOTOS = os.path.join(os.path.dirname(__file__), 'photos')
 
 
 def main(_):
@@ -39,9 +43,9 @@ def main(_):
   cards = {name: load_card(name) for name in ('gfn', 'bmdsrnet')}
   os.makedirs(DIR.value, exist_ok=True)
 
-  example = synthesize(jax.random.key(0), skimage.data.astronaut()[:360], SHAKE)
+  example = synthesize(jax.random.key(0), read_photo('astronaut'), SHAKE)
   astronaut, hr = np.asarray(example['lr_blur']), np.asarray(example['hr'])
-  taken = np.stack([skimage.data.clock()] * 3, axis=-1)  # [300, 400, 3]
+  taken = read_photo('clock')  # [300, 400, 3]
   clock = imresize(taken, 0.25)
 
   rows = []
@@ -58,7 +62,7 @@ def main(_):
   before_after(rows).save(picture)
 
   frames = os.path.join(DIR.value, 'frames.gif')
-  write_animation(frames, what_moved(skimage.data.chelsea()[:, :448]))
+  write_animation(frames, what_moved(read_photo('chelsea')))
 
   print(
     f'\nGFN with {param_count(restorer.variables):,} parameters, step {cards["gfn"]["step"]:,}.\n'
@@ -68,6 +72,11 @@ def main(_):
     f'Motion during an exposure, restored by BMDSRNet: {frames}\n\n'
     + '\n'.join(f'The weights {name}: {card["data"]["licence"]}' for name, card in cards.items())
   )
+
+
+def read_photo(name: str) -> np.ndarray:
+  """Return a photograph of the folder beside this script, `[H, W, 3]` uint8."""
+  return read_rgb(os.path.join(PHOTOS, f'{name}.webp'))
 
 
 def what_moved(photo: np.ndarray) -> np.ndarray:
