@@ -25,6 +25,14 @@ torch_kernel_init = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 """PyTorch's default for the kernel of a convolution."""
 
 
+SMALL_IMAGES = {
+  'kernel_init': nn.initializers.variance_scaling(0.01 / 3, 'fan_in', 'uniform'),
+  'bias_init': nn.initializers.zeros,
+}
+"""Initialisers of a convolution whose image is added to the input: a tenth of PyTorch's default.
+With larger images, training first shrinks them, and the ReLUs of a deep network can die from it."""
+
+
 class ResBlock(nn.Module):
   """Residual block: x + res_scale * conv(act(conv(x))). No activation follows the sum.
 

@@ -32,6 +32,7 @@ from jaxtyping import Float
 from gfn_jax.layers.activations import leaky_relu, relu
 from gfn_jax.layers.attention import PatchAttention
 from gfn_jax.layers.blocks import (
+  SMALL_IMAGES,
   ChannelAttentionBlock,
   Enlarge,
   ModuleDef,
@@ -177,6 +178,7 @@ class NLRN(nn.Module):
       all groups.
     group: makes a group.
     conv: makes a convolution.
+    last_conv: makes the last convolution.
   """
 
   groups: int
@@ -184,6 +186,7 @@ class NLRN(nn.Module):
   progressive: bool
   group: ModuleDef
   conv: ModuleDef
+  last_conv: ModuleDef
 
   @nn.compact
   def __call__(self, y: Float[jax.Array, 'b h w f']) -> Float[jax.Array, 'b 4*h 4*w 3']:
@@ -208,7 +211,8 @@ class NLRN(nn.Module):
     if not self.progressive:
       y = upsample(y, 1)  # [B, 2h, 2w, F]
     y = upsample(y, 2)  # [B, 4h, 4w, F]
-    return conv(3, name='conv_last')(conv(f, name='conv_hr')(y))
+    y = conv(f, name='conv_hr')(y)
+    return self.last_conv(3, (3, 3), padding=1, name='conv_last')(y)
 
 
 class CNLRNDeblur(RestorationModel):
@@ -266,7 +270,7 @@ class CNLRN(RestorationModel):
   whole, as patches attend to all others and channels are weighed by means over the image.
 
   Weights and biases are initialised as the authors', uniformly by PyTorch's default. The images
-  start near zero, or with `global_skip` near the input.
+  start near zero, or with `global_skip`, which makes them smaller, near the input.
 
   Presets: `small` is for CPUs.
 
@@ -396,10 +400,19 @@ class CNLRN(RestorationModel):
       Subgroup, self.rcabs, self.reduction, conv, nonlocal_block if self.use_nonlocal else None
     )
     group = functools.partial(Group, self.subgroups, subgroup, conv)
-    return NLRN(self.groups, self.upsample_groups, self.progressive, group, conv, name='nlrn')
+    last_conv = _image_conv(conv, self.global_skip)
+    return NLRN(
+      self.groups, self.upsample_groups, self.progressive, group, conv, last_conv, name='nlrn'
+    )
 
 
 def _deblurred(f_deblur: jax.Array, x: jax.Array, conv: ModuleDef, global_skip: str) -> jax.Array:
   """Return the image `[B, h, w, 3]` that the deblurring network's features give."""
-  lr = conv(3, (5, 5), padding=2, name='deblur_head')(f_deblur).astype(jnp.float32)
+  head = _image_conv(conv, global_skip)
+  lr = head(3, (5, 5), padding=2, name='deblur_head')(f_deblur).astype(jnp.float32)
   return lr + x if global_skip == 'input' else lr
+
+
+def _image_conv(conv: ModuleDef, global_skip: str) -> ModuleDef:
+  """Return a maker of the convolution that makes an image, small where it is added to the input."""
+  return functools.partial(conv, **SMALL_IMAGES) if global_skip == 'input' else conv

@@ -166,6 +166,20 @@ def test_the_global_skip_adds_the_input():
       np.testing.assert_allclose(skipping.hr, plain.hr + Enlarge(4)(padded)[:, :36], atol=1e-5)
 
 
+def test_with_the_global_skip_the_images_start_near_the_input():
+  x = photograph(16, 16)
+  for seed in range(3):
+    out = apply(*_initialized(small_model(deblur_head=True, global_skip='input'), seed), x)
+    assert np.abs(out.hr - Enlarge(4)(x)).mean() < 0.01
+    assert np.abs(out.lr - x).mean() < 0.01
+    far = apply(*_initialized(small_model(deblur_head=True), seed), x)
+    assert np.abs(far.hr).mean() > 0.02
+
+
+def _initialized(model, seed):
+  return model, init_variables(model, seed)['params']
+
+
 def test_without_non_local_blocks():
   x, params = photograph(12, 16), random_params(small_model())
   flat = flatten(params)

@@ -151,6 +151,16 @@ def test_the_global_skip_adds_the_input_at_every_scale():
     np.testing.assert_allclose(image, expected, atol=1e-6)
 
 
+def test_with_the_global_skip_the_images_start_near_the_input():
+  x = photograph(16, 32)
+  for seed in range(3):
+    near, far = (
+      apply(model, init_variables(model, seed)['params'], x).lr - image
+      for model, image in ((small_model(global_skip='input'), x), (small_model(), 0))
+    )
+    assert np.abs(near).mean() < 0.2 * np.abs(far).mean()
+
+
 def test_no_gradient_passes_through_an_image():
   x, model = photograph(16, 32), small_model()
   params = random_params(model)
