@@ -2,32 +2,39 @@
 
 import argparse
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from absl import app, flags, logging
 
-from gfn_jax.errors import UserError
+import gfn_jax
+from gfn_jax.errors import UsageError, UserError
 
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-  """Turn a `UserError`, an `OSError` or Ctrl-C into one line on stderr and an exit status."""
+  """Turn an error or Ctrl-C into one line on stderr and an exit status.
+
+  The status is 2 for a `UsageError`, 1 for another `UserError` or an `OSError`, and 130 for Ctrl-C.
+  """
   try:
     yield
   except (UserError, OSError) as error:
-    sys.exit(f'error: {_last_line(error)}')
+    print(f'error: {_last_line(error)}', file=sys.stderr)
+    sys.exit(2 if isinstance(error, UsageError) else 1)
   except KeyboardInterrupt:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would interrupt the clean-up
     print('interrupted', file=sys.stderr)
     sys.exit(130)
 
 
 class ArgumentParser(argparse.ArgumentParser):
-  """Argument parser of a command without a config. It raises `UserError` for a mistake."""
+  """Argument parser of a command without a config. It raises `UsageError` for a mistake."""
 
   def __init__(self, name: str, description: str):
-    """Create the parser of a command, without options.
+    """Create the parser of a command, with the options `--help` and `--version`.
 
     Args:
       name: name of the command.
@@ -39,16 +46,18 @@ class ArgumentParser(argparse.ArgumentParser):
       formatter_class=argparse.RawDescriptionHelpFormatter,
       allow_abbrev=False,
     )
+    version = f'{name} (gfn_jax {gfn_jax.__version__})'
+    self.add_argument('--version', action='version', version=version, help='show the version')
 
   def error(self, message: str) -> NoReturn:
-    """Raise `UserError` with a message of argparse."""
-    raise UserError(f'{message} (--help lists the options)')
+    """Raise `UsageError` with a message of argparse."""
+    raise UsageError(f'{message} (--help lists the options)')
 
 
 def run_command(main: Callable[[list[str]], None]) -> None:
   """Run `main` like absl's `app.run`, with errors, also in flags and configs, in one line.
 
-  `--help` shows the docstring of `main`'s module, and the flags defined there.
+  `--help` shows the docstring of `main`'s module, and the flags defined there. `-h` does, too.
   """
   module = sys.modules[main.__module__]
   sys.modules['__main__'].__doc__ = module.__doc__
@@ -65,13 +74,15 @@ def run_command(main: Callable[[list[str]], None]) -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
   try:
-    return flags.FLAGS(argv)
+    return flags.FLAGS(['--help' if argument == '-h' else argument for argument in argv])
+  except SystemExit:  # of --help, which absl ends with status 1
+    sys.exit(0)
   except flags.Error as error:  # contains the traceback of a failing config file
     reason = _last_line(error).removeprefix('gfn_jax.errors.UserError: ')
-    raise UserError(f'{reason} (--help lists the flags)') from error
+    raise UsageError(f'{reason} (--help lists the flags)') from error
   except AttributeError as error:  # from ml_collections: an override of an unknown key
     key = str(error).replace('\\n', ' ').translate(str.maketrans('', '', "\\'")).strip('"')
-    raise UserError(f'no such key in the config: {key}') from error
+    raise UsageError(f'no such key in the config: {key}') from error
 
 
 def _last_line(error: Exception) -> str:
