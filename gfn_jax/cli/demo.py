@@ -7,7 +7,6 @@ import html
 import os
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from types import ModuleType
@@ -65,10 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     launch(page, args.port, args.max_pixels)
     print(f'the page is at {page.local_url} (Ctrl-C to stop)', flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to clean up
-    try:
-      threading.Event().wait()  # Gradio's own waiting ends with status 0 after Ctrl-C
-    finally:
-      page.close(verbose=False)
+    page.block_thread()
 
 
 def build_page(restorer: Restorer, max_pixels: int) -> 'gradio.Blocks':
