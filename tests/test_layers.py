@@ -24,8 +24,11 @@ LAYERS = (
 )
 """Folders from top to bottom; each may import itself and those below it."""
 
+TOP = ('__init__.py', '__main__.py')
+"""Files of no layer: the public names, and the command `python -m gfn_jax`."""
+
 FILES = sorted(
-  path for path in PACKAGE.rglob('*.py') if path.relative_to(PACKAGE).as_posix() != '__init__.py'
+  path for path in PACKAGE.rglob('*.py') if path.relative_to(PACKAGE).as_posix() not in TOP
 )
 
 

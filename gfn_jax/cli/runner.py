@@ -2,12 +2,12 @@
 
 import argparse
 import contextlib
+import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import NoReturn
-
-from absl import app, flags, logging
+from typing import Any, NoReturn
 
 import gfn_jax
 from gfn_jax.errors import UsageError, UserError
@@ -27,7 +27,29 @@ def exit_on_user_error() -> Iterator[None]:
   except KeyboardInterrupt:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would interrupt the clean-up
     print('interrupted', file=sys.stderr)
-    sys.exit(130)
+    sys.exit(_INTERRUPTED)
+
+
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+def end_quietly_on_ctrl_c() -> None:
+  """End the process of a command without a traceback if Ctrl-C interrupts its imports.
+
+  Has no effect in the process of another program, which may import the modules of the commands.
+  """
+  program = os.path.basename(sys.argv[0] if sys.argv else '')
+  if not re.match(r'gfn|run_(eval|train)\.py|-m$', program):  # '-m': until Python has the module
+    return
+  previous = sys.excepthook
+
+  def end(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+      return previous(kind, error, trace)
+    print('interrupted', file=sys.stderr, flush=True)
+    os._exit(_INTERRUPTED)  # otherwise Python sends SIGINT to itself
+
+  sys.excepthook = end
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -59,6 +81,8 @@ def run_command(main: Callable[[list[str]], None]) -> None:
 
   `--help` shows the docstring of `main`'s module, and the flags defined there. `-h` does, too.
   """
+  from absl import app, flags, logging  # late: slow to import
+
   module = sys.modules[main.__module__]
   sys.modules['__main__'].__doc__ = module.__doc__
   for flag in flags.FLAGS.get_key_flags_for_module(module):
@@ -73,6 +97,8 @@ def run_command(main: Callable[[list[str]], None]) -> None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
+  from absl import flags
+
   try:
     return flags.FLAGS(['--help' if argument == '-h' else argument for argument in argv])
   except SystemExit:  # of --help, which absl ends with status 1
