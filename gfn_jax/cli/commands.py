@@ -9,7 +9,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-import gfn_jax
+from gfn_jax import __version__
 from gfn_jax.cli.runner import exit_on_user_error
 from gfn_jax.errors import UsageError
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """
   name, *options = (sys.argv[1:] if argv is None else argv) or ['--help']
   if name in ('-h', '--help', '--version'):
-    print(f'gfn (gfn_jax {gfn_jax.__version__})' if name == '--version' else _help())
+    print(f'gfn (gfn_jax {__version__})' if name == '--version' else _help())
     return
   if name not in COMMANDS:
     raise UsageError(f'unknown command {name!r}; choose from {", ".join(COMMANDS)}')

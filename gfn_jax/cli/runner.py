@@ -1,15 +1,17 @@
 """Run a command: parse its arguments, and turn errors into one line and an exit status."""
 
+import _thread
 import argparse
 import contextlib
 import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
-import gfn_jax
+from gfn_jax import __version__
 from gfn_jax.errors import UsageError, UserError
 
 
@@ -33,23 +35,37 @@ def exit_on_user_error() -> Iterator[None]:
 _INTERRUPTED = 128 + signal.SIGINT
 
 
-def end_quietly_on_ctrl_c() -> None:
-  """End the process of a command without a traceback if Ctrl-C interrupts its imports.
+def prepare_for_ctrl_c() -> None:
+  """Make Ctrl-C end the process of a command without a traceback, also during its imports.
 
   Has no effect in the process of another program, which may import the modules of the commands.
   """
   program = os.path.basename(sys.argv[0] if sys.argv else '')
   if not re.match(r'gfn|run_(eval|train)\.py|-m$', program):  # '-m': until Python has the module
     return
-  previous = sys.excepthook
+  excepthook, unraisablehook = sys.excepthook, sys.unraisablehook
 
   def end(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     if not issubclass(kind, KeyboardInterrupt):
-      return previous(kind, error, trace)
+      return excepthook(kind, error, trace)
     print('interrupted', file=sys.stderr, flush=True)
     os._exit(_INTERRUPTED)  # otherwise Python sends SIGINT to itself
 
-  sys.excepthook = end
+  def repeat(unraisable: Any) -> None:
+    """Interrupt again if the exception was lost in a callback, such as JAX's of the collector."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+      return unraisablehook(unraisable)
+    threading.Timer(0.01, _interrupt_main).start()
+
+  sys.excepthook, sys.unraisablehook = end, repeat
+
+
+def _interrupt_main() -> None:
+  """Interrupt the main thread, also while it waits."""
+  if hasattr(signal, 'pthread_kill'):
+    signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGINT)
+  else:  # Windows
+    _thread.interrupt_main()
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -68,7 +84,7 @@ class ArgumentParser(argparse.ArgumentParser):
       formatter_class=argparse.RawDescriptionHelpFormatter,
       allow_abbrev=False,
     )
-    version = f'{name} (gfn_jax {gfn_jax.__version__})'
+    version = f'{name} (gfn_jax {__version__})'
     self.add_argument('--version', action='version', version=version, help='show the version')
 
   def error(self, message: str) -> NoReturn:
