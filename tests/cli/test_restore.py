@@ -76,6 +76,19 @@ def test_a_folder_that_is_killed_is_finished_by_the_same_command(photos, tmp_pat
   assert names(target) == [f'{i}.png' for i in range(6)]
 
 
+@pytest.mark.full
+@pytest.mark.end_to_end
+def test_only_a_compilation_is_announced(photos, tmp_path, monkeypatch):
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
+  errors = []
+  for name in ('a.png', 'b.png'):
+    process = start(photos / '0.png', tmp_path / name)
+    output, error = process.communicate(timeout=120)
+    assert (process.returncode, output) == (0, f'1 restored -> {tmp_path / name}\n')
+    errors.append(error)
+  assert errors == ['compiling GFN for 64x64\n', '']
+
+
 def test_a_mistake_ends_in_one_line(tmp_path):
   process = start(tmp_path / 'nowhere\n.png', tmp_path / 'out.png')
   output, errors = process.communicate(timeout=120)
