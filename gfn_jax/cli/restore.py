@@ -24,6 +24,7 @@ from gfn_jax.restoration.files import Plan, finish, plan_jobs, restore_files
 from gfn_jax.restoration.records import settings_of
 from gfn_jax.restoration.restorer import DTYPES, MAX_TILE, OUTPUTS, OVERLAP, Restorer
 from gfn_jax.system import compilation_cache
+from gfn_jax.system.files import extension_of, printable
 
 
 def tile(text: str) -> int | str | None:
@@ -77,9 +78,8 @@ def make_parser() -> ArgumentParser:
   )
   add(
     '--protocol',
-    default='gfn',
     choices=sorted(PROTOCOLS),
-    help='for --target_dir: protocol of the comparison; default: %(default)s',
+    help='for --target_dir: protocol of the comparison; default: gfn',
   )
   add(
     '--max_pixels',
@@ -125,6 +125,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     raise UsageError(f'--tile={args.tile} --overlap={args.overlap}: {error}') from error
   if args.target_dir and not args.report:
     raise UsageError('--target_dir requires a report: pass --report=FILE.html')
+  if args.protocol and not args.target_dir:
+    raise UsageError('--protocol requires the sharp images: pass --target_dir=DIR')
   for flag in ('ensemble', 'report'):
     if frames and getattr(args, flag):
       raise UsageError(f'--{flag} is not for --output=frames; omit one of them')
@@ -151,6 +153,10 @@ def _plan(args: argparse.Namespace) -> Plan:
       raise UsageError('--report and --format are for images, not for a video')
     if frames:
       raise UsageError('--output=frames is for photos, not for a video')
+  if args.format and not plan.into_folder and extension_of(plan.target) != extension:
+    raise UsageError(
+      f'--format={args.format} contradicts {printable(plan.target)}; omit one of them'
+    )
   if frames:
     plan.pass_over_videos('frames are made of photos')
   return plan
@@ -188,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       args.report,
       weights=weights,
       target_dir=args.target_dir,
-      protocol=args.protocol,
+      protocol=args.protocol or 'gfn',
       **options,
     )
   else:

@@ -23,11 +23,12 @@ def exit_on_user_error() -> Iterator[None]:
   """
   try:
     yield
-  except (UserError, OSError) as error:
+  except UsageError as error:
     print(f'error: {_last_line(error)}', file=sys.stderr)
-    sys.exit(2 if isinstance(error, UsageError) else 1)
+    sys.exit(2)
+  except (UserError, OSError) as error:
+    sys.exit(f'error: {_last_line(error)}')
   except KeyboardInterrupt:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would interrupt the clean-up
     print('interrupted', file=sys.stderr)
     sys.exit(_INTERRUPTED)
 

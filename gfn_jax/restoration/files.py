@@ -73,6 +73,11 @@ class Plan:
   passed_over: dict[str, int] = dataclasses.field(default_factory=dict)
   failures: list[str] = dataclasses.field(default_factory=list)
 
+  @property
+  def into_folder(self) -> bool:
+    """True if the results go into a folder, whose path ends in a slash."""
+    return self.target.endswith(('/', os.sep))
+
   def pass_over_videos(self, reason: str) -> None:
     """Count the videos as passed over, for a reason that their kind names."""
     for job in self.jobs:

@@ -1,7 +1,7 @@
 """Restoration of files, with a page that shows them before and after."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,7 @@ def restore_and_report(
   """
   targets = {}
   if target_dir:
-    images = [job for job in plan.jobs if not job.video]
-    targets = {job.name: _find_target(target_dir, job.name) for job in images}
+    targets = _find_targets(target_dir, (job.name for job in plan.jobs if not job.video))
   title = f'{type(restorer.model).__name__}: before and after'
   with open_report(page, title, weights=weights, protocol=protocol if targets else None) as report:
 
@@ -71,10 +70,20 @@ def restore_and_report(
     )
 
 
-def _find_target(target_dir: str | os.PathLike, name: str) -> str:
-  folder = os.path.join(target_dir, os.path.dirname(name))
-  if os.path.isdir(folder):
-    for path in folders.find_files(folder, recursive=False).images:
-      if folders.stem(path) == folders.stem(name):
-        return path
-  raise UserError(f'{printable(name)} has no target in {printable(target_dir)}')
+def _find_targets(target_dir: str | os.PathLike, names: Iterable[str]) -> dict[str, str]:
+  """Return the sharp image of each name, whatever its extension.
+
+  Raises:
+    UserError: if a name has none.
+  """
+  targets = {}
+  by_stem: dict[str, dict[str, str]] = {}  # of each subfolder
+  for name in names:
+    folder = os.path.dirname(name)
+    if folder not in by_stem:
+      found = folders.find_files(os.path.join(target_dir, folder), recursive=False)
+      by_stem[folder] = {folders.stem(path): path for path in found.images}
+    if folders.stem(name) not in by_stem[folder]:
+      raise UserError(f'{printable(name)} has no target in {printable(target_dir)}')
+    targets[name] = by_stem[folder][folders.stem(name)]
+  return targets

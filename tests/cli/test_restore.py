@@ -168,6 +168,8 @@ USAGE = [
   (['photos', 'out', '--same_size', '--output=hr'], '--same_size contradicts --output=hr'),
   (['photos', 'out', '--output=frames', '--same_size'], '--same_size contradicts --output=frames'),
   (['photos', 'out', '--target_dir=hr'], '--target_dir requires a report: pass --report='),
+  (['photos', 'out', '--protocol=cnlrn'], '--protocol requires the sharp images: pass --target_'),
+  (['photos/0.png', 'out.png', '--format=jpg'], '--format=jpg contradicts out.png; omit one'),
   (['photos', 'out', '--max_pixels=0'], "argument --max_pixels: invalid positive value: '0'"),
   (['photos', 'out', '--batch_size=0'], "argument --batch_size: invalid positive value: '0'"),
   (['movie.mp4', 'out.mp4', '--format=png'], '--report and --format are for images'),
