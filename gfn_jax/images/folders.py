@@ -80,7 +80,7 @@ def find_files(
     for parent, subfolders, names in os.walk(root, onerror=fail):
       real = os.path.realpath(parent)
       if real == skipped or real in seen:
-        others['linked folder, read already'] += real != skipped
+        others['read already (linked folder)'] += real != skipped
         subfolders.clear()
         continue
       seen.add(real)
@@ -111,13 +111,13 @@ def _kind(path: str) -> str:
   if name.startswith('.'):
     return 'hidden'
   if os.path.exists(path) and not os.path.isfile(path):
-    return 'device or pipe'
+    return 'not a regular file'
   if extension in EXTENSIONS:
     return 'image'
   if extension in videos.EXTENSIONS:
     return 'video'
   if not os.path.exists(path):
-    return 'broken link'
+    return 'linked to nothing'
   return printable(extension) or 'without extension'
 
 

@@ -206,8 +206,8 @@ def _job(name: str, source: str, folder: str, extension: str | None, video: bool
   stem, own = os.path.splitext(name)
   if video:  # Matroska holds every audio
     renamed = stem + (own if own.lower() in videos.FORMATS else '.mkv')
-  else:
-    renamed = stem + (extension or own)
+  else:  # a file that is named may have any extension
+    renamed = stem + (extension or (own if own.lower() in EXTENSIONS else '.png'))
   return Job(name, source, os.path.join(folder, renamed), video)
 
 

@@ -110,6 +110,13 @@ def test_a_file_becomes_a_file_or_goes_into_a_folder(photos, tmp_path, target, w
   assert read(tmp_path / wanted).shape == (52, 88, 3)
 
 
+@pytest.mark.parametrize('name', ['a.jpg_large', 'noextension', 'a.b.heic'])
+def test_a_file_with_another_extension_becomes_a_png_in_a_folder(tmp_path, name):
+  Image.fromarray(PHOTO).save(tmp_path / name, format='JPEG')
+  assert restore(tmp_path / name, tmp_path / 'out').restored == 1
+  assert tree(tmp_path / 'out') == [f'{os.path.splitext(name)[0]}.png']
+
+
 def test_what_is_finished_is_skipped_or_redone(photos, tmp_path):
   restore(photos, tmp_path / 'out')
   (tmp_path / 'out' / 'a.png').unlink()
@@ -426,7 +433,7 @@ def test_everything_else_in_a_folder_is_counted(photos, tmp_path, capsys):
   restore_and_print(photos, tmp_path / 'out')
   assert capsys.readouterr().out.splitlines() == [
     f'3 restored -> {tmp_path}/out/',
-    'passed over: 1 .gif, 2 .heic, 1 .txt, 1 device or pipe, 1 hidden, 1 without extension',
+    'passed over: 1 .gif, 2 .heic, 1 .txt, 1 hidden, 1 not a regular file, 1 without extension',
   ]
 
 
@@ -489,6 +496,17 @@ def test_a_video_goes_into_a_folder(tmp_path):
   make_video(tmp_path / 'm.mp4')
   assert restore(tmp_path / 'm.mp4', tmp_path / 'out', restorer=VideoEnlarger()).restored == 1
   assert tree(tmp_path / 'out') == ['m.mp4']
+
+
+def test_a_linked_folder_is_restored(photos, tmp_path):
+  (tmp_path / 'other').mkdir()
+  (photos / 'b.bmp').rename(tmp_path / 'other' / 'b.bmp')
+  (photos / 'link').symlink_to('../other')
+  (tmp_path / 'other' / 'loop').symlink_to(photos)
+  plan = plan_jobs(photos, tmp_path / 'out')
+  assert files.restore_files(Enlarger(), plan).restored == 3
+  assert tree(tmp_path / 'out') == ['a.png', 'deep er/ç\n.png', 'link/b.bmp']
+  assert plan.passed_over == {'.txt': 1, 'read already (linked folder)': 1}
 
 
 def test_videos_are_passed_over_without_pyav(photos, tmp_path, monkeypatch):
