@@ -119,8 +119,8 @@ def restore_large(folder: str) -> None:
   """Restore the large image and write the figures, in the separate process."""
   start = time.perf_counter()
   restore = restorer()
-  jobs = plan_jobs(os.path.join(folder, 'large.png'), os.path.join(folder, 'restored.png'))
-  outcome = restore_files(restore, jobs)
+  plan = plan_jobs(os.path.join(folder, 'large.png'), os.path.join(folder, 'restored.png'))
+  outcome = restore_files(restore, plan)
   figures = {
     'tile': restore.tile,
     'seconds_from_file_to_file': round(time.perf_counter() - start, 1),

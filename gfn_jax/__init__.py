@@ -1,12 +1,15 @@
 """Joint motion deblurring and 4x super-resolution in JAX and Flax."""
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from gfn_jax.errors import UserError
-from gfn_jax.models import create_model, list_models
-from gfn_jax.ops.imresize import imresize
-from gfn_jax.restoration.restorer import Restorer
-from gfn_jax.weights.pretrained import list_pretrained, load_pretrained
+if TYPE_CHECKING:
+  from gfn_jax.errors import UserError
+  from gfn_jax.models import create_model, list_models
+  from gfn_jax.ops.imresize import imresize
+  from gfn_jax.ops.metrics import evaluate_pair
+  from gfn_jax.restoration.restorer import Restorer
+  from gfn_jax.weights.pretrained import list_pretrained, load_pretrained
 
 __version__ = '0.1.0'
 
@@ -21,11 +24,29 @@ __all__ = [
   'load_pretrained',
 ]
 
+_MODULES = {
+  'Restorer': 'restoration.restorer',
+  'UserError': 'errors',
+  'create_model': 'models',
+  'evaluate_pair': 'ops.metrics',
+  'imresize': 'ops.imresize',
+  'list_models': 'models',
+  'list_pretrained': 'weights.pretrained',
+  'load_pretrained': 'weights.pretrained',
+}
+
 
 def __getattr__(name: str) -> Any:
-  """Import `evaluate_pair` at its first use: its SciPy is slow to import."""
-  if name == 'evaluate_pair':
-    from gfn_jax.ops.metrics import evaluate_pair
+  """Import a public name or a folder of the package at its first use: JAX is slow to import."""
+  if name in _MODULES:
+    return getattr(importlib.import_module(f'gfn_jax.{_MODULES[name]}'), name)
+  try:
+    return importlib.import_module(f'gfn_jax.{name}')
+  except ModuleNotFoundError as error:
+    if error.name != f'gfn_jax.{name}':
+      raise
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}') from None
 
-    return evaluate_pair
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *__all__})

@@ -9,6 +9,10 @@ class UserError(ValueError):
   """
 
 
+class UsageError(UserError):
+  """Unknown, invalid or contradicting options of a command, which exits with status 2."""
+
+
 def missing_package(package: str, error: ImportError) -> str:
   """Return a message that a package cannot be imported, and how to install it."""
   return f'cannot import {package} ({error}); pip install {package}'

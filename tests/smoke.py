@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-import gfn_jax
+from gfn_jax.images.reading import size_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 BIN = pathlib.Path(sys.executable).parent
@@ -47,7 +47,7 @@ def main():
 
     subprocess.run([BIN / 'gfn-table', 'gfn_table2'], cwd=folder, check=True)
     subprocess.run([BIN / 'gfn-restore', photos / '0.png', folder / 'sharp.png'], check=True)
-    assert gfn_jax.images.reading.size_of(folder / 'sharp.png') == (384, 384)
+    assert size_of(folder / 'sharp.png') == (384, 384)
 
     command = [sys.executable, 'run_train.py', *TRAIN]
     command += [f'--workdir={run}', f'--config.data.photos={photos}']

@@ -35,6 +35,8 @@ def imported_by(statement):
 
 def test_the_package_imports_nothing_heavy():
   modules = imported_by('import gfn_jax')
+  assert not modules.intersection(['jax', 'numpy', 'absl'])
+  modules = imported_by('import gfn_jax; gfn_jax.Restorer')
   assert 'gfn_jax.restoration.restorer' in modules
   assert not modules.intersection(HEAVY + LATE)
 

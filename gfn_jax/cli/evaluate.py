@@ -3,9 +3,9 @@
 gfn-eval --workdir=W                                             # the run's own test split
 gfn-eval --config=configs/gfn.py --config.data.data_dir=DIR --weights=FILE --output_dir=O
 gfn-eval --input_dir=LR --target_dir=HR --weights=FILE --output_dir=O
-gfn-eval --input_dir=PHOTOS --weights=FILE --output_dir=O
+gfn-eval --input_dir=PHOTOS --output_dir=O                       # with the released weights, gfn
 
-FILE may be the name of released weights, such as gfn. W and O may be in a bucket, gs://BUCKET/...
+FILE may be the name of released weights, such as gfn, the default. W and O may be in a bucket, gs://BUCKET/...
 On several machines, run the same command with --distributed in each process; the processes share
 the images (docs/cluster.md).
 """
@@ -18,11 +18,12 @@ from ml_collections import config_flags
 
 from gfn_jax.cli import distributed
 from gfn_jax.cli.runner import run_command
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UsageError
 from gfn_jax.evaluation import evaluate, test_sets
 from gfn_jax.ops.protocols import PROTOCOLS
 from gfn_jax.restoration import report
 from gfn_jax.restoration.files import finish, plan_jobs, restore_files
+from gfn_jax.restoration.records import settings_of
 from gfn_jax.restoration.report_files import restore_and_report
 from gfn_jax.restoration.restorer import DTYPES, Restorer
 from gfn_jax.system import compilation_cache, parallel
@@ -31,7 +32,9 @@ config_flags.DEFINE_config_file(
   'config', None, 'Config with the test images; default: the config of --workdir.'
 )
 flags.DEFINE_string('workdir', None, 'Folder of a training run, to evaluate its newest weights.')
-flags.DEFINE_string('weights', None, 'A .safetensors file or a name; default: from --workdir.')
+flags.DEFINE_string(
+  'weights', None, 'A .safetensors file or a name; default: those of --workdir, or gfn.'
+)
 flags.DEFINE_string('input_dir', None, 'Blurred photos: a folder, or one file to restore.')
 flags.DEFINE_string(
   'target_dir',
@@ -51,6 +54,7 @@ flags.DEFINE_list(
   'lpips_weights', [], "PyTorch's files of AlexNet and LPIPS, to add LPIPS; see docs/lpips.md."
 )
 flags.DEFINE_string('report', None, 'FILE.html: write a page that shows before and after.')
+flags.DEFINE_bool('overwrite', False, 'Restore photos whose result exists, too.')
 flags.DEFINE_bool('ensemble', False, 'Average over 8 turned and flipped inputs: 8x slower.')
 flags.DEFINE_enum('dtype', None, DTYPES, "Type of the computation; default: the network's.")
 flags.DEFINE_integer('tile', 0, 'Side of tiles, in pixels; 0: what fits into memory.')
@@ -61,31 +65,35 @@ def main(_: list[str]) -> None:
   """Evaluate, or restore, as the flags ask for."""
   args = flags.FLAGS
   distributed.join()
-  if not (args.weights or args.workdir):
-    raise UserError(
-      'no weights: pass --weights=gfn for the released ones, --weights=FILE or --workdir=W'
-    )
   output_dir = args.output_dir or (args.workdir and os.path.join(args.workdir, 'eval'))
   if not output_dir:
-    raise UserError('no output folder: pass --output_dir=O')
-  weights = args.weights or os.path.join(args.workdir, 'weights.safetensors')
+    raise UsageError('no output folder: pass --output_dir=O')
+  weights = args.weights or 'gfn'
+  if args.workdir and not args.weights:
+    weights = os.path.join(args.workdir, 'weights.safetensors')
   options = {'tile': args.tile or 'auto', 'ensemble': args.ensemble, 'dtype': args.dtype}
   if args.target_dir and not args.input_dir:
-    raise UserError('--target_dir requires --input_dir, the blurred photos')
+    raise UsageError('--target_dir requires --input_dir, the blurred photos')
   if args.input_dir and not args.target_dir:
     if args.protocol or args.limit or args.lpips_weights:
-      raise UserError(
+      raise UsageError(
         '--protocol, --limit and --lpips_weights require --target_dir, the sharp images'
       )
     report.check_page(args.report)
     with parallel.ending_together():
-      jobs = plan_jobs(args.input_dir, output_dir, '.png')
+      plan = plan_jobs(args.input_dir, os.path.join(output_dir, ''), '.png')
       restorer = Restorer.from_pretrained(weights, **options)
+      settings = settings_of(restorer, weights)
     if args.report:
-      finish(restore_and_report(restorer, jobs, args.report, weights=weights))
+      outcome = restore_and_report(
+        restorer, plan, args.report, weights=weights, settings=settings, overwrite=args.overwrite
+      )
     else:
-      finish(restore_files(restorer, jobs))
+      outcome = restore_files(restorer, plan, settings=settings, overwrite=args.overwrite)
+    finish(plan, outcome, args.report)
     return
+  if args.overwrite:
+    raise UsageError('--overwrite is for restoring: an evaluation always replaces its results')
 
   config = None
   with parallel.ending_together():
@@ -98,7 +106,7 @@ def main(_: list[str]) -> None:
     elif config is not None:
       test_set = test_sets.dataset_test_set(config, args.limit)
     else:
-      raise UserError('no test images: pass --config and --config.data.data_dir, or --input_dir')
+      raise UsageError('no test images: pass --config and --config.data.data_dir, or --input_dir')
   protocol = args.protocol or (config['evaluation']['protocol'] if config else 'gfn')
   evaluate.evaluate_and_report(
     weights, test_set, protocol, output_dir, args.report, args.lpips_weights, **options

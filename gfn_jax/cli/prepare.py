@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from gfn_jax.cli.runner import exit_on_user_error, run_command
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UsageError
 
 DATASETS = {
   'lr_gopro': 'LR-GOPRO, the data set of GFN',
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv: name of the data set, followed by flags of its command; None uses `sys.argv`.
 
   Raises:
-    UserError: for a missing or unknown name.
+    UsageError: for a missing or unknown name.
   """
   name, *options = (sys.argv[1:] if argv is None else argv) or ['']
   if name in ('-h', '--help'):
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     return
   if name not in DATASETS:
     problem = f'unknown data set {name!r}' if name else 'the name of the data set is missing'
-    raise UserError(f'{problem}; choose from {", ".join(DATASETS)}')
+    raise UsageError(f'{problem}; choose from {", ".join(DATASETS)}')
   command = importlib.import_module(f'data_prep.{name}')
   command.define_flags()
   sys.argv = [f'gfn-prepare {name}', *options]  # absl reads the flags from here

@@ -1,29 +1,30 @@
-"""Restore a photo, a folder of photos or a video.
+"""Restore photos, folders of photos and videos.
 
 gfn-restore photo.jpg sharp.png
+gfn-restore photo.jpg sharp.png --same_size        # sharper, not larger
 gfn-restore photos restored                        # a folder, recursively
+gfn-restore *.jpg restored                         # several files or folders
 gfn-restore photos restored --report report.html
 gfn-restore video.mp4 sharp.mp4                    # pip install 'gfn_jax[video]'
 gfn-restore photo.jpg frames.gif --output=frames   # the motion during the exposure
 """
 
 import argparse
-import os
 from collections.abc import Sequence
+from typing import Any
 
 from gfn_jax.cli.runner import ArgumentParser, exit_on_user_error
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UsageError, UserError
 from gfn_jax.images import animations
 from gfn_jax.images.reading import MAX_PIXELS
-from gfn_jax.images.videos import is_video
 from gfn_jax.images.writing import EXTENSIONS
 from gfn_jax.ops.protocols import PROTOCOLS
-from gfn_jax.restoration.files import finish, plan_jobs, restore_files
-from gfn_jax.restoration.restorer import DTYPES, OUTPUTS, OVERLAP, Restorer
-from gfn_jax.restoration.video import restore_video
+from gfn_jax.restoration import tiling
+from gfn_jax.restoration.files import Plan, finish, plan_jobs, restore_files
+from gfn_jax.restoration.records import settings_of
+from gfn_jax.restoration.restorer import DTYPES, MAX_TILE, OUTPUTS, OVERLAP, Restorer
 from gfn_jax.system import compilation_cache
-from gfn_jax.system.files import file_sha256, printable
-from gfn_jax.weights.pretrained import weights_path
+from gfn_jax.system.files import extension_of, printable
 
 
 def tile(text: str) -> int | str | None:
@@ -33,20 +34,33 @@ def tile(text: str) -> int | str | None:
   return int(text)
 
 
+def positive(text: str) -> int:
+  """Return a number of at least 1.
+
+  Raises:
+    ValueError: for another text.
+  """
+  if (number := int(text)) < 1:
+    raise ValueError(text)
+  return number
+
+
 def make_parser() -> ArgumentParser:
   """Return the command's options."""
   parser = ArgumentParser('gfn-restore', __doc__)
   add = parser.add_argument
-  add('source', metavar='IN', help='a photo, a folder or a video')
+  add('sources', metavar='IN', nargs='+', help='a photo, a folder or a video')
   add('target', metavar='OUT', help='a file, whose extension sets the format, or a folder')
   add(
     '--weights',
-    help='a .safetensors file or a name; default: gfn, or bmdsrnet for --output=frames',
+    help='a .safetensors file, the folder of a training run, or a name; default: gfn, or bmdsrnet '
+    'for --output=frames',
   )
+  add('--same_size', action='store_true', help='sharpen without enlarging, as --output=lr')
   add(
     '--output',
     choices=OUTPUTS,
-    help='hr: 4x larger (default if the network enlarges); lr: deblurred only; frames: the motion '
+    help='hr: 4x larger (default if the network enlarges); lr: as --same_size; frames: the motion '
     'during the exposure, as an animation (BMDSRNet)',
   )
   add('--ensemble', action='store_true', help='average over 8 turned and flipped inputs: 8x slower')
@@ -54,7 +68,7 @@ def make_parser() -> ArgumentParser:
   add(
     '--format',
     choices=sorted({extension[1:] for extension in EXTENSIONS + animations.EXTENSIONS}),
-    help="format of a folder's results; default: each image's own, or gif for frames",
+    help="format of the images in a folder; default: each image's own, or gif for frames",
   )
   add('--report', metavar='FILE.html', help='write a page that shows before and after')
   add(
@@ -64,13 +78,12 @@ def make_parser() -> ArgumentParser:
   )
   add(
     '--protocol',
-    default='gfn',
     choices=sorted(PROTOCOLS),
-    help='for --target_dir: protocol of the comparison; default: %(default)s',
+    help='for --target_dir: protocol of the comparison; default: gfn',
   )
   add(
     '--max_pixels',
-    type=int,
+    type=positive,
     default=MAX_PIXELS,
     metavar='N',
     help='refuse larger images; default: %(default)s',
@@ -89,47 +102,74 @@ def make_parser() -> ArgumentParser:
     metavar='N',
     help='pixels that neighbouring tiles share; default: %(default)s',
   )
-  add('--batch_size', type=int, metavar='N', help='tiles that are restored together')
+  add('--batch_size', type=positive, metavar='N', help='tiles that are restored together')
   add('--dtype', choices=DTYPES, help="type of the computation; default: the network's")
   return parser
 
 
-def _extension(args: argparse.Namespace) -> str | None:
-  """Return the extension of a folder's results; None to keep each image's own.
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+  """Return the command's options, checked against each other.
 
   Raises:
-    UserError: if the output cannot be written in the format.
+    UsageError: for unknown, invalid or contradicting options.
+  """
+  args = make_parser().parse_intermixed_args(argv)
+  frames = args.output == 'frames'
+  if args.same_size:
+    if args.output not in (None, 'lr'):
+      raise UsageError(f'--same_size contradicts --output={args.output}; omit one of them')
+    args.output = 'lr'
+  try:
+    tiling.check_tile(args.tile if isinstance(args.tile, int) else MAX_TILE, args.overlap)
+  except UserError as error:
+    raise UsageError(f'--tile={args.tile} --overlap={args.overlap}: {error}') from error
+  if args.target_dir and not args.report:
+    raise UsageError('--target_dir requires a report: pass --report=FILE.html')
+  if args.protocol and not args.target_dir:
+    raise UsageError('--protocol requires the sharp images: pass --target_dir=DIR')
+  for flag in ('ensemble', 'report'):
+    if frames and getattr(args, flag):
+      raise UsageError(f'--{flag} is not for --output=frames; omit one of them')
+  if args.format and frames != (f'.{args.format}' in animations.EXTENSIONS):
+    if frames:
+      raise UsageError(f'--format={args.format}: frames become an animation; choose gif or webp')
+    if f'.{args.format}' not in EXTENSIONS:
+      raise UsageError(f'--format={args.format} requires --output=frames')
+  return args
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+  """Return the work that the options ask for.
+
+  Raises:
+    UsageError: if the options are not for videos, and there are only videos.
+    UserError: as `plan_jobs`.
   """
   frames = args.output == 'frames'
-  if not args.format:
-    return '.gif' if frames else None
-  extension = f'.{args.format}'
-  if frames and extension not in animations.EXTENSIONS:
-    raise UserError(f'--format={args.format}: frames become an animation; choose gif or webp')
-  if not frames and extension not in EXTENSIONS:
-    raise UserError(f'--format={args.format} requires --output=frames')
-  return extension
+  extension = f'.{args.format}' if args.format else '.gif' if frames else None
+  plan = plan_jobs(args.sources, args.target, extension)
+  if plan.jobs and all(job.video for job in plan.jobs):
+    if args.report or args.format:
+      raise UsageError('--report and --format are for images, not for a video')
+    if frames:
+      raise UsageError('--output=frames is for photos, not for a video')
+  if args.format and not plan.into_folder and extension_of(plan.target) != extension:
+    raise UsageError(
+      f'--format={args.format} contradicts {printable(plan.target)}; omit one of them'
+    )
+  if frames:
+    plan.pass_over_videos('frames are made of photos')
+  return plan
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Restore the photos or the video that the arguments name."""
-  args = make_parser().parse_args(argv)
-  if not os.path.exists(args.source):
-    raise UserError(f'no such file or folder: {printable(args.source)}')
-  if args.max_pixels < 1:
-    raise UserError(f'max_pixels {args.max_pixels}: pass 1 or more')
-  if args.target_dir and not args.report:
-    raise UserError('--target_dir requires a report: pass --report=FILE.html')
+  """Restore the photos and the videos that the arguments name."""
+  args = parse(argv)
   if args.report:
     from gfn_jax.restoration.report import check_page  # late: imports the metrics
 
     check_page(args.report)
-  video = os.path.isfile(args.source) and is_video(args.source)
-  if video and (args.report or args.format):
-    raise UserError('--report and --format are for images, not for a video')
-  if video and args.output == 'frames':
-    raise UserError('--output=frames is for photos, not for a video')
-  jobs = [] if video else plan_jobs(args.source, args.target, _extension(args))
+  plan = _plan(args)
   weights = args.weights or ('bmdsrnet' if args.output == 'frames' else 'gfn')
   restorer = Restorer.from_pretrained(
     weights,
@@ -140,28 +180,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     batch_size=args.batch_size,
     dtype=args.dtype,
   )
-  if video:
-    settings = {key: getattr(args, key) for key in ('output', 'ensemble', 'dtype')}
-    settings['weights'] = file_sha256(weights_path(weights))
-    restore_video(restorer, args.source, args.target, settings=settings, overwrite=args.overwrite)
-    print('1 restored')
-    return
+  options: dict[str, Any] = {
+    'settings': settings_of(restorer, weights),
+    'overwrite': args.overwrite,
+    'max_pixels': args.max_pixels,
+  }
   if args.report:
     from gfn_jax.restoration.report_files import restore_and_report
 
     outcome = restore_and_report(
       restorer,
-      jobs,
+      plan,
       args.report,
       weights=weights,
       target_dir=args.target_dir,
-      protocol=args.protocol,
-      overwrite=args.overwrite,
-      max_pixels=args.max_pixels,
+      protocol=args.protocol or 'gfn',
+      **options,
     )
   else:
-    outcome = restore_files(restorer, jobs, overwrite=args.overwrite, max_pixels=args.max_pixels)
-  finish(outcome)
+    outcome = restore_files(restorer, plan, **options)
+  finish(plan, outcome, args.report)
 
 
 def run() -> None:

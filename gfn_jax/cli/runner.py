@@ -1,33 +1,79 @@
 """Run a command: parse its arguments, and turn errors into one line and an exit status."""
 
+import _thread
 import argparse
 import contextlib
+import os
+import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
-from absl import app, flags, logging
-
-from gfn_jax.errors import UserError
+from gfn_jax import __version__
+from gfn_jax.errors import UsageError, UserError
 
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-  """Turn a `UserError`, an `OSError` or Ctrl-C into one line on stderr and an exit status."""
+  """Turn an error or Ctrl-C into one line on stderr and an exit status.
+
+  The status is 2 for a `UsageError`, 1 for another `UserError` or an `OSError`, and 130 for Ctrl-C.
+  """
   try:
     yield
+  except UsageError as error:
+    print(f'error: {_last_line(error)}', file=sys.stderr)
+    sys.exit(2)
   except (UserError, OSError) as error:
     sys.exit(f'error: {_last_line(error)}')
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
-    sys.exit(130)
+    sys.exit(_INTERRUPTED)
+
+
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+def prepare_for_ctrl_c() -> None:
+  """Make Ctrl-C end the process of a command without a traceback, also during its imports.
+
+  Has no effect in the process of another program, which may import the modules of the commands.
+  """
+  program = os.path.basename(sys.argv[0] if sys.argv else '')
+  if not re.match(r'gfn|run_(eval|train)\.py|-m$', program):  # '-m': until Python has the module
+    return
+  excepthook, unraisablehook = sys.excepthook, sys.unraisablehook
+
+  def end(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+      return excepthook(kind, error, trace)
+    print('interrupted', file=sys.stderr, flush=True)
+    os._exit(_INTERRUPTED)  # otherwise Python sends SIGINT to itself
+
+  def repeat(unraisable: Any) -> None:
+    """Interrupt again if the exception was lost in a callback, such as JAX's of the collector."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+      return unraisablehook(unraisable)
+    threading.Timer(0.01, _interrupt_main).start()
+
+  sys.excepthook, sys.unraisablehook = end, repeat
+
+
+def _interrupt_main() -> None:
+  """Interrupt the main thread, also while it waits."""
+  if hasattr(signal, 'pthread_kill'):
+    signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGINT)
+  else:  # Windows
+    _thread.interrupt_main()
 
 
 class ArgumentParser(argparse.ArgumentParser):
-  """Argument parser of a command without a config. It raises `UserError` for a mistake."""
+  """Argument parser of a command without a config. It raises `UsageError` for a mistake."""
 
   def __init__(self, name: str, description: str):
-    """Create the parser of a command, without options.
+    """Create the parser of a command, with the options `--help` and `--version`.
 
     Args:
       name: name of the command.
@@ -39,17 +85,21 @@ class ArgumentParser(argparse.ArgumentParser):
       formatter_class=argparse.RawDescriptionHelpFormatter,
       allow_abbrev=False,
     )
+    version = f'{name} (gfn_jax {__version__})'
+    self.add_argument('--version', action='version', version=version, help='show the version')
 
   def error(self, message: str) -> NoReturn:
-    """Raise `UserError` with a message of argparse."""
-    raise UserError(f'{message} (--help lists the options)')
+    """Raise `UsageError` with a message of argparse."""
+    raise UsageError(f'{message} (--help lists the options)')
 
 
 def run_command(main: Callable[[list[str]], None]) -> None:
   """Run `main` like absl's `app.run`, with errors, also in flags and configs, in one line.
 
-  `--help` shows the docstring of `main`'s module, and the flags defined there.
+  `--help` shows the docstring of `main`'s module, and the flags defined there. `-h` does, too.
   """
+  from absl import app, flags, logging  # late: slow to import
+
   module = sys.modules[main.__module__]
   sys.modules['__main__'].__doc__ = module.__doc__
   for flag in flags.FLAGS.get_key_flags_for_module(module):
@@ -64,14 +114,18 @@ def run_command(main: Callable[[list[str]], None]) -> None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
+  from absl import flags
+
   try:
-    return flags.FLAGS(argv)
+    return flags.FLAGS(['--help' if argument == '-h' else argument for argument in argv])
+  except SystemExit:  # of --help, which absl ends with status 1
+    sys.exit(0)
   except flags.Error as error:  # contains the traceback of a failing config file
     reason = _last_line(error).removeprefix('gfn_jax.errors.UserError: ')
-    raise UserError(f'{reason} (--help lists the flags)') from error
+    raise UsageError(f'{reason} (--help lists the flags)') from error
   except AttributeError as error:  # from ml_collections: an override of an unknown key
     key = str(error).replace('\\n', ' ').translate(str.maketrans('', '', "\\'")).strip('"')
-    raise UserError(f'no such key in the config: {key}') from error
+    raise UsageError(f'no such key in the config: {key}') from error
 
 
 def _last_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from gfn_jax.cli.runner import ArgumentParser, exit_on_user_error
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UsageError
 from gfn_jax.evaluation.table_format import format_markdown
 from gfn_jax.evaluation.table_measurement import measure_table
 from gfn_jax.evaluation.table_results import read_results
@@ -79,16 +79,16 @@ def main(argv: Sequence[str] | None = None) -> None:
   args = make_parser().parse_args(argv)
   tables = load_tables()
   if args.name not in tables:
-    raise UserError(f'unknown table {args.name!r}; choose from {", ".join(tables)}')
+    raise UsageError(f'unknown table {args.name!r}; choose from {", ".join(tables)}')
   module = tables[args.name]
   if args.rounds < 0:
-    raise UserError(f'rounds {args.rounds}: pass 0 or more')
+    raise UsageError(f'rounds {args.rounds}: pass 0 or more')
   if bool(args.weights) != bool(args.test_set):
-    raise UserError('--weights and --test_set require each other')
+    raise UsageError('--weights and --test_set require each other')
   if args.weights and not args.output_dir:
-    raise UserError('no output folder: pass --output_dir=O')
+    raise UsageError('no output folder: pass --output_dir=O')
   if args.lpips_weights and not args.weights:
-    raise UserError('--lpips_weights requires --weights and --test_set')
+    raise UsageError('--lpips_weights requires --weights and --test_set')
   table = module.TABLE
   if args.output_dir is None:
     path = os.path.splitext(str(module.__file__))[0] + '.json'

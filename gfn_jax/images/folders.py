@@ -1,23 +1,38 @@
 """8-bit RGB images in folders, for training and evaluation."""
 
+import collections
+import dataclasses
 import os
-from collections.abc import Iterable
 
 import numpy as np
 
 from gfn_jax.errors import UserError
-from gfn_jax.images import reading
+from gfn_jax.images import reading, videos
 from gfn_jax.images.reading import Photo
 from gfn_jax.images.writing import EXTENSIONS, write_photo
 from gfn_jax.ops.pixels import to_8_bits
-from gfn_jax.system.files import printable
+from gfn_jax.system.files import extension_of, printable
+
+
+@dataclasses.dataclass
+class Found:
+  """Files in a folder, by kind.
+
+  Attributes:
+    images: paths of the images, sorted.
+    videos: paths of the videos, sorted.
+    others: number of other entries by kind: an extension such as '.txt', or a description.
+    failures: for each subfolder that cannot be read, its path and the reason.
+  """
+
+  images: list[str] = dataclasses.field(default_factory=list)
+  videos: list[str] = dataclasses.field(default_factory=list)
+  others: dict[str, int] = dataclasses.field(default_factory=dict)
+  failures: list[str] = dataclasses.field(default_factory=list)
 
 
 def list_images(path: str | os.PathLike, recursive: bool = False) -> list[str]:
-  """List the images in a folder, sorted by path. A file is listed as itself.
-
-  Hidden files and folders, whose names begin with a dot, and devices are skipped. Broken links are
-  listed, so that reading them raises.
+  """List the images in a folder, as `find_files` finds them. A file is listed as itself.
 
   Args:
     path: a folder or a file.
@@ -30,26 +45,84 @@ def list_images(path: str | os.PathLike, recursive: bool = False) -> list[str]:
     if os.path.lexists(path):
       return [os.fspath(path)]
     raise UserError(f'no such file or folder: {printable(path)}')
-  top: str = os.fspath(path)
-  tree: Iterable[tuple[str, list[str], list[str]]] = [(top, [], os.listdir(top))]
-  if recursive:
-    tree = os.walk(top, onerror=_raise)
-  found = []
-  for folder, folders, names in tree:
-    folders[:] = [name for name in folders if not name.startswith('.')]  # skip hidden folders
-    paths = [os.path.join(folder, name) for name in names if _is_image(name)]
-    found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]
-  if not found:
+  found = find_files(path, recursive)
+  if found.failures:
+    raise UserError(found.failures[0])
+  if not found.images:
     raise UserError(f'no image in {printable(path)}; extensions are {", ".join(EXTENSIONS)}')
-  return sorted(found)
+  return found.images
+
+
+def find_files(
+  folder: str | os.PathLike, recursive: bool = True, skip: str | os.PathLike | None = None
+) -> Found:
+  """Find the images and the videos in a folder, and count everything else.
+
+  Extensions decide. Hidden files and folders, whose names begin with a dot, and devices count as
+  others. Broken links to images are listed, so that reading them raises. Linked folders are
+  followed after all others, and every folder is read once, so links cannot form a loop.
+
+  Args:
+    folder: the folder.
+    recursive: include all subfolders.
+    skip: a folder to leave out.
+  """
+  found = Found()
+  skipped = skip and os.path.realpath(skip)
+  seen: set[str] = set()
+  others: collections.Counter[str] = collections.Counter()
+
+  def fail(error: OSError) -> None:
+    found.failures.append(f'cannot read {printable(error.filename)}: {error.strerror}')
+
+  roots = [os.fspath(folder)]
+  for root in roots:  # grows
+    for parent, subfolders, names in os.walk(root, onerror=fail):
+      real = os.path.realpath(parent)
+      if real == skipped or real in seen:
+        others['read already (linked folder)'] += real != skipped
+        subfolders.clear()
+        continue
+      seen.add(real)
+      for name in names:
+        path = os.path.join(parent, name)
+        kind = _kind(path)
+        if kind == 'image':
+          found.images.append(path)
+        elif kind == 'video':
+          found.videos.append(path)
+        else:
+          others[kind] += 1
+      if not recursive:
+        break
+      others['hidden'] += sum(name.startswith('.') for name in subfolders)
+      subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
+      paths = (os.path.join(parent, name) for name in subfolders)
+      roots += [path for path in paths if os.path.islink(path)]
+  found.images.sort()
+  found.videos.sort()
+  found.others = {kind: others[kind] for kind in sorted(others) if others[kind]}
+  return found
+
+
+def _kind(path: str) -> str:
+  """Return 'image', 'video', or the kind of another file for a message."""
+  name, extension = os.path.basename(path), extension_of(path)
+  if name.startswith('.'):
+    return 'hidden'
+  if os.path.exists(path) and not os.path.isfile(path):
+    return 'not a regular file'
+  if extension in EXTENSIONS:
+    return 'image'
+  if extension in videos.EXTENSIONS:
+    return 'video'
+  if not os.path.exists(path):
+    return 'linked to nothing'
+  return printable(extension) or 'without extension'
 
 
 def _is_image(name: str) -> bool:
   return name.lower().endswith(EXTENSIONS) and not name.startswith('.')
-
-
-def _raise(error: OSError) -> None:
-  raise UserError(f'cannot read {printable(error.filename)}: {error.strerror}') from error
 
 
 def stem(path: str) -> str:

@@ -18,6 +18,9 @@ FORMATS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska'}
 """FFmpeg formats of the videos that can be written, by extension. AVI lacks time stamps, and WebM
 cannot hold H.264."""
 
+EXTENSIONS = (*FORMATS, '.3gp', '.avi', '.flv', '.m2ts', '.mpeg', '.mpg', '.mts', '.webm', '.wmv')
+"""Extensions by which a file in a folder counts as a video."""
+
 # Values of FFmpeg and ITU-T H.273.
 _LIMITED = 1
 _BT709, _BT601 = 1, 5

@@ -213,6 +213,8 @@ _FORMATS = {
   '.png': _PNG,
   '.jpg': _JPEG,
   '.jpeg': _JPEG,
+  '.jpe': _JPEG,
+  '.jfif': _JPEG,
   '.webp': _WEBP,
   '.bmp': _BMP,
   '.tif': _TIFF,

@@ -1,4 +1,4 @@
-"""Restoration of a file or a folder: finished results are kept, failures are listed at the end.
+"""Restoration of files and folders: finished results are kept, failures are listed at the end.
 
 The results may be written to a bucket, `gs://...`.
 """
@@ -9,7 +9,8 @@ import errno
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,29 +18,76 @@ from tqdm import tqdm
 
 from gfn_jax.errors import UserError
 from gfn_jax.images import animations, folders, videos
-from gfn_jax.images.reading import MAX_PIXELS, Photo, read_photo
+from gfn_jax.images.reading import MAX_PIXELS, read_photo
 from gfn_jax.images.writing import EXTENSIONS, check_target, write_photo
+from gfn_jax.restoration import records
 from gfn_jax.restoration.restorer import Restorer
+from gfn_jax.restoration.video import restore_video
 from gfn_jax.system import parallel
-from gfn_jax.system.files import exists, is_same_file, local_copy, make_folder, printable
+from gfn_jax.system.files import (
+  exists,
+  extension_of,
+  file_sha256,
+  is_folder,
+  is_remote,
+  is_same_file,
+  local_copy,
+  make_folder,
+  printable,
+)
 
 # A target with one of these extensions is a file, even if its format cannot be written.
-_FILE_EXTENSIONS = (*EXTENSIONS, *animations.EXTENSIONS, *videos.FORMATS)
+_FILE_EXTENSIONS = tuple(dict.fromkeys((*EXTENSIONS, *animations.EXTENSIONS, *videos.FORMATS)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One image to restore.
+  """One image or video to restore.
 
   Attributes:
-    name: path of the image relative to its folder.
-    source: path of the image.
+    name: path of the source relative to its folder.
+    source: path of the source.
     target: path of the result.
+    video: True for a video.
   """
 
   name: str
   source: str
   target: str
+  video: bool = False
+
+
+@dataclasses.dataclass
+class Plan:
+  """Work for `restore_files`.
+
+  Attributes:
+    target: path of the one result, or of the folder of all.
+    jobs: the images and the videos.
+    passed_over: number of files that are neither, by kind.
+    failures: for each source that cannot be restored, its name and the reason.
+  """
+
+  target: str
+  jobs: list[Job] = dataclasses.field(default_factory=list)
+  passed_over: dict[str, int] = dataclasses.field(default_factory=dict)
+  failures: list[str] = dataclasses.field(default_factory=list)
+
+  @property
+  def into_folder(self) -> bool:
+    """True if the results go into a folder, whose path ends in a slash."""
+    return self.target.endswith(('/', os.sep))
+
+  def pass_over_videos(self, reason: str) -> None:
+    """Count the videos as passed over, for a reason that their kind names."""
+    for job in self.jobs:
+      if job.video:
+        self.pass_over(f'{printable(extension_of(job.source))} ({reason})')
+    self.jobs = [job for job in self.jobs if not job.video]
+
+  def pass_over(self, kind: str, count: int = 1) -> None:
+    """Count files of a kind as passed over."""
+    self.passed_over[kind] = self.passed_over.get(kind, 0) + count
 
 
 @dataclasses.dataclass
@@ -47,9 +95,9 @@ class Outcome:
   """Results of `restore_files`.
 
   Attributes:
-    restored: number of restored images.
-    skipped: number of images whose result existed.
-    failures: for each other image, its name and what is wrong.
+    restored: number of restored files.
+    skipped: number of files whose result existed, made from the same file with the same settings.
+    failures: for each other file, its name and what is wrong.
   """
 
   restored: int = 0
@@ -58,83 +106,175 @@ class Outcome:
 
 
 def plan_jobs(
-  source: str | os.PathLike, target: str | os.PathLike, extension: str | None = None
-) -> list[Job]:
-  """Return the jobs for `restore_files`.
+  sources: str | os.PathLike | Sequence[str | os.PathLike],
+  target: str | os.PathLike,
+  extension: str | None = None,
+) -> Plan:
+  """Plan the work of `restore_files`.
+
+  One file may become a file, whose extension the target has. Everything else goes into a folder: a
+  folder keeps its structure, and several folders get a subfolder each.
+
+  Sources that cannot be restored become failures of the plan: those that do not exist, would be
+  overwritten, or would become one target with another source.
 
   Args:
-    source: an image, or a folder that is searched for images recursively.
-    target: for an image, a file with the extension of an image, an animation or a video, or a
-      folder; for a folder, a folder, which gets the same structure.
-    extension: extension of the results, such as '.png'; None keeps each image's own.
+    sources: an image, a video, a folder that is searched recursively, or a list of them.
+    target: a file or a folder. A name with an extension is a file, unless the folder exists or the
+      name ends in a slash.
+    extension: extension of restored images, such as '.png'; None keeps each image's own.
 
   Raises:
-    UserError: if the source does not exist or would be overwritten, or two images have the same
-      target.
+    UserError: if the target has an unknown extension or is a file for several results, there is
+      nothing to restore, or the only source does not exist or would be overwritten.
   """
-  source, target = os.fspath(source), os.fspath(target)
-  if os.path.isdir(source):
-    jobs = _jobs_of_folder(source, target, extension)
-  else:
-    name = os.path.basename(source)
-    if not target.lower().endswith(_FILE_EXTENSIONS) or os.path.isdir(target):
-      target = os.path.join(target, _renamed(name, extension))
-    jobs = [Job(name, source, target)]
-  seen: dict[str, str] = {}
-  for job in jobs:
-    if is_same_file(job.source, job.target):
-      raise UserError(f'{printable(job.source)} would be overwritten; choose another output')
-    if job.target in seen:
-      raise UserError(
-        f'{printable(job.source)} and {printable(seen[job.target])} would both become '
-        f'{printable(job.target)}; rename one'
+  if isinstance(sources, (str, os.PathLike)):
+    sources = [sources]
+  paths, target = [os.fspath(source) for source in sources], os.fspath(target)
+  if len(paths) == 1 and not os.path.lexists(paths[0]):
+    raise UserError(f'no such file or folder: {printable(paths[0])}')
+  one_file = len(paths) == 1 and not os.path.isdir(paths[0])
+  to_file = _names_file(target)
+  if to_file and not one_file:
+    raise UserError(
+      f'{printable(target)} is a file, but several images need a folder; choose another output, or '
+      f'write {printable(target)}/ for a folder of this name'
+    )
+  plan = Plan(target if to_file else os.path.join(target or '.', ''))
+  for path in paths:
+    if os.path.isdir(path):
+      _plan_folder(plan, path, extension, alone=len(paths) == 1)
+    elif os.path.lexists(path):
+      job = _job(os.path.basename(path), path, plan.target, extension, videos.is_video(path))
+      plan.jobs.append(dataclasses.replace(job, target=target) if to_file else job)
+    else:
+      plan.failures.append(f'no such file or folder: {printable(path)}')
+  if not (plan.jobs or plan.failures):
+    others = f'; {_counted(plan.passed_over)}' if plan.passed_over else ''
+    raise UserError(
+      f'no image in {", ".join(map(printable, paths))}; extensions are {", ".join(EXTENSIONS)}'
+      f'{others}'
+    )
+  if any(job.video for job in plan.jobs) and not all(job.video for job in plan.jobs):
+    try:
+      videos.pyav()
+    except UserError as error:
+      plan.pass_over_videos(str(error))
+  _drop_conflicts(plan)
+  return plan
+
+
+def _names_file(target: str) -> bool:
+  """Return True if a target is a file, and False if it is a folder, by its name.
+
+  Raises:
+    UserError: for a file with an unknown extension.
+  """
+  if target.endswith(('/', os.sep)) or is_folder(target):
+    return False
+  extension = extension_of(target)
+  if extension and extension not in _FILE_EXTENSIONS:
+    raise UserError(
+      f'{printable(target)}: unknown extension; choose one of {", ".join(_FILE_EXTENSIONS)}, or '
+      f'write {printable(target)}/ for a folder of this name'
+    )
+  return bool(extension) or os.path.isfile(target)
+
+
+def _plan_folder(plan: Plan, folder: str, extension: str | None, alone: bool) -> None:
+  """Add the files of a folder to a plan, without earlier results if the target is in it."""
+  itself = is_same_file(folder, plan.target)
+  if itself and not extension:
+    if alone:
+      raise UserError(f'{printable(folder)} would be overwritten; choose another output')
+    plan.pass_over('folder of the results')
+    return
+  found = folders.find_files(folder, skip=None if itself else plan.target)
+  top = '' if alone else os.path.basename(os.path.abspath(folder))
+  for video, paths in ((False, found.images), (True, found.videos)):
+    for path in paths:
+      if not (itself and records.is_result(path)):
+        name = os.path.join(top, os.path.relpath(path, folder))
+        plan.jobs.append(_job(name, path, plan.target, extension, video))
+  for kind, count in found.others.items():
+    plan.pass_over(kind, count)
+  plan.failures += found.failures
+
+
+def _job(name: str, source: str, folder: str, extension: str | None, video: bool) -> Job:
+  """Return the job of a file whose result goes into a folder."""
+  stem, own = os.path.splitext(name)
+  if video:  # Matroska holds every audio
+    renamed = stem + (own if own.lower() in videos.FORMATS else '.mkv')
+  else:  # a file that is named may have any extension
+    renamed = stem + (extension or (own if own.lower() in EXTENSIONS else '.png'))
+  return Job(name, source, os.path.join(folder, renamed), video)
+
+
+def _drop_conflicts(plan: Plan) -> None:
+  """Turn jobs that would overwrite a source, or share a target, into failures."""
+  identities = {_identity(job.source) for job in plan.jobs}
+  by_target: dict[str, list[Job]] = {}
+  for job in plan.jobs:
+    same = by_target.setdefault(job.target, [])
+    if not any(is_same_file(job.source, other.source) for other in same):
+      same.append(job)  # a source that is passed twice counts once
+  plan.jobs = []
+  for target, jobs in by_target.items():
+    if len(jobs) > 1:
+      for job, other in zip(jobs, jobs[1:] + jobs[:1], strict=True):
+        plan.failures.append(
+          f'{printable(job.source)} and {printable(other.source)} would both become '
+          f'{printable(target)}; rename one'
+        )
+    elif not is_remote(target) and _identity(target) in identities - {None}:
+      plan.failures.append(
+        f'{printable(jobs[0].source)}: its result would overwrite {printable(target)}; choose '
+        'another output'
       )
-    seen[job.target] = job.source
-  return jobs
+    else:
+      plan.jobs += jobs
 
 
-def _jobs_of_folder(source: str, target: str, extension: str | None) -> list[Job]:
-  if os.path.isfile(target):
-    raise UserError(f'{printable(target)} is a file; pass a folder for the images of a folder')
-  inside = os.path.realpath(target) + os.sep  # earlier results, if the target is in the source
-  jobs = []
-  for path in folders.list_images(source, recursive=True):
-    if os.path.realpath(path).startswith(inside) and not os.path.samefile(source, target):
-      continue
-    name = os.path.relpath(path, source)
-    jobs.append(Job(name, path, os.path.join(target, _renamed(name, extension))))
-  return jobs
-
-
-def _renamed(name: str, extension: str | None) -> str:
-  return os.path.splitext(name)[0] + extension if extension else name
+def _identity(path: str) -> tuple[int, int] | None:
+  """Return device and inode of a file, which links share; None for a missing one."""
+  try:
+    status = os.stat(path)
+  except (OSError, ValueError):
+    return None
+  return status.st_dev, status.st_ino
 
 
 def restore_files(
   restorer: Restorer,
-  jobs: list[Job],
+  plan: Plan,
   *,
+  settings: Mapping[str, Any] | None = None,
   overwrite: bool = False,
   max_pixels: int = MAX_PIXELS,
   on_result: Callable[[Job, np.ndarray, np.ndarray], None] | None = None,
 ) -> Outcome:
-  """Restore images one after the other, with a progress bar.
+  """Restore images and videos one after the other, with a progress bar.
 
-  Several processes call it together, with the same jobs; each restores its `parallel.share`. A
-  result is written to a temporary file, which is renamed when complete. After an image that cannot
-  be read, restored or written, the next one follows; only a full disk ends all. Frames are written
-  as animations.
+  Several processes call it together, with the same plan; each restores its `parallel.share`. A
+  result is written to a temporary file, which is renamed when complete. What made it is recorded
+  beside it. After a file that cannot be read, restored or written, the next one follows; only a
+  full disk ends all. Frames are written as animations.
 
   Args:
     restorer: the network.
-    jobs: jobs from `plan_jobs`.
-    overwrite: True to restore images whose result exists, too.
-    max_pixels: largest number of pixels of an input; larger images fail.
-    on_result: called with each job, its input and its result, `[h, w, C]` of uint8 or uint16, also
-      for results that existed. If it raises `UserError`, the image has failed. Not for frames.
+    plan: the work, from `plan_jobs`.
+    settings: what the results depend on, as `records.settings_of` returns it. An existing result
+      counts as finished if it was made from the same file with the same settings. Otherwise it
+      fails.
+    overwrite: True to restore files whose result exists, too.
+    max_pixels: largest number of pixels of an image; larger images fail.
+    on_result: called with each image's job, its input and its result, `[h, w, C]` of uint8 or
+      uint16, also for results that existed. If it raises `UserError`, the image has failed. Not for
+      frames.
 
   Returns:
-    The results of all processes.
+    The results of all processes, and the failures of the plan.
 
   Raises:
     UserError: if the disk is full, the processes have different jobs, or `on_result` is passed for
@@ -142,43 +282,46 @@ def restore_files(
   """
   if on_result is not None and restorer.output == 'frames':
     raise UserError('a report shows images, not frames: omit the report, or choose another output')
-  targets = '\0'.join(job.target for job in jobs).encode(errors='surrogateescape')
+  targets = '\0'.join(job.target for job in plan.jobs).encode(errors='surrogateescape')
   if len(set(parallel.gather(hashlib.sha256(targets).hexdigest()))) > 1:
     raise UserError('the processes see different images: put the images on a shared disk')
+  task = _Task(restorer, dict(settings or {}), overwrite, max_pixels, on_result)
   with parallel.ending_together():
-    outcome = _restore_share(restorer, parallel.share(jobs), overwrite, max_pixels, on_result)
+    outcome = _restore_share(task, parallel.share(plan.jobs))
   outcomes = [Outcome(**fields) for fields in parallel.gather(dataclasses.asdict(outcome))]
   return Outcome(
     sum(one.restored for one in outcomes),
     sum(one.skipped for one in outcomes),
-    [reason for one in outcomes for reason in one.failures],
+    plan.failures + [reason for one in outcomes for reason in one.failures],
   )
 
 
-def _restore_share(
-  restorer: Restorer,
-  jobs: list[Job],
-  overwrite: bool,
-  max_pixels: int,
-  on_result: Callable[[Job, np.ndarray, np.ndarray], None] | None,
-) -> Outcome:
+@dataclasses.dataclass(frozen=True)
+class _Task:
+  """Arguments of `restore_files` that hold for all jobs."""
+
+  restorer: Restorer
+  settings: dict[str, Any]
+  overwrite: bool
+  max_pixels: int
+  on_result: Callable[[Job, np.ndarray, np.ndarray], None] | None
+
+
+def _restore_share(task: _Task, jobs: list[Job]) -> Outcome:
   outcome = Outcome()
   quiet = len(jobs) == 1 or jax.process_index() > 0
-  for job in tqdm(jobs, 'restoring', unit='image', disable=quiet):
+  for job in tqdm(jobs, 'restoring', unit='file', disable=quiet):
     try:
-      if exists(job.target) and not overwrite:
+      if exists(job.target) and not task.overwrite:
+        records.check_result(job.target, _with_source(task.settings, job))
+        _show_existing(task, job)
         outcome.skipped += 1
-        if on_result is not None:
-          limit = max_pixels * restorer.scale**2
-          with local_copy(job.target) as target:
-            pair = read_photo(job.source, max_pixels), read_photo(target, limit)
-          on_result(job, *(photo.pixels for photo in pair))
         continue
-      photo = read_photo(job.source, max_pixels)
-      restored = _restore_file(restorer, photo, job)
+      if job.video:
+        _restore_video(task, job)
+      else:
+        _restore_image(task, job)
       outcome.restored += 1
-      if on_result is not None:
-        on_result(job, photo.pixels, restored)
     except (UserError, OSError, MemoryError) as error:
       outcome.failures.append(_reason(error, job))
       if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
@@ -186,7 +329,33 @@ def _restore_share(
   return outcome
 
 
-def _restore_file(restorer: Restorer, photo: Photo, job: Job) -> np.ndarray:
+def _with_source(settings: dict[str, Any], job: Job) -> dict[str, Any]:
+  """Return the settings of a result, with the hash of the file it was made from."""
+  if not os.path.isfile(job.source):
+    raise UserError(f'cannot read {printable(job.source)}: not a file, or a link to a missing one')
+  return settings | {'source': file_sha256(job.source)}
+
+
+def _show_existing(task: _Task, job: Job) -> None:
+  if task.on_result is None or job.video:
+    return
+  limit = task.max_pixels * task.restorer.scale**2
+  with local_copy(job.target) as target:
+    pair = read_photo(job.source, task.max_pixels), read_photo(target, limit)
+  task.on_result(job, *(photo.pixels for photo in pair))
+
+
+def _restore_video(task: _Task, job: Job) -> None:
+  settings = _with_source(task.settings, job)
+  make_folder(os.path.dirname(job.target) or '.')
+  with records.recording(job.target, settings):
+    restore_video(
+      task.restorer, job.source, job.target, settings=task.settings, overwrite=task.overwrite
+    )
+
+
+def _restore_image(task: _Task, job: Job) -> None:
+  restorer, photo = task.restorer, read_photo(job.source, task.max_pixels)
   h, w, channels = photo.pixels.shape
   frames = restorer.output == 'frames'
   if frames:
@@ -194,14 +363,17 @@ def _restore_file(restorer: Restorer, photo: Photo, job: Job) -> np.ndarray:
   else:
     size = (restorer.scale * w, restorer.scale * h)
     check_target(job.target, size, photo.pixels.dtype, channels)
+  settings = _with_source(task.settings, job)
   with tile_progress(job.name) as progress:
     restored = restorer(photo.pixels, progress)
   make_folder(os.path.dirname(job.target) or '.')
-  if frames:
-    animations.write_animation(job.target, restored, photo.exif, photo.icc_profile)
-  else:
-    write_photo(job.target, dataclasses.replace(photo, pixels=restored))
-  return restored
+  with records.recording(job.target, settings):
+    if frames:
+      animations.write_animation(job.target, restored, photo.exif, photo.icc_profile)
+    else:
+      write_photo(job.target, dataclasses.replace(photo, pixels=restored))
+  if task.on_result is not None:
+    task.on_result(job, photo.pixels, restored)
 
 
 def _reason(error: UserError | OSError | MemoryError, job: Job) -> str:
@@ -230,20 +402,35 @@ def tile_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     yield progress
 
 
-def finish(outcome: Outcome) -> None:
+def finish(plan: Plan, outcome: Outcome, page: str | os.PathLike | None = None) -> None:
   """Print the results of `restore_files`, in the first process alone.
 
+  Args:
+    plan: the work.
+    outcome: its results.
+    page: the report, if one was written.
+
   Raises:
-    UserError: if images failed. If there were several images, what is wrong with each is printed on
+    UserError: if files failed. If there were several files, what is wrong with each is printed on
       stderr before.
   """
-  total = outcome.restored + outcome.skipped + len(outcome.failures)
+  done = outcome.restored + outcome.skipped
+  total = done + len(outcome.failures)
+  if jax.process_index() == 0:
+    if total > 1 or not outcome.failures:
+      skipped = f', {outcome.skipped} existed already (--overwrite)' if outcome.skipped else ''
+      outputs = ', '.join(printable(path) for path in (plan.target, page) if path)
+      print(f'{outcome.restored} restored{skipped}' + (f' -> {outputs}' if done else ''))
+    if plan.passed_over:
+      print(_counted(plan.passed_over))
+    for reason in outcome.failures if total > 1 else ():
+      print(reason, file=sys.stderr)
   if total == 1 and outcome.failures:
     raise UserError(outcome.failures[0])
-  skipped = f', {outcome.skipped} existed already (--overwrite)' if outcome.skipped else ''
-  if jax.process_index() == 0:
-    print(f'{outcome.restored} restored{skipped}')
-    for reason in outcome.failures:
-      print(reason, file=sys.stderr)
   if outcome.failures:
-    raise UserError(f'{len(outcome.failures)} of {total} images could not be restored: see above')
+    raise UserError(f'{len(outcome.failures)} of {total} files could not be restored: see above')
+
+
+def _counted(passed_over: Mapping[str, int]) -> str:
+  counts = (f'{count} {kind}' for kind, count in passed_over.items())
+  return f'passed over: {", ".join(counts)}'

@@ -21,6 +21,7 @@ from gfn_jax.ops.sizes import SHARP_FRAMES
 from gfn_jax.ops.symmetries import SYMMETRIES, apply_symmetry, undo_symmetry
 from gfn_jax.restoration import tiling
 from gfn_jax.system import memory
+from gfn_jax.system.compiling import announce_compiling
 from gfn_jax.system.console import print_message
 from gfn_jax.weights.pretrained import load_pretrained
 
@@ -70,12 +71,6 @@ def _forward(
 
 
 @functools.cache
-def _report_compiling(model: RestorationModel, height: int, width: int, *_: Any) -> None:
-  """Print a message when a network is first applied to a size."""
-  print_message(f'compiling {type(model).__name__} for {width}x{height}')
-
-
-@functools.cache
 def _report_not_local(model: RestorationModel, tile: int) -> None:
   """Print a message when a network that is not local is first applied to tiles."""
   print_message(
@@ -91,7 +86,7 @@ class Restorer:
       sharp = restorer('photo.jpg')  # [4h, 4w, 3] uint8
 
   Images are restored in overlapping tiles, so that memory is bounded. Tiles have few sizes. The
-  network is compiled for each new size, which takes some seconds and prints a message on stderr.
+  network is compiled for each new size, which prints a message on stderr if it takes seconds.
 
   Attributes:
     model: the network, as `RestorationModel.for_output` returns it.
@@ -408,8 +403,9 @@ class Restorer:
     return total / len(SYMMETRIES)
 
   def _forward(self, x: jax.Array, inside: jax.Array | None) -> jax.Array:
-    _report_compiling(self.model, *x.shape[1:3], len(x), self.output, inside is None, x.dtype)
-    return _forward(self.model, self.output, self.variables, x, inside)
+    name, (height, width) = type(self.model).__name__, x.shape[1:3]
+    with announce_compiling(f'compiling {name} for {width}x{height}'):
+      return _forward(self.model, self.output, self.variables, x, inside)
 
   def _output_shape(self, size: tuple[int, int]) -> Any:
     """Return the `ShapeDtypeStruct` of the output for an image of a size; None without one."""

@@ -22,6 +22,7 @@ from gfn_jax.system.files import (
   check_new_file,
   file_sha256,
   is_file,
+  is_folder,
   local_copy,
   printable,
   remove,
@@ -57,7 +58,8 @@ def load_pretrained(path_or_name: str | os.PathLike) -> tuple[RestorationModel, 
   it is a released one. Nothing in a file is executed.
 
   Args:
-    path_or_name: a .safetensors file, local or remote (`gs://...`); or one of `list_pretrained()`.
+    path_or_name: a .safetensors file or the folder of a run, local or remote (`gs://...`); or one
+      of `list_pretrained()`.
 
   Returns:
     The network and its variables, float32.
@@ -95,12 +97,14 @@ def load_card(path_or_name: str | os.PathLike) -> dict[str, Any]:
 
 
 def weights_path(path_or_name: str | os.PathLike) -> str:
-  """Return the path of a weights file, given the path itself or the name of released weights.
+  """Return the path of a weights file, given the path, a run's folder or a released name.
 
   Raises:
     UserError: if there is no such file or name.
   """
   path = os.fspath(path_or_name)
+  if path not in list_pretrained() and is_folder(path):  # of a run
+    path = os.path.join(path, 'weights.safetensors')
   if is_file(path):
     return path
   if path.endswith('.safetensors') or os.path.basename(path) != path:

@@ -226,12 +226,14 @@ def test_the_end_leaves_nothing_behind(browser, server, tmp_path):
     ([], "the demo needs Gradio: pip install 'gfn_jax[demo]'"),
   ],
 )
-def test_a_mistake_ends_in_one_line(monkeypatch, arguments, message):
+def test_a_mistake_ends_in_one_line(monkeypatch, capsys, arguments, message):
   monkeypatch.setitem(sys.modules, 'gradio', None)
   monkeypatch.setenv('GRADIO_TEMP_DIR', '')  # main sets it
   with pytest.raises(SystemExit) as end:
     demo.main(arguments)
-  assert str(end.value).startswith(f'error: {message}')
+  printed = capsys.readouterr().err if end.value.code == 2 else str(end.value)
+  assert printed.startswith(f'error: {message}')
+  assert (end.value.code == 2) == (arguments == ['--port=x'])
 
 
 if __name__ == '__main__':

@@ -49,7 +49,7 @@ def test_every_command_of_data_prep_is_a_choice():
 )
 def test_a_missing_or_unknown_name_gives_one_line(args, problem):
   result = gfn_prepare(*args)
-  assert (result.returncode, result.stdout) == (1, '')
+  assert (result.returncode, result.stdout) == (2, '')
   assert result.stderr == f'error: {problem}; {CHOICES}\n'
 
 
@@ -73,7 +73,7 @@ def test_the_help_of_a_data_set_is_that_of_its_command(name):
 
 def test_wrong_flags_give_one_line():
   result = gfn_prepare('reds', '--data_dir=a', '--manual_dir=b', '--frames=c')
-  assert (result.returncode, result.stdout) == (1, '')
+  assert (result.returncode, result.stdout) == (2, '')
   assert result.stderr.startswith("error: Unknown command line flag 'frames'")
   assert result.stderr.count('\n') == 1
 

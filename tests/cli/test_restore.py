@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.cli import restore
+from gfn_jax.errors import UsageError
 from gfn_jax.models import init_variables
 from gfn_jax.weights.pretrained import save_weights
 from tests import small
@@ -42,6 +44,11 @@ def start(*arguments):
   )
 
 
+def names(folder):
+  """Return the names of the files in a folder that are not hidden."""
+  return sorted(path.name for path in folder.iterdir() if not path.name.startswith('.'))
+
+
 @pytest.mark.full
 @pytest.mark.end_to_end
 def test_a_folder_that_is_killed_is_finished_by_the_same_command(photos, tmp_path):
@@ -55,18 +62,31 @@ def test_a_folder_that_is_killed_is_finished_by_the_same_command(photos, tmp_pat
     time.sleep(0.01)
   process.send_signal(signal.SIGKILL)
   process.communicate()
-  finished = [path for path in target.iterdir() if not path.name.startswith('.')]
+  finished = names(target)
   assert 2 <= len(finished) < 6
-  for path in finished:
-    with Image.open(path) as image:
+  for name in finished:
+    with Image.open(target / name) as image:
       assert np.asarray(image).shape == (192, 256, 3)
 
   process = start(*command)
   output, errors = process.communicate(timeout=120)
   assert process.returncode == 0, errors
-  assert output == f'{6 - len(finished)} restored, {len(finished)} existed already (--overwrite)\n'
-  assert 'compiling GFN for 64x64' in errors
-  assert sorted(path.name for path in target.iterdir()) == [f'{i}.png' for i in range(6)]
+  counts = f'{6 - len(finished)} restored, {len(finished)} existed already (--overwrite)'
+  assert output == f'{counts} -> {target}/\n'
+  assert names(target) == [f'{i}.png' for i in range(6)]
+
+
+@pytest.mark.full
+@pytest.mark.end_to_end
+def test_only_a_compilation_is_announced(photos, tmp_path, monkeypatch):
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
+  errors = []
+  for name in ('a.png', 'b.png'):
+    process = start(photos / '0.png', tmp_path / name)
+    output, error = process.communicate(timeout=120)
+    assert (process.returncode, output) == (0, f'1 restored -> {tmp_path / name}\n')
+    errors.append(error)
+  assert errors == ['compiling GFN for 64x64\n', '']
 
 
 def test_a_mistake_ends_in_one_line(tmp_path):
@@ -79,9 +99,9 @@ def test_a_mistake_ends_in_one_line(tmp_path):
 
 def test_options_reach_the_restorer(photos, tmp_path, capsys):
   source, target = photos / '0.png', tmp_path / 'out.webp'
-  options = ['--output=lr', '--ensemble', '--tile', '96', '--overlap=32', '--batch_size=2']
+  options = ['--same_size', '--ensemble', '--tile', '96', '--overlap=32', '--batch_size=2']
   restore.main([str(source), str(target), *options, '--dtype=bfloat16'])
-  assert capsys.readouterr().out == '1 restored\n'
+  assert capsys.readouterr().out == f'1 restored -> {target}\n'
   restorer = Restorer.from_pretrained(
     'gfn', output='lr', ensemble=True, tile=96, overlap=32, batch_size=2, dtype='bfloat16'
   )
@@ -105,16 +125,10 @@ def test_frames(photos, tmp_path, capsys):
       image.seek(i)
       assert np.abs(np.asarray(image.convert('RGB')) - frame).mean() < 4
   restore.main([str(photos), str(tmp_path / 'out'), *command])
-  assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
-    f'{i}.gif' for i in range(6)
-  ]
-  assert capsys.readouterr().out == '1 restored\n6 restored\n'
-  with pytest.raises(UserError, match='frames have no ensemble'):
-    restore.main([str(photos), str(tmp_path / 'out'), *command, '--ensemble'])
-  page = tmp_path / 'page.html'
-  with pytest.raises(UserError, match='a report shows images, not frames'):
-    restore.main([str(photos), str(tmp_path / 'out'), *command, f'--report={page}'])
-  assert not page.exists()
+  assert names(tmp_path / 'out') == [f'{i}.gif' for i in range(6)]
+  assert capsys.readouterr().out == (
+    f'1 restored -> {tmp_path}/frames.webp\n6 restored -> {tmp_path}/out/\n'
+  )
 
 
 def test_frames_have_weights_of_their_own(photos, tmp_path):
@@ -123,7 +137,7 @@ def test_frames_have_weights_of_their_own(photos, tmp_path):
     assert (image.size, image.n_frames) == (PHOTO.shape[1::-1], 12)
 
 
-def test_a_page_and_scores(photos, tmp_path):
+def test_a_page_and_scores(photos, tmp_path, capsys):
   targets = tmp_path / 'hr'
   targets.mkdir()
   for path in photos.iterdir():
@@ -132,38 +146,50 @@ def test_a_page_and_scores(photos, tmp_path):
   page = tmp_path / 'page.html'
   options = [f'--report={page}', f'--target_dir={targets}', '--protocol=mprnet', '--format=jpg']
   restore.main([str(photos), str(tmp_path / 'out'), *options])
-  assert sorted(path.name for path in (tmp_path / 'out').iterdir())[0] == '0.jpg'
+  assert capsys.readouterr().out == f'6 restored -> {tmp_path}/out/, {page}\n'
+  assert names(tmp_path / 'out') == [f'{i}.jpg' for i in range(6)]
   text = page.read_text()
   assert 'mprnet' in text
   assert len(re.findall('<article', text)) == 6
 
 
+USAGE = [
+  (['photos'], 'the following arguments are required: OUT'),
+  (['photos', 'out', '--tiles=3'], 'unrecognized arguments: --tiles=3'),
+  (['photos', 'out', '--tile=big'], "argument --tile: invalid tile value: 'big'"),
+  (['photos', 'out', '--tile=100'], '--tile=100 --overlap=96: tile 100: pass a multiple of 32'),
+  (['photos', 'out', '--overlap=5'], '--overlap=5: overlap 5: pass a multiple of 16'),
+  (['photos', 'out', '--output=both'], "argument --output: invalid choice: 'both'"),
+  (['photos', 'out', '--format=bpg'], "argument --format: invalid choice: 'bpg'"),
+  (['photos', 'out', '--format=gif'], '--format=gif requires --output=frames'),
+  (['photos', 'out', '--format=png', '--output=frames'], 'png: frames become an animation; choose'),
+  (['photos', 'out', '--ensemble', '--output=frames'], '--ensemble is not for --output=frames'),
+  (['photos', 'out', '--report=r.html', '--output=frames'], '--report is not for --output=frames'),
+  (['photos', 'out', '--same_size', '--output=hr'], '--same_size contradicts --output=hr'),
+  (['photos', 'out', '--output=frames', '--same_size'], '--same_size contradicts --output=frames'),
+  (['photos', 'out', '--target_dir=hr'], '--target_dir requires a report: pass --report='),
+  (['photos', 'out', '--protocol=cnlrn'], '--protocol requires the sharp images: pass --target_'),
+  (['photos/0.png', 'out.png', '--format=jpg'], '--format=jpg contradicts out.png; omit one'),
+  (['photos', 'out', '--max_pixels=0'], "argument --max_pixels: invalid positive value: '0'"),
+  (['photos', 'out', '--batch_size=0'], "argument --batch_size: invalid positive value: '0'"),
+  (['movie.mp4', 'out.mp4', '--format=png'], '--report and --format are for images'),
+  (['movie.mp4', 'out.mp4', '--output=frames'], '--output=frames is for photos, not for a video'),
+]
+OTHERS = [
+  (['photos', 'out', '--weights=none'], "no released weights are named 'none'"),
+  (['photos', 'out', '--weights=empty'], 'no weights at empty/weights.safetensors'),
+  (['photos', 'out', '--output=frames', '--weights=gfn'], 'GFN makes no frames; use BMDSRNet'),
+  (['photos', 'photos'], 'photos would be overwritten; choose another output'),
+  (['movie.mp4', 'out.mp4'], 'movie.mp4'),
+  (['empty', 'out'], 'no image in empty'),
+  (['photos/0.png', 'out.heic'], 'out.heic: unknown extension; choose one of .png'),
+]
+
+
 @pytest.mark.parametrize(
-  ('arguments', 'message'),
-  [
-    (['photos'], 'the following arguments are required: OUT'),
-    (['photos', 'out', '--tiles=3'], 'unrecognized arguments: --tiles=3'),
-    (['photos', 'out', '--tile=big'], "argument --tile: invalid tile value: 'big'"),
-    (['photos', 'out', '--tile=100'], 'tile 100: pass a multiple of 32'),
-    (['photos', 'out', '--output=both'], "argument --output: invalid choice: 'both'"),
-    (['photos', 'out', '--weights=none'], "no released weights are named 'none'"),
-    (['photos', 'out', '--format=bpg'], "argument --format: invalid choice: 'bpg'"),
-    (['photos', 'out', '--format=gif'], '--format=gif requires --output=frames'),
-    (
-      ['photos', 'out', '--format=png', '--output=frames'],
-      'png: frames become an animation; choose',
-    ),
-    (['photos', 'out', '--output=frames', '--weights=gfn'], 'GFN makes no frames; use BMDSRNet'),
-    (['photos', 'out', '--target_dir=hr'], '--target_dir requires a report: pass --report='),
-    (['photos', 'out', '--max_pixels=0'], 'max_pixels 0: pass 1 or more'),
-    (['photos', 'photos'], '0.png would be overwritten'),
-    (['movie.mp4', 'out.mp4', '--format=png'], '--report and --format are for images'),
-    (['movie.mp4', 'out.mp4', '--output=frames'], '--output=frames is for photos, not for a video'),
-    (['movie.mp4', 'out.mp4'], 'movie.mp4'),
-    (['empty', 'out'], 'no image in empty'),
-  ],
+  ('arguments', 'message', 'status'), [(*row, 2) for row in USAGE] + [(*row, 1) for row in OTHERS]
 )
-def test_mistakes(photos, tmp_path, monkeypatch, arguments, message):
+def test_mistakes(photos, tmp_path, monkeypatch, arguments, message, status):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'movie.mp4').write_bytes(b'')
   (tmp_path / 'empty').mkdir()
@@ -171,5 +197,33 @@ def test_mistakes(photos, tmp_path, monkeypatch, arguments, message):
     restore.main(arguments)
   assert message in str(raised.value)
   assert '\n' not in str(raised.value)
-  assert not (tmp_path / 'out').exists()
-  assert not (tmp_path / 'out.mp4').exists()
+  assert isinstance(raised.value, UsageError) == (status == 2)
+  assert names(tmp_path) == ['empty', 'movie.mp4', 'photos']
+
+
+def test_the_folder_of_a_run_stands_for_its_weights(photos, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  save_weights('w.safetensors', init_variables(create_model(**small.MODEL), 0), small.MODEL, {})
+  for run in ('run', 'gfn'):
+    os.mkdir(run)
+    shutil.copy('w.safetensors', f'{run}/weights.safetensors')
+  restore.main(['photos/0.png', 'a.png', '--weights=run'])
+  restore.main(['photos/0.png', 'b.png', '--weights=gfn/'])
+  restore.main(['photos/0.png', 'c.png', '--weights=gfn'])  # a released name
+  with Image.open('a.png') as a, Image.open('b.png') as b, Image.open('c.png') as c:
+    np.testing.assert_array_equal(a, Restorer.from_pretrained('w.safetensors')(PHOTO))
+    np.testing.assert_array_equal(b, a)
+    np.testing.assert_array_equal(c, Restorer.from_pretrained('gfn')(PHOTO))
+  with pytest.raises(UserError, match='a.png exists, from other settings .weights.; --over'):
+    restore.main(['photos/0.png', 'a.png'])
+  capsys.readouterr()
+  restore.main(['photos/0.png', 'a.png', '--overwrite'])
+  restore.main(['photos/0.png', 'a.png', '--batch_size=2'])
+  assert capsys.readouterr().out == (
+    '1 restored -> a.png\n0 restored, 1 existed already (--overwrite) -> a.png\n'
+  )
+
+
+def test_options_may_stand_between_several_inputs(photos, tmp_path):
+  args = restore.parse(['a.jpg', '--ensemble', 'b.jpg', '--tile', '96', 'out', '--overlap=32'])
+  assert (args.sources, args.target, args.tile) == (['a.jpg', 'b.jpg'], 'out', 96)

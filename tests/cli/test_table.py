@@ -121,9 +121,12 @@ def test_ctrl_c_keeps_what_is_done(tiny, gopro_tree, tmp_path, monkeypatch, caps
     ),
   ],
 )
-def test_a_mistake_ends_in_one_line(monkeypatch, tmp_path, args, message):
+def test_a_mistake_ends_in_one_line(monkeypatch, tmp_path, capsys, args, message):
   monkeypatch.chdir(tmp_path)
-  line = run(monkeypatch, *args)
+  status = run(monkeypatch, *args)
+  usage = not message.startswith(('gfn_table2 has', 'no such folder'))
+  line = capsys.readouterr().err.removesuffix('\n') if usage else status
+  assert (status == 2) == usage
   assert line.startswith(f'error: {message}')
   assert '\n' not in line
   assert not list(tmp_path.iterdir())

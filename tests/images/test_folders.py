@@ -52,6 +52,52 @@ def test_images_below_a_folder_are_listed_too(tmp_path):
   assert names == ['a/z.jpg', 'b.png', 'c/a.png']
 
 
+def test_linked_folders_are_read_once(tmp_path):
+  touch(tmp_path / 'photos', '1.png')
+  touch(tmp_path / 'photos' / 'a', '2.png')
+  touch(tmp_path / 'other', '3.png')
+  touch(tmp_path / 'other' / 'z', '4.png')
+  for link, target in {
+    'photos/alias': 'photos/a',  # which is read as itself
+    'photos/self': 'photos',
+    'photos/a/other': 'other',
+    'other/back': 'photos',
+    'other/z/up': 'other',
+  }.items():
+    (tmp_path / link).symlink_to(tmp_path / target)
+  found = folders.find_files(tmp_path / 'photos')
+  names = [os.path.relpath(path, tmp_path / 'photos') for path in found.images]
+  assert names == ['1.png', 'a/2.png', 'a/other/3.png', 'a/other/z/4.png']
+  assert found.others == {'read already (linked folder)': 4}
+  assert folders.list_images(tmp_path / 'photos', recursive=True) == found.images
+  assert folders.find_files(tmp_path / 'photos', skip=tmp_path / 'other').images == [
+    str(tmp_path / 'photos' / name) for name in names[:2]
+  ]
+
+
+def test_everything_in_a_folder_is_found_or_counted(tmp_path):
+  touch(tmp_path, 'a.JFIF', 'b.jpe', 'c.MOV', 'd.txt', 'e.TXT', 'f', '.g.png', 'h.he\nic')
+  touch(tmp_path / '.hidden', 'i.png')
+  touch(tmp_path / 'sub', 'j.avi')
+  os.mkfifo(tmp_path / 'k.png')
+  (tmp_path / 'l.png').symlink_to('nowhere')
+  (tmp_path / 'm').symlink_to('nowhere')
+  found = folders.find_files(tmp_path)
+  assert [os.path.basename(path) for path in found.images] == ['a.JFIF', 'b.jpe', 'l.png']
+  assert [os.path.basename(path) for path in found.videos] == ['c.MOV', 'j.avi']
+  assert found.others == {
+    '.he\\nic': 1,
+    '.txt': 2,
+    'hidden': 2,
+    'linked to nothing': 1,
+    'not a regular file': 1,
+    'without extension': 1,
+  }
+  assert [os.path.basename(path) for path in folders.find_files(tmp_path, False).videos] == [
+    'c.MOV'
+  ]
+
+
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.parametrize('extension', ['jpg', 'png', 'webp', 'tif'])
 def test_the_size_in_the_header_is_that_of_the_image(tmp_path, orientation, extension):

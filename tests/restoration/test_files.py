@@ -1,5 +1,8 @@
+import contextlib
 import errno
+import itertools
 import os
+import sys
 
 import imagecodecs
 import numpy as np
@@ -61,9 +64,14 @@ def photos(tmp_path):
   return folder
 
 
-def restore(source, target, *, restorer=None, extension=None, **options):
-  jobs = plan_jobs(source, target, extension)
-  return files.restore_files(restorer or Enlarger(), jobs, **options)
+def restore(sources, target, *, restorer=None, extension=None, **options):
+  plan = plan_jobs(sources, target, extension)
+  return files.restore_files(restorer or Enlarger(), plan, **options)
+
+
+def restore_and_print(sources, target, **options):
+  plan = plan_jobs(sources, target)
+  finish(plan, files.restore_files(Enlarger(), plan, **options))
 
 
 def read(path):
@@ -72,7 +80,9 @@ def read(path):
 
 
 def tree(folder):
-  return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
+  """Return the paths of the files in a folder, without records."""
+  paths = (path for path in folder.rglob('*') if path.parent.name != '.gfn_restore')
+  return sorted(str(path.relative_to(folder)) for path in paths if path.is_file())
 
 
 def test_a_folder_keeps_its_structure_and_formats(photos, tmp_path):
@@ -100,6 +110,13 @@ def test_a_file_becomes_a_file_or_goes_into_a_folder(photos, tmp_path, target, w
   assert read(tmp_path / wanted).shape == (52, 88, 3)
 
 
+@pytest.mark.parametrize('name', ['a.jpg_large', 'noextension', 'a.b.heic'])
+def test_a_file_with_another_extension_becomes_a_png_in_a_folder(tmp_path, name):
+  Image.fromarray(PHOTO).save(tmp_path / name, format='JPEG')
+  assert restore(tmp_path / name, tmp_path / 'out').restored == 1
+  assert tree(tmp_path / 'out') == [f'{os.path.splitext(name)[0]}.png']
+
+
 def test_what_is_finished_is_skipped_or_redone(photos, tmp_path):
   restore(photos, tmp_path / 'out')
   (tmp_path / 'out' / 'a.png').unlink()
@@ -124,15 +141,16 @@ def test_a_bad_file_does_not_stop_the_rest(photos, tmp_path, capsys):
   (photos / 'aa.png').write_bytes((photos / 'a.png').read_bytes()[:200])
   (photos / 'c.jpg').write_text('<html>')
   (photos / 'd.png').symlink_to(photos / 'nowhere.png')
-  outcome = restore(photos, tmp_path / 'out')
+  plan = plan_jobs(photos, tmp_path / 'out')
+  outcome = files.restore_files(Enlarger(), plan)
   assert outcome.restored == 3
   assert tree(tmp_path / 'out') == ['a.png', 'b.bmp', 'deep er/ç\n.png']
   assert [reason.count('\n') for reason in outcome.failures] == [0, 0, 0]
   capsys.readouterr()
-  with pytest.raises(UserError, match='3 of 6 images could not be restored: see above'):
-    finish(outcome)
+  with pytest.raises(UserError, match='3 of 6 files could not be restored: see above'):
+    finish(plan, outcome)
   captured = capsys.readouterr()
-  assert captured.out == '3 restored\n'
+  assert captured.out == f'3 restored -> {tmp_path}/out/\npassed over: 1 .txt\n'
   lines = captured.err.splitlines()
   assert [name in line for name, line in zip(('aa.png', 'c.jpg', 'd.png'), lines, strict=True)]
 
@@ -140,13 +158,14 @@ def test_a_bad_file_does_not_stop_the_rest(photos, tmp_path, capsys):
 def test_what_the_format_cannot_hold_is_refused_before_work(tmp_path):
   Image.fromarray(np.zeros((2, 5000, 3), np.uint8)).save(tmp_path / 'wide.png')
   restorer = Enlarger()
-  outcome = restore(tmp_path / 'wide.png', tmp_path / 'wide.webp', restorer=restorer)
+  plan = plan_jobs(tmp_path / 'wide.png', tmp_path / 'wide.webp')
+  outcome = files.restore_files(restorer, plan)
   [reason] = outcome.failures
   assert '20000x8' in reason
   assert '16383' in reason
   assert restorer.calls == 0
   with pytest.raises(UserError, match='16383'):
-    finish(outcome)
+    finish(plan, outcome)
 
 
 def test_large_images_are_refused(photos, tmp_path):
@@ -207,17 +226,16 @@ def test_a_page_shows_what_was_restored_and_what_was_there(photos, tmp_path):
   Image.fromarray(PHOTO[..., 0]).save(photos / 'deep er' / 'grey.png')
   targets = tmp_path / 'hr'
   (targets / 'deep er').mkdir(parents=True)
-  for name in ('a.png', 'b.png', 'deep er/grey.png'):
+  for name in ('a.PNG', 'b.png', 'deep er/grey.png'):
     path = photos / name if (photos / name).exists() else photos / 'b.bmp'
     with Image.open(path) as image:
       image.convert('RGB').resize((88, 52)).save(targets / name)
 
   def report(page, **options):
-    jobs = plan_jobs(photos, tmp_path / 'out')
-    return restore_and_report(Enlarger(), jobs, page, weights='gfn', **options)
+    plan = plan_jobs(photos, tmp_path / 'out')
+    return restore_and_report(Enlarger(), plan, page, weights='gfn', **options)
 
-  (tmp_path / 'out').mkdir()
-  Image.fromarray(PHOTO.repeat(4, axis=0).repeat(4, axis=1)).save(tmp_path / 'out' / 'a.png')
+  restore(photos / 'a.png', tmp_path / 'out')
   outcome = report(tmp_path / 'page.html', target_dir=targets, protocol='cnlrn')
   assert (outcome.restored, outcome.skipped, outcome.failures) == (2, 1, [])
   page = (tmp_path / 'page.html').read_text()
@@ -273,9 +291,9 @@ def test_an_image_is_not_written_as_something_else(photos, tmp_path, name):
 
 
 def test_a_report_shows_no_frames(photos, tmp_path):
-  jobs = plan_jobs(photos, tmp_path / 'out', '.gif')
+  plan = plan_jobs(photos, tmp_path / 'out', '.gif')
   with pytest.raises(UserError, match='a report shows images, not frames'):
-    restore_and_report(Filmer(), jobs, tmp_path / 'page.html', weights='bmdsrnet')
+    restore_and_report(Filmer(), plan, tmp_path / 'page.html', weights='bmdsrnet')
   assert [path.name for path in tmp_path.iterdir()] == ['photos']
 
 
@@ -284,21 +302,22 @@ def test_processes_share_a_folder(photos, tmp_path, monkeypatch, capsys):
   restorers = [Enlarger(), Enlarger()]
 
   def run(index):
-    jobs = plan_jobs(photos, tmp_path / 'out', '.png')
-    outcome = files.restore_files(restorers[index], jobs)
-    finish(outcome)
+    plan = plan_jobs(photos, tmp_path / 'out', '.png')
+    outcome = files.restore_files(restorers[index], plan)
+    finish(plan, outcome)
 
   errors = run_together(monkeypatch, 2, run)
-  assert [str(error) for error in errors] == ['1 of 4 images could not be restored: see above'] * 2
+  assert [str(error) for error in errors] == ['1 of 4 files could not be restored: see above'] * 2
   assert sorted(restorer.calls for restorer in restorers) == [1, 2]
   assert tree(tmp_path / 'out') == ['a.png', 'b.png', 'deep er/ç\n.png']
   captured = capsys.readouterr()
-  assert captured.out == '3 restored\n'
+  assert captured.out == f'3 restored -> {tmp_path}/out/\npassed over: 1 .txt\n'
   assert captured.err.count('bad.png: unsupported format') == 1
 
   (photos / 'bad.png').unlink()
   assert run_together(monkeypatch, 2, run) == [None, None]
-  assert capsys.readouterr().out == '0 restored, 3 existed already (--overwrite)\n'
+  first, _ = capsys.readouterr().out.splitlines()
+  assert first == f'0 restored, 3 existed already (--overwrite) -> {tmp_path}/out/'
 
 
 def test_processes_that_see_other_folders_are_told(photos, tmp_path, monkeypatch):
@@ -311,23 +330,264 @@ def test_processes_that_see_other_folders_are_told(photos, tmp_path, monkeypatch
   assert not (tmp_path / 'out').exists()
 
 
-def test_sources_are_never_overwritten(photos):
-  with pytest.raises(UserError, match='a.png would be overwritten; choose another output'):
+def test_sources_are_never_overwritten(photos, tmp_path):
+  with pytest.raises(UserError, match='photos would be overwritten; choose another output'):
     plan_jobs(photos, photos)
-  with pytest.raises(UserError, match='a.png would be overwritten'):
-    plan_jobs(photos / 'a.png', photos / 'a.png')
+  originals = {name: (photos / name).read_bytes() for name in tree(photos)}
+  [reason] = restore(photos / 'a.png', photos / 'a.png', overwrite=True).failures
+  assert (
+    reason == f'{photos}/a.png: its result would overwrite {photos}/a.png; choose another output'
+  )
+  (tmp_path / 'a.png').hardlink_to(photos / 'a.png')
+  outcome = restore([photos / 'a.png', photos / 'b.bmp'], tmp_path, overwrite=True)
+  assert (outcome.restored, len(outcome.failures)) == (1, 1)
+  # The result of one source is another source.
+  Image.fromarray(PHOTO).save(tmp_path / 'b.png')
+  outcome = restore([tmp_path / 'b.png', photos], photos, extension='.png', overwrite=True)
+  assert {name: (photos / name).read_bytes() for name in originals} == originals
 
 
-def test_two_sources_of_one_name_are_refused(photos, tmp_path):
+def test_two_sources_of_one_target_are_named_and_the_others_restored(photos, tmp_path, capsys):
   Image.fromarray(PHOTO).save(photos / 'a.jpg')
-  assert len(plan_jobs(photos, tmp_path / 'out')) == 4
-  with pytest.raises(UserError, match='a.png and .*a.jpg would both become .*a.png; rename one'):
-    plan_jobs(photos, tmp_path / 'out', '.png')
+  assert len(plan_jobs(photos, tmp_path / 'out').jobs) == 4
+  outcome = restore(photos, tmp_path / 'out', extension='.png')
+  assert outcome.restored == 2
+  assert tree(tmp_path / 'out') == ['b.png', 'deep er/ç\n.png']
+  both = f'would both become {tmp_path}/out/a.png; rename one'
+  assert outcome.failures == [
+    f'{photos}/a.jpg and {photos}/a.png {both}',
+    f'{photos}/a.png and {photos}/a.jpg {both}',
+  ]
+
+
+def test_results_beside_their_sources_are_no_sources(photos):
+  assert restore(photos, photos, extension='.png').restored == 1
+  assert tree(photos) == ['a.png', 'b.bmp', 'b.png', 'deep er/ç\n.png', 'notes.txt']
+  assert read(photos / 'b.png').shape == (52, 88, 3)
+  assert read(photos / 'a.png').shape == PHOTO.shape
+  assert restore(photos, photos, extension='.png').skipped == 1
+
+
+def test_several_sources(photos, tmp_path):
+  other = tmp_path / 'other'
+  other.mkdir()
+  Image.fromarray(PHOTO).save(other / 'a.png')
+  Image.fromarray(PHOTO).save(tmp_path / 'z.jpe', format='JPEG')
+  sources = [photos, f'{other}/', tmp_path / 'z.jpe', tmp_path / 'z.jpe', tmp_path / 'none.jpg']
+  outcome = restore(sources, tmp_path / 'out')
+  assert outcome.restored == 5
+  assert outcome.failures == [f'no such file or folder: {tmp_path}/none.jpg']
+  assert tree(tmp_path / 'out') == [
+    'other/a.png',
+    'photos/a.png',
+    'photos/b.bmp',
+    'photos/deep er/ç\n.png',
+    'z.jpe',
+  ]
+  assert (tmp_path / 'out' / 'z.jpe').read_bytes()[:2] == b'\xff\xd8'
+  plan = plan_jobs([tmp_path / 'out', other], tmp_path / 'out')
+  assert plan.passed_over == {'folder of the results': 1}
+  assert [job.name for job in plan.jobs] == ['other/a.png']
+  outcome = restore([photos / 'a.png', other / 'a.png', photos / 'b.bmp'], tmp_path / 'same')
+  assert (outcome.restored, len(outcome.failures)) == (1, 2)
+  assert tree(tmp_path / 'same') == ['b.bmp']
+
+
+@pytest.mark.parametrize('sources', ['photos', 'photos/a.png photos/b.bmp'])
+def test_several_results_need_a_folder(photos, tmp_path, monkeypatch, sources):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(UserError, match='^out.png is a file, but several .* write out.png/ for a'):
+    plan_jobs(sources.split(), 'out.png')
+  assert plan_jobs(sources.split(), 'out.png/').target == 'out.png/'
+  os.mkdir('out.png')
+  assert plan_jobs(sources.split(), 'out.png').target == 'out.png/'
+
+
+@pytest.mark.parametrize('name', ['out.heic', 'out.pgn', 'out.tga', 'v1.2'])
+def test_a_target_with_an_unknown_extension_is_refused(photos, tmp_path, name):
+  for source in (photos, photos / 'a.png'):
+    with pytest.raises(UserError, match=f'{name}: unknown extension; .* or write .*{name}/ for a'):
+      plan_jobs(source, tmp_path / name)
+  assert plan_jobs(photos / 'a.png', f'{tmp_path}/{name}/').jobs[0].target.endswith('/a.png')
+  (tmp_path / name).mkdir()
+  assert plan_jobs(photos / 'a.png', tmp_path / name).jobs[0].target.endswith('/a.png')
 
 
 def test_bad_sources_and_targets(photos, tmp_path):
-  with pytest.raises(UserError, match='no image in .*out; extensions are .png'):
-    (tmp_path / 'out').mkdir()
-    plan_jobs(tmp_path / 'out', tmp_path / 'other')
-  with pytest.raises(UserError, match='a.png is a file; pass a folder for the images of a folder'):
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'empty' / 'a.heic').write_bytes(b'')
+  with pytest.raises(
+    UserError, match='no image in .*; extensions are .png.*; passed over: 1 .heic'
+  ):
+    plan_jobs(tmp_path / 'empty', tmp_path / 'other')
+  with pytest.raises(UserError, match='a.png is a file, but several images need a folder'):
     plan_jobs(photos, photos / 'a.png')
+  with pytest.raises(UserError, match='^no such file or folder: .*/none$'):
+    plan_jobs(tmp_path / 'none', tmp_path / 'out')
+
+
+def test_everything_else_in_a_folder_is_counted(photos, tmp_path, capsys):
+  for name in ('a.HEIC', 'b.heic', '.hidden.png', 'noextension', 'c.gif'):
+    (photos / name).write_bytes(b'')
+  os.mkfifo(photos / 'fifo.png')
+  restore_and_print(photos, tmp_path / 'out')
+  assert capsys.readouterr().out.splitlines() == [
+    f'3 restored -> {tmp_path}/out/',
+    'passed over: 1 .gif, 2 .heic, 1 .txt, 1 hidden, 1 not a regular file, 1 without extension',
+  ]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root reads everything')
+def test_a_subfolder_that_cannot_be_read_is_one_failure(photos, tmp_path):
+  (photos / 'deep er').chmod(0)
+  try:
+    outcome = restore(photos, tmp_path / 'out')
+  finally:
+    (photos / 'deep er').chmod(0o755)
+  assert outcome.restored == 2
+  assert outcome.failures == [f'cannot read {photos}/deep er: Permission denied']
+
+
+def make_video(path, codec='libx264'):
+  av = pytest.importorskip('av')
+  with av.open(str(path), 'w') as output:
+    stream = output.add_stream(codec, rate=5)
+    stream.width, stream.height, stream.pix_fmt = 32, 16, 'yuv420p'
+    for shift in range(3):
+      frame = av.VideoFrame.from_ndarray(np.roll(skimage.data.astronaut()[:16, :32], shift, axis=1))
+      output.mux(stream.encode(frame))
+    output.mux(stream.encode(None))
+
+
+def video_size(path):
+  import av
+
+  with av.open(str(path)) as container:
+    return [(frame.width, frame.height) for frame in container.decode(video=0)]
+
+
+class VideoEnlarger(Enlarger):
+  """In the place of a `Restorer`, also for the frames of videos."""
+
+  def __call__(self, image, progress=None):
+    self.calls += 1
+    return image.repeat(4, axis=0).repeat(4, axis=1)
+
+
+def test_videos_in_a_folder_are_restored_one_by_one(photos, tmp_path):
+  make_video(photos / 'm.MP4')
+  make_video(photos / 'old.avi', 'mpeg4')
+  (photos / 'bad.mov').write_bytes(b'no video')
+  outcome = restore(photos, tmp_path / 'out', restorer=VideoEnlarger(), extension='.jpg')
+  assert outcome.restored == 5
+  [reason] = outcome.failures
+  assert 'bad.mov' in reason
+  assert tree(tmp_path / 'out') == ['a.jpg', 'b.jpg', 'deep er/ç\n.jpg', 'm.MP4', 'old.mkv']
+  for name in ('m.MP4', 'old.mkv'):
+    assert video_size(tmp_path / 'out' / name) == 3 * [(128, 64)]
+  again = VideoEnlarger()
+  outcome = restore(photos, tmp_path / 'out', restorer=again, extension='.jpg')
+  assert (outcome.skipped, again.calls) == (5, 0)
+  [reason] = restore(photos / 'm.MP4', tmp_path / 'out', settings={'ensemble': True}).failures
+  assert reason.endswith('m.MP4 exists, from other settings (ensemble); --overwrite replaces it')
+
+
+def test_a_video_goes_into_a_folder(tmp_path):
+  make_video(tmp_path / 'm.mp4')
+  assert restore(tmp_path / 'm.mp4', tmp_path / 'out', restorer=VideoEnlarger()).restored == 1
+  assert tree(tmp_path / 'out') == ['m.mp4']
+
+
+def test_a_linked_folder_is_restored(photos, tmp_path):
+  (tmp_path / 'other').mkdir()
+  (photos / 'b.bmp').rename(tmp_path / 'other' / 'b.bmp')
+  (photos / 'link').symlink_to('../other')
+  (tmp_path / 'other' / 'loop').symlink_to(photos)
+  plan = plan_jobs(photos, tmp_path / 'out')
+  assert files.restore_files(Enlarger(), plan).restored == 3
+  assert tree(tmp_path / 'out') == ['a.png', 'deep er/ç\n.png', 'link/b.bmp']
+  assert plan.passed_over == {'.txt': 1, 'read already (linked folder)': 1}
+
+
+def test_videos_are_passed_over_without_pyav(photos, tmp_path, monkeypatch):
+  (photos / 'm.mp4').write_bytes(b'')
+  (photos / 'n.mp4').write_bytes(b'')
+  monkeypatch.setitem(sys.modules, 'av', None)
+  plan = plan_jobs(photos, tmp_path / 'out')
+  assert len(plan.jobs) == 3
+  assert plan.passed_over == {
+    '.txt': 1,
+    ".mp4 (videos require PyAV: pip install 'gfn_jax[video]')": 2,
+  }
+  [reason] = restore(photos / 'm.mp4', tmp_path / 'm.mp4').failures
+  assert reason == "videos require PyAV: pip install 'gfn_jax[video]'"
+
+
+SETTINGS = {'weights': 'a hash', 'ensemble': False}
+
+
+def test_results_of_other_settings_are_not_taken_for_finished_ones(photos, tmp_path, capsys):
+  out = tmp_path / 'out'
+  restore(photos, out, settings=SETTINGS)
+  (out / 'b.bmp').unlink()
+  Image.fromarray(PHOTO).save(photos / 'a.png', compress_level=0)  # another file
+  with pytest.raises(UserError, match='2 of 3 files could not be restored'):
+    restore_and_print(photos, out, settings=SETTINGS | {'weights': 'another'})
+  output = capsys.readouterr()
+  assert output.out.startswith(f'1 restored -> {out}/\n')
+  assert output.err.splitlines()[-2:] == [
+    f'{out}/a.png exists, from other settings (weights, source); --overwrite replaces it',
+    f'{out}/deep er/ç\\n.png exists, from other settings (weights); --overwrite replaces it',
+  ]
+  assert restore(photos, out, settings=SETTINGS, overwrite=True).restored == 3
+  assert restore(photos, out, settings=SETTINGS).skipped == 3
+
+
+def test_a_file_without_a_record_is_not_a_result(photos, tmp_path):
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'out' / 'a.png').write_bytes(b'the only copy')
+  outcome = restore(photos, tmp_path / 'out')
+  assert (outcome.restored, outcome.skipped) == (2, 0)
+  assert outcome.failures == [
+    f'{tmp_path}/out/a.png exists, and has no record of what made it; --overwrite replaces it'
+  ]
+  assert (tmp_path / 'out' / 'a.png').read_bytes() == b'the only copy'
+
+
+class Inverter(Enlarger):
+  """In the place of a `Restorer` with other weights."""
+
+  def __call__(self, image, progress=None):
+    return 255 - super().__call__(image, progress)
+
+
+@pytest.mark.parametrize('replaced', [False, True])
+@pytest.mark.parametrize('changes_before_kill', range(4))
+def test_no_kill_leaves_a_result_with_the_record_of_another(
+  photos, tmp_path, monkeypatch, replaced, changes_before_kill
+):
+  """Stop before each of the changes to the disk that follow the restoring of an image."""
+  source, out = photos / 'a.png', tmp_path / 'out'
+  if replaced:
+    restore(source, out, restorer=Inverter(), settings={'weights': 'old'})
+  changes = itertools.count()
+
+  def stop_or(function):
+    def call(*args, **kwargs):
+      if next(changes) >= changes_before_kill:
+        raise SystemExit  # nothing after it reaches the disk
+      return function(*args, **kwargs)
+
+    return call
+
+  with monkeypatch.context() as patch:
+    for name in ('replace', 'remove', 'rmdir'):
+      patch.setattr(os, name, stop_or(getattr(os, name)))
+    with contextlib.suppress(SystemExit):
+      restore(source, out, settings={'weights': 'new'}, overwrite=True)
+  enlarged = PHOTO.repeat(4, axis=0).repeat(4, axis=1)
+  for weights, wanted in (('old', 255 - enlarged), ('new', enlarged)):
+    if (out / 'a.png').exists() and restore(source, out, settings={'weights': weights}).skipped:
+      np.testing.assert_array_equal(read(out / 'a.png'), wanted)
+  if not replaced:  # the same command continues
+    assert not restore(source, out, settings={'weights': 'new'}).failures

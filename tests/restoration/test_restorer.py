@@ -130,13 +130,12 @@ def test_the_released_weights_leave_no_seams():
   assert np.abs(narrow.astype(int) - whole).max() > 5  # seams, where tiles share nothing
 
 
-def test_sizes_share_programs(network, capsys):
+def test_sizes_share_programs(network):
   restorer = Restorer(*network, tile=96, overlap=16)
+  before = restorer_module._forward._cache_size()
   for size in ((70, 90), (71, 89), (96, 96), (65, 66), (90, 300), (200, 91)):
     assert restorer(np.zeros((*size, 3), np.uint8)).shape == (4 * size[0], 4 * size[1], 3)
-  lines = capsys.readouterr().err.splitlines()
-  assert len(lines) <= 3
-  assert set(lines) == {'compiling GFN for 96x96'}
+  assert 1 <= restorer_module._forward._cache_size() - before <= 3
 
 
 def test_progress_counts_tiles(network):

@@ -362,11 +362,14 @@ def test_photos_are_restored_into_a_bucket(bucket, params, tmp_path):
   restorer = Restorer(create_model(**small.MODEL), {'params': params})
   seen = []
   for counts in ((1, 0), (0, 1)):
-    jobs = plan_jobs(tmp_path, RUN, '.png')
-    outcome = restore_files(restorer, jobs, on_result=lambda *result: seen.append(result))
+    plan = plan_jobs(tmp_path, RUN, '.png')
+    outcome = restore_files(restorer, plan, on_result=lambda *result: seen.append(result))
     assert (outcome.restored, outcome.skipped) == counts
     [reason] = outcome.failures
     assert 'b.png' in reason
-  assert list(bucket.objects) == [f'{RUN}/a.png']
+  [reason, _] = restore_files(restorer, plan, settings={'ensemble': True}).failures
+  assert reason == (f'{RUN}/a.png exists, from other settings (ensemble); --overwrite replaces it')
+  assert len(bucket.objects) == 2  # the image and its record
+  assert f'{RUN}/a.png' in bucket.objects
   np.testing.assert_array_equal(seen[0][2], restorer(photo))
   np.testing.assert_array_equal(seen[1][2], seen[0][2])

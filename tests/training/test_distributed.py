@@ -155,7 +155,7 @@ def test_two_processes_evaluate_and_restore_as_one(tmp_path):
   finish(start(2, 1, tmp_path / 'restore', *restoring), tmp_path / 'restore_0.log', status=1)
   for number in range(2):
     last = (tmp_path / f'restore_{number}.log').read_text().splitlines()[-1]
-    assert last == 'error: 1 of 3 images could not be restored: see above'
+    assert last == 'error: 1 of 3 files could not be restored: see above'
   for name in ('0.png', '2.png'):
     expected = (tmp_path / 'joined' / 'images' / name).read_bytes()
     assert (tmp_path / 'photos' / name).read_bytes() == expected
