@@ -56,6 +56,11 @@ def make_parser() -> ArgumentParser:
     choices=sorted({extension[1:] for extension in EXTENSIONS + animations.EXTENSIONS}),
     help="format of a folder's results; default: each image's own, or gif for frames",
   )
+  add(
+    '--strip',
+    action='store_true',
+    help='write no EXIF, XMP, IPTC, texts and resolution; colour profiles stay',
+  )
   add('--report', metavar='FILE.html', help='write a page that shows before and after')
   add(
     '--target_dir',
@@ -125,8 +130,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     check_page(args.report)
   video = os.path.isfile(args.source) and is_video(args.source)
-  if video and (args.report or args.format):
-    raise UserError('--report and --format are for images, not for a video')
+  if video and (args.report or args.format or args.strip):
+    raise UserError('--report, --format and --strip are for images, not for a video')
   if video and args.output == 'frames':
     raise UserError('--output=frames is for photos, not for a video')
   jobs = [] if video else plan_jobs(args.source, args.target, _extension(args))
@@ -158,9 +163,16 @@ def main(argv: Sequence[str] | None = None) -> None:
       protocol=args.protocol,
       overwrite=args.overwrite,
       max_pixels=args.max_pixels,
+      strip=args.strip,
     )
   else:
-    outcome = restore_files(restorer, jobs, overwrite=args.overwrite, max_pixels=args.max_pixels)
+    outcome = restore_files(
+      restorer,
+      jobs,
+      overwrite=args.overwrite,
+      max_pixels=args.max_pixels,
+      strip=args.strip,
+    )
   finish(outcome)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from gfn_jax.errors import UserError
-from gfn_jax.images import metadata
+from gfn_jax.images.metadata import Metadata
+from gfn_jax.images.writing import exif_options
 from gfn_jax.ops.pixels import to_8_bits
 from gfn_jax.system.files import extension_of, printable, write_file
 
@@ -48,19 +49,17 @@ def check_animation(path: str | os.PathLike, size: tuple[int, int], channels: in
 def write_animation(
   path: str | os.PathLike,
   frames: np.ndarray,
-  exif: bytes = b'',
-  icc_profile: bytes | None = None,
+  metadata: Metadata | None = None,
 ) -> None:
   """Write frames as an endless animation that plays forward and backward.
 
   A GIF has one palette of 256 colours for all frames. A WebP is lossy, with quality 90, and keeps
-  EXIF and colour profile. The file is replaced atomically.
+  EXIF, XMP and colour profile. The file is replaced atomically.
 
   Args:
     path: the file, with an extension of `EXTENSIONS`.
     frames: `[T, h, w, C]` uint8 or uint16, T at least 2, C as in `Photo`. 16 bits are rounded to 8.
-    exif: EXIF data, as in `Photo`.
-    icc_profile: colour profile, as in `Photo`.
+    metadata: metadata of the photo; None for none.
 
   Raises:
     UserError: as `check_animation`, or if libwebp fails.
@@ -82,10 +81,8 @@ def write_animation(
     images = _with_one_palette(images) if channels == 3 else images
     options |= {'format': 'GIF', 'optimize': False}
   else:
-    tags = Image.Exif()
-    tags.load(exif)
-    options |= {'exif': metadata.to_bytes(metadata.kept(tags, (width, height)))}
-    options |= {'format': 'WEBP', 'quality': 90, 'method': 4, 'icc_profile': icc_profile}
+    options |= {'format': 'WEBP', 'quality': 90, 'method': 4}
+    options |= exif_options((metadata or Metadata()).for_size((width, height)))
   first, *others = images + images[-2:0:-1]
   content = io.BytesIO()
   try:

@@ -53,6 +53,11 @@ def to_8_bits(image: Real[np.ndarray, '*shape']) -> Real[np.ndarray, '*shape']:
   return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
+def is_opaque(image: Real[np.ndarray, '*shape c']) -> bool:
+  """Return True if no pixel is transparent in grey and alpha, or RGB and alpha, of integers."""
+  return image.shape[-1] not in (2, 4) or bool((image[..., -1] == np.iinfo(image.dtype).max).all())
+
+
 def spread_colours(
   colours: Real[np.ndarray, 'h w c'], alpha: Real[np.ndarray, 'h w']
 ) -> Real[np.ndarray, 'h w c']:

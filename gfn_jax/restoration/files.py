@@ -18,9 +18,10 @@ from tqdm import tqdm
 from gfn_jax.errors import UserError
 from gfn_jax.images import animations, folders, videos
 from gfn_jax.images.reading import MAX_PIXELS, Photo, read_photo
-from gfn_jax.images.writing import EXTENSIONS, check_target, write_photo
+from gfn_jax.images.writing import EXTENSIONS, check_target, conversion_notes, write_photo
 from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system import parallel
+from gfn_jax.system.console import print_message
 from gfn_jax.system.files import exists, is_same_file, local_copy, make_folder, printable
 
 # A target with one of these extensions is a file, even if its format cannot be written.
@@ -116,6 +117,7 @@ def restore_files(
   *,
   overwrite: bool = False,
   max_pixels: int = MAX_PIXELS,
+  strip: bool = False,
   on_result: Callable[[Job, np.ndarray, np.ndarray], None] | None = None,
 ) -> Outcome:
   """Restore images one after the other, with a progress bar.
@@ -130,6 +132,7 @@ def restore_files(
     jobs: jobs from `plan_jobs`.
     overwrite: True to restore images whose result exists, too.
     max_pixels: largest number of pixels of an input; larger images fail.
+    strip: True to write no metadata but those of the colours.
     on_result: called with each job, its input and its result, `[h, w, C]` of uint8 or uint16, also
       for results that existed. If it raises `UserError`, the image has failed. Not for frames.
 
@@ -146,7 +149,9 @@ def restore_files(
   if len(set(parallel.gather(hashlib.sha256(targets).hexdigest()))) > 1:
     raise UserError('the processes see different images: put the images on a shared disk')
   with parallel.ending_together():
-    outcome = _restore_share(restorer, parallel.share(jobs), overwrite, max_pixels, on_result)
+    outcome = _restore_share(
+      restorer, parallel.share(jobs), overwrite, max_pixels, strip, on_result
+    )
   outcomes = [Outcome(**fields) for fields in parallel.gather(dataclasses.asdict(outcome))]
   return Outcome(
     sum(one.restored for one in outcomes),
@@ -160,9 +165,11 @@ def _restore_share(
   jobs: list[Job],
   overwrite: bool,
   max_pixels: int,
+  strip: bool,
   on_result: Callable[[Job, np.ndarray, np.ndarray], None] | None,
 ) -> Outcome:
   outcome = Outcome()
+  conversions: set[str] = set()  # said once, not for each image
   quiet = len(jobs) == 1 or jax.process_index() > 0
   for job in tqdm(jobs, 'restoring', unit='image', disable=quiet):
     try:
@@ -175,7 +182,11 @@ def _restore_share(
           on_result(job, *(photo.pixels for photo in pair))
         continue
       photo = read_photo(job.source, max_pixels)
-      restored = _restore_file(restorer, photo, job)
+      for note in photo.notes:
+        print_message(f'{printable(job.source)}: {note}')
+      if strip:
+        photo = dataclasses.replace(photo, metadata=photo.metadata.stripped())
+      restored = _restore_file(restorer, photo, job, conversions)
       outcome.restored += 1
       if on_result is not None:
         on_result(job, photo.pixels, restored)
@@ -186,7 +197,7 @@ def _restore_share(
   return outcome
 
 
-def _restore_file(restorer: Restorer, photo: Photo, job: Job) -> np.ndarray:
+def _restore_file(restorer: Restorer, photo: Photo, job: Job, conversions: set[str]) -> np.ndarray:
   h, w, channels = photo.pixels.shape
   frames = restorer.output == 'frames'
   if frames:
@@ -194,11 +205,15 @@ def _restore_file(restorer: Restorer, photo: Photo, job: Job) -> np.ndarray:
   else:
     size = (restorer.scale * w, restorer.scale * h)
     check_target(job.target, size, photo.pixels.dtype, channels)
+    for note in conversion_notes(job.target, photo):
+      if note not in conversions:
+        conversions.add(note)
+        print_message(f'{printable(job.source)}: {note}')
   with tile_progress(job.name) as progress:
     restored = restorer(photo.pixels, progress)
   make_folder(os.path.dirname(job.target) or '.')
   if frames:
-    animations.write_animation(job.target, restored, photo.exif, photo.icc_profile)
+    animations.write_animation(job.target, restored, photo.metadata)
   else:
     write_photo(job.target, dataclasses.replace(photo, pixels=restored))
   return restored

@@ -26,6 +26,7 @@ def restore_and_report(
   protocol: str = 'gfn',
   overwrite: bool = False,
   max_pixels: int = MAX_PIXELS,
+  strip: bool = False,
 ) -> Outcome:
   """Restore images as `restore_files` does, and write a page that shows them.
 
@@ -39,6 +40,7 @@ def restore_and_report(
     protocol: protocol of the comparison with them, a key of `PROTOCOLS`.
     overwrite: see `restore_files`.
     max_pixels: see `restore_files`.
+    strip: see `restore_files`.
 
   Raises:
     UserError: as `restore_files`, or if an image has no target.
@@ -55,7 +57,9 @@ def restore_and_report(
         scores = score(job.name, lr_blur, output, target, protocol)
       report.add(job.name, before, restored, target, scores)
 
-    return restore_files(restorer, jobs, overwrite=overwrite, max_pixels=max_pixels, on_result=add)
+    return restore_files(
+      restorer, jobs, overwrite=overwrite, max_pixels=max_pixels, strip=strip, on_result=add
+    )
 
 
 def _find_target(target_dir: str | os.PathLike, name: str) -> str:

@@ -224,8 +224,8 @@ class Restorer:
 
     Args:
       image: a path, a PIL image, or an array `[h, w]` or `[h, w, C]` of uint8, uint16 or float in
-        [0, 1], where C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha). The colours of
-        fully transparent pixels are replaced by those of the nearest others.
+        [0, 1], where C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha). Fully
+        transparent pixels take the colours of the nearest others.
       progress: called as `progress(done, total)` after each batch of tiles.
 
     Returns:

@@ -58,6 +58,8 @@ def test_hidden_colours_become_those_of_the_nearest_visible_pixels(dtype):
   alpha = np.array([[0, 1, 0, 0, 1]], dtype)
   spread = pixels.spread_colours(colours, alpha)
   np.testing.assert_array_equal(spread, colours[:, [1, 1, 1, 4, 4]], strict=True)
-  np.testing.assert_array_equal(colours[0, 0], np.array([1, 2, 3], dtype))  # the input is not changed
+  np.testing.assert_array_equal(
+    colours[0, 0], np.array([1, 2, 3], dtype)
+  )  # the input is not changed
   assert pixels.spread_colours(colours, np.ones_like(alpha)) is colours
   assert pixels.spread_colours(colours, np.zeros_like(alpha)) is colours
