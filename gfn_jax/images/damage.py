@@ -117,10 +117,12 @@ def png_content(file: BinaryIO, png: Png) -> tuple[bytes, tuple[str, ...]]:
     file.seek(start)
     pieces.append(file.read(length))
     intact = intact and checksum == _checksum(b'IDAT', pieces[-1])
-  notes = png.notes
-  if not intact:
-    _check_png_pixels(b''.join(pieces), png.chunks[0][1])
-    notes += ('a checksum is wrong, but no pixel is missing' if png.ended else _NO_END,)
+  notes, header = png.notes, png.chunks[0][1]
+  if not intact or header[-1]:  # Pillow does not find out if an interlaced PNG has few pixels
+    pixels = _inflated_pixels(b''.join(pieces), header)
+    if not intact:
+      pieces = [zlib.compress(pixels, 1)]
+      notes += ('a checksum is wrong, but no pixel is missing' if png.ended else _NO_END,)
   data = b''.join(png_chunk(b'IDAT', piece) for piece in pieces)
   return png.header[:-8] + data + png_chunk(b'IEND', b''), notes
 
@@ -131,7 +133,7 @@ def check_png_pixels(png: Png, content: bytes) -> None:
   for _, length, _ in png.data:
     data.append(content[start + 8 : start + 8 + length])
     start += 12 + length
-  _check_png_pixels(b''.join(data), png.chunks[0][1])
+  _inflated_pixels(b''.join(data), png.chunks[0][1])
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
@@ -143,13 +145,17 @@ def _checksum(kind: bytes, content: bytes) -> bytes:
   return zlib.crc32(content, zlib.crc32(kind)).to_bytes(4)
 
 
-def _check_png_pixels(data: bytes, header: bytes) -> None:
-  """Raise `UnreadableError` if compressed pixels are incomplete, or their own checksum is wrong."""
+def _inflated_pixels(data: bytes, header: bytes) -> bytes:
+  """Return the decompressed rows of a PNG.
+
+  Raises:
+    UnreadableError: if pixels are missing, or their own checksum is wrong.
+  """
   width, height, depth, colour, *_, interlaced = struct.unpack('>IIBBBBB', header)
   bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
   passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
-  count, error = _inflated_size(data)
-  present = 0
+  pixels, error = _inflate(data, limit=(height + 8) * (9 + width * bits // 8))
+  count, present = len(pixels), 0
   for x, y, dx, dy in passes:
     columns, rows = -((x - width) // dx), -((y - height) // dy)
     if columns <= 0 or rows <= 0:
@@ -164,6 +170,7 @@ def _check_png_pixels(data: bytes, header: bytes) -> None:
   check_missing(width * height - present, (width, height))
   if error:
     raise UnreadableError('damaged file: the checksum of the pixels is wrong; copy it again')
+  return pixels
 
 
 # Start and step in x and y of the passes of an interlaced PNG.
@@ -178,22 +185,22 @@ _ADAM7 = (
 )
 
 
-def _inflated_size(data: bytes) -> tuple[int, bool]:
-  """Return the number of bytes that can be decompressed, and True if an error follows them."""
-  stream, count, step = zlib.decompressobj(), 0, 2**14
+def _inflate(data: bytes, limit: int) -> tuple[bytes, bool]:
+  """Return all that can be decompressed, up to a limit, and True if an error follows it."""
+  stream, pixels, step = zlib.decompressobj(), bytearray(), 2**14
   for at in range(0, len(data), step):
     before, piece = stream.copy(), data[at : at + step]
     try:
-      count += len(stream.decompress(piece))
+      pixels += stream.decompress(piece)
     except zlib.error:
       try:
         for i in range(len(piece)):
-          count += len(before.decompress(piece[i : i + 1]))
+          pixels += before.decompress(piece[i : i + 1])
       except zlib.error:
-        return count, True
-    if stream.eof:
+        return bytes(pixels), True
+    if stream.eof or len(pixels) > limit:
       break
-  return count, False
+  return bytes(pixels), False
 
 
 def jpeg_content(content: bytes) -> tuple[bytes, tuple[str, ...]]:
@@ -227,26 +234,42 @@ def check_jpeg(content: bytes) -> None:
   if not _has_all_scans(content, [layer[0] for layer in image.layer]):
     check_missing(image.width * image.height, image.size)
   filler = np.random.default_rng(0).integers(0, 255, 4096, np.uint8).tobytes()
-  for mode in ('L', None):  # luma is not smoothed across blocks; colours alone may be missing
-    one, other = _decode_jpeg(content, mode), _decode_jpeg(content + filler, mode)
-    differs = (one != other).reshape(*one.shape[:2], -1).any(axis=-1)
-    if differs.any():
-      sides = [8 * max(layer[i] for layer in image.layer) for i in (1, 2)]
-      check_missing(_count_from_first_block(differs, *sides), image.size)
+  sides = [8 * max(layer[i] for layer in image.layer) for i in (1, 2)]
+  # Luma, and colours at half the size, are not smoothed across blocks. They lack fine colours.
+  for modes in ((('L', 1), ('YCbCr', 2)), (('YCbCr', 1),)):
+    missing = 0
+    for mode, scale in modes:
+      one, other = (_decode_jpeg(content + end, mode, scale) for end in (b'', filler))
+      missing = max(missing, _count_from_first_block(one != other, sides, scale, image.size))
+    check_missing(missing, image.size)
 
 
-def _decode_jpeg(content: bytes, mode: str | None) -> np.ndarray:
+def _decode_jpeg(content: bytes, mode: str, scale: int) -> np.ndarray:
   image = JpegImageFile(io.BytesIO(content + b'\xff\xd9'))
-  if mode:
-    image.draft(mode, image.size)
-  return np.asarray(image)
+  image.draft(mode, (max(1, image.width // scale), max(1, image.height // scale)))
+  return np.atleast_3d(np.asarray(image))
 
 
-def _count_from_first_block(differs: np.ndarray, width: int, height: int) -> int:
-  """Return the number of pixels from the first block with a True on, in the order of blocks."""
-  rows, columns = np.indices(differs.shape, sparse=True)
-  blocks = rows // height * -(-differs.shape[1] // width) + columns // width
-  return int((blocks >= blocks[differs].min()).sum())
+def _count_from_first_block(
+  differs: np.ndarray, sides: list[int], scale: int, size: tuple[int, int]
+) -> int:
+  """Return the number of pixels from the first block with a True on, in the order of blocks.
+
+  Args:
+    differs: `[h, w, C]` bool, at a scale of 1 / `scale`.
+    sides: width and height of a block at full scale.
+    scale: 1 or 2.
+    size: width and height of the image at full scale.
+  """
+  rows, columns = differs.any(axis=-1).nonzero()
+  if not rows.size:
+    return 0
+  width, height = sides
+  per_row = -(-size[0] // width)
+  first = (rows * scale // height * per_row + columns * scale // width).min()
+  row, column = divmod(int(first), per_row)
+  top, bottom = row * height, min((row + 1) * height, size[1])
+  return size[0] * (size[1] - top) - column * width * (bottom - top)
 
 
 def _jpeg_scan(content: bytes) -> int:

@@ -193,10 +193,11 @@ def _rational(value: Any) -> IFDRational:
 
 
 def turn(exif: Image.Exif) -> None:
-  """Exchange the resolutions in x and y."""
-  x, y = _RESOLUTIONS
-  if x in exif and y in exif:
-    exif[x], exif[y] = exif[y], exif[x]
+  """Exchange the resolutions in x and y of EXIF that `kept` returned."""
+  details = exif.get(ExifTags.IFD.Exif, {})
+  for group, (x, y) in ((exif, _RESOLUTIONS), (details, _FOCAL_RESOLUTIONS)):
+    if x in group and y in group:
+      group[x], group[y] = group[y], group[x]
 
 
 def iptc_in(resources: bytes) -> bytes:

@@ -353,9 +353,8 @@ def _open_jpeg(file: BinaryIO) -> _Opened:
     content, notes = damage.jpeg_content(content)
     image = JpegImageFile(io.BytesIO(content))
     image.load()
-    width, height = image.size
-    corner = image.crop(((width - 1) // 8 * 8, (height - 1) // 8 * 8, width, height))
-    if (np.asarray(corner) == 128).all():  # the decoder's colour of missing pixels
+    last = np.asarray(image.crop((image.width - 1, image.height - 1, *image.size)))
+    if (last == 128).all():  # the decoder's colour of missing pixels
       damage.check_jpeg(content)
     return _Decoded(*_pixels(image), notes)
 
