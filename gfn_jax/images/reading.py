@@ -40,6 +40,9 @@ if TYPE_CHECKING:
   import tifffile
 
 MAX_PIXELS = 50_000_000
+READ_ONLY = ('.gif', '.heic', '.heif', '.hif')
+"""Extensions of formats that are read, but not written."""
+
 # Limit for images read without an option: evaluation targets have 16 times the pixels of inputs.
 _MOST_PIXELS = 16 * MAX_PIXELS
 
@@ -363,7 +366,9 @@ def _open_jpeg(file: BinaryIO) -> _Opened:
 
 def _open_webp(file: BinaryIO) -> _Opened:
   content, notes = damage.webp_content(file.read())
-  return _open_plainly(WebPImageFile(io.BytesIO(content)), notes)
+  image = WebPImageFile(io.BytesIO(content))
+  _check_still(image)
+  return _open_plainly(image, notes)
 
 
 def _open_bmp(file: BinaryIO) -> _Opened:
@@ -385,14 +390,18 @@ def _open_bmp(file: BinaryIO) -> _Opened:
 
 
 def _open_gif(file: BinaryIO) -> _Opened:
-  return _open_plainly(GifImageFile(file))
+  image = GifImageFile(file)
+  _check_still(image)
+  return _open_plainly(image)
 
 
 def _open_avif(file: BinaryIO) -> _Opened:
   if not features.check('avif'):
     raise UnreadableError('AVIF is not supported by this Pillow; pip install --upgrade pillow')
   colour, notes = _coded_colour(file)
-  return _open_plainly(AvifImageFile(file), notes, colour)
+  image = AvifImageFile(file)
+  _check_still(image)
+  return _open_plainly(image, notes, colour)
 
 
 def _open_heic(file: BinaryIO) -> _Opened:
@@ -401,7 +410,10 @@ def _open_heic(file: BinaryIO) -> _Opened:
   except ModuleNotFoundError as error:
     raise UnreadableError("HEIC needs pillow-heif; pip install 'gfn_jax[heif]'") from error
   colour, notes = _coded_colour(file)
-  return _open_plainly(HeifImageFile(file), notes, colour)
+  image = HeifImageFile(file)
+  if getattr(image, 'n_frames', 1) > 1:  # not an animation
+    notes += ('the main one of several images is read',)
+  return _open_plainly(image, notes, colour)
 
 
 def _open_plainly(
@@ -410,13 +422,14 @@ def _open_plainly(
   colour: tuple[tuple[bytes, bytes], ...] = (),
 ) -> _Opened:
   """Describe an image that Pillow decodes."""
-  _check_still(image)
 
   def decode() -> _Decoded:
     image.load()
     return _Decoded(*_pixels(image))
 
   opened = _opened(image, decode, notes)
+  if image.info.get('icc_profile'):  # has precedence
+    colour = ()
   return opened._replace(metadata=dataclasses.replace(opened.metadata, colour=colour))
 
 
@@ -444,10 +457,10 @@ def _coded_colour(file: BinaryIO) -> tuple[tuple[tuple[bytes, bytes], ...], tupl
     primaries, transfer = struct.unpack('>HH', head[at + 8 : at + 12])
     if transfer in (16, 18):
       raise UnreadableError('HDR image (PQ or HLG); convert it to a 16-bit PNG, or to SDR')
-    if max(primaries, transfer) < 256:
+    if 2 not in (primaries, transfer) and max(primaries, transfer) < 256:  # 2 is unspecified
       colour = ((b'cICP', bytes([primaries, transfer, 0, 1])),)
   at = head.find(b'pixi')
-  if 0 <= at <= len(head) - 10 and max(head[at + 9 : at + 10]) > 8:
+  if 0 <= at <= len(head) - 10 and head[at + 9] > 8:
     notes = (f'{head[at + 9]} bits are rounded to 8',)
   return colour, notes
 

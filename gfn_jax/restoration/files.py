@@ -18,7 +18,13 @@ from tqdm import tqdm
 from gfn_jax.errors import UserError
 from gfn_jax.images import animations, folders, videos
 from gfn_jax.images.reading import MAX_PIXELS, Photo, read_photo
-from gfn_jax.images.writing import EXTENSIONS, check_target, conversion_notes, write_photo
+from gfn_jax.images.writing import (
+  EXTENSIONS,
+  check_target,
+  conversion_notes,
+  result_name,
+  write_photo,
+)
 from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system import parallel
 from gfn_jax.system.console import print_message
@@ -79,7 +85,7 @@ def plan_jobs(
   else:
     name = os.path.basename(source)
     if not target.lower().endswith(_FILE_EXTENSIONS) or os.path.isdir(target):
-      target = os.path.join(target, _renamed(name, extension))
+      target = os.path.join(target, result_name(name, extension))
     jobs = [Job(name, source, target)]
   seen: dict[str, str] = {}
   for job in jobs:
@@ -103,12 +109,8 @@ def _jobs_of_folder(source: str, target: str, extension: str | None) -> list[Job
     if os.path.realpath(path).startswith(inside) and not os.path.samefile(source, target):
       continue
     name = os.path.relpath(path, source)
-    jobs.append(Job(name, path, os.path.join(target, _renamed(name, extension))))
+    jobs.append(Job(name, path, os.path.join(target, result_name(name, extension))))
   return jobs
-
-
-def _renamed(name: str, extension: str | None) -> str:
-  return os.path.splitext(name)[0] + extension if extension else name
 
 
 def restore_files(

@@ -533,6 +533,57 @@ def test_pillow_s_images_come_with_all_they_hold(tmp_path):
     to_photo(Image.open(io.BytesIO(encoded(RGB, 'JPEG')[:-80])), 'mine')
 
 
+# GIF, AVIF and HEIC.
+
+
+def test_a_still_gif(tmp_path):
+  photo = read(encoded(PALETTE, 'GIF', comment=b'hello'), tmp_path)
+  np.testing.assert_array_equal(photo.pixels, np.asarray(PALETTE.convert('RGB')))
+  assert photo.metadata.texts == (('Comment', 'hello'),)
+  photo = read(encoded(PALETTE, 'GIF', transparency=3), tmp_path)
+  np.testing.assert_array_equal(photo.pixels, PIECES['png P with a transparent colour'][1])
+
+
+def test_avif(tmp_path):
+  content = encoded(RGB, 'AVIF', quality=100, subsampling='4:4:4', exif=some_exif().tobytes())
+  photo = read(content, tmp_path)
+  assert np.abs(photo.pixels.astype(int) - np.rot90(RGB, -1)).mean() < 2
+  assert size_of(tmp_path / 'photo') == (HEIGHT, WIDTH)
+  assert (photo.metadata.hdr, photo.metadata.has_other_colours, photo.notes) == (None, False, ())
+  assert loaded(photo.metadata.exif)[ExifTags.Base.Make] == 'Maker'
+  colours = content.index(b'colrnclx') + 8
+  p3 = read(changed(content, colours, b'\0\x0c'), tmp_path)
+  assert p3.metadata.has_other_colours
+  deep = io.BytesIO(changed(content, content.index(b'pixi') + 9, b'\x0a'))  # Pillow writes 8 bits
+  assert reading._coded_colour(deep)[1] == ('10 bits are rounded to 8',)
+  for transfer in (b'\0\x10', b'\0\x12'):
+    path = tmp_path / 'hdr.avif'
+    path.write_bytes(changed(content, colours + 2, transfer))
+    for function in (read_photo, size_of):
+      with pytest.raises(UserError, match=r'HDR image \(PQ or HLG\); convert it'):
+        function(path)
+  animation = [Image.fromarray(RGB[::-1])]
+  content = encoded(RGB, 'AVIF', save_all=True, append_images=animation, duration=99)
+  assert 'animated image' in assert_refused(tmp_path / 'a.avif', content)
+
+
+def test_heic_names_what_it_needs(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'pillow_heif', None)
+  for brand in (b'heic', b'heix', b'mif1', b'msf1', b'hevc'):
+    message = assert_refused(tmp_path / 'x.heic', b'\0\0\0\x18ftyp' + brand + b'\0\0\0\0mif1heic')
+    assert message.endswith("HEIC needs pillow-heif; pip install 'gfn_jax[heif]'")
+
+
+def test_heic(tmp_path):
+  pillow_heif = pytest.importorskip('pillow_heif')
+  file = pillow_heif.from_pillow(Image.fromarray(RGB))
+  file.save(tmp_path / 'a.heic', quality=100, exif=some_exif().tobytes())
+  photo = read_photo(tmp_path / 'a.heic')
+  assert np.abs(photo.pixels.astype(int) - np.rot90(RGB, -1)).mean() < 6
+  assert size_of(tmp_path / 'a.heic') == (HEIGHT, WIDTH)
+  assert loaded(photo.metadata.exif)[ExifTags.Base.Make] == 'Maker'
+
+
 # What is refused.
 
 
