@@ -1,5 +1,6 @@
 """Writing of the frames of an exposure as a short GIF or WebP animation."""
 
+import dataclasses
 import io
 import math
 import os
@@ -10,8 +11,9 @@ from PIL import Image
 
 from gfn_jax.errors import UserError
 from gfn_jax.images.metadata import Metadata
+from gfn_jax.images.reading import Photo
 from gfn_jax.images.writing import exif_options
-from gfn_jax.ops.pixels import to_8_bits
+from gfn_jax.ops.pixels import is_opaque, to_8_bits
 from gfn_jax.system.files import extension_of, printable, write_file
 
 EXTENSIONS = ('.gif', '.webp')
@@ -44,6 +46,28 @@ def check_animation(path: str | os.PathLike, size: tuple[int, int], channels: in
       f'{printable(path)}: {width}x{height} exceeds the {side} pixels per side of {name}; '
       'reduce the image'
     )
+
+
+def for_animation(path: str | os.PathLike, photo: Photo) -> Photo:
+  """Return a photo that the animation format of a path can hold: for GIF, without opaque alpha.
+
+  Args:
+    path: the file to write. Its extension sets the format.
+    photo: a photo of the size of the frames.
+
+  Raises:
+    UserError: as `check_animation`, or for an HDR transfer function.
+  """
+  height, width, channels = photo.pixels.shape
+  if extension_of(path) == '.gif' and channels in (2, 4) and is_opaque(photo.pixels):
+    channels -= 1
+  check_animation(path, (width, height), channels)
+  if photo.metadata.hdr:
+    raise UserError(
+      f'{printable(path)}: an animation cannot hold the HDR transfer function '
+      f'({photo.metadata.hdr}); convert the photo to SDR'
+    )
+  return dataclasses.replace(photo, pixels=photo.pixels[..., :channels])
 
 
 def write_animation(

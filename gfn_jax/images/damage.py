@@ -7,7 +7,7 @@ pixels are missing, the error names how many.
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -83,9 +83,26 @@ def read_png(file: BinaryIO) -> Png:
     raise UnreadableError('damaged file: no header')
   if not data:
     raise UnreadableError('truncated or damaged file: all pixels are missing')
+  return _png(chunks, data, notes, ended)
+
+
+def _png(
+  chunks: Sequence[tuple[bytes, bytes]],
+  data: Sequence[tuple[int, int, bytes]],
+  notes: Sequence[str],
+  ended: bool,
+) -> Png:
   header = PNG_SIGNATURE + b''.join(png_chunk(*chunk) for chunk in chunks)
   header += struct.pack('>I4s', data[0][1], b'IDAT')
   return Png(header, tuple(chunks), tuple(data), tuple(notes), ended)
+
+
+def without_metadata(png: Png) -> Png:
+  """Return a PNG without the chunks that its pixels do not need, and a note on it."""
+  chunks = [chunk for chunk in png.chunks if chunk[0] in (b'IHDR', b'PLTE', b'tRNS', b'acTL')]
+  return _png(
+    chunks, png.data, [*png.notes, 'damaged metadata left out; every pixel is there'], png.ended
+  )
 
 
 def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int, bytes]]:
@@ -210,7 +227,7 @@ def jpeg_content(content: bytes) -> tuple[bytes, tuple[str, ...]]:
     UnreadableError: if the end and pixels are missing.
   """
   start = _jpeg_scan(content)
-  if content.find(b'\xff\xd9', start) >= 0:
+  if start == len(content) or content.find(b'\xff\xd9', start) >= 0:
     return content, ()
   if content.endswith(bytes(64)):  # an interrupted copy may end in zeros
     content = content.rstrip(b'\0')

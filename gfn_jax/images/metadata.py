@@ -349,12 +349,14 @@ def _resolution(info: Mapping[Any, Any]) -> Resolution | None:
 
 
 def _decoded(text: str | bytes) -> str:
-  if isinstance(text, str):
-    return str(text)
-  try:
-    return text.decode()
-  except UnicodeDecodeError:
-    return text.decode('latin-1')
+  if isinstance(text, bytes):
+    encoding = 'utf-8'
+    try:
+      text.decode()
+    except UnicodeDecodeError:
+      encoding = 'latin-1'
+    text = str(text, encoding)
+  return str(text).rstrip('\0').replace('\0', ' ')  # some programs end a comment with a zero
 
 
 def _iptc_in_text(text: str) -> bytes:

@@ -322,7 +322,11 @@ def _kind(signatures: Mapping[str, bytes], head: bytes) -> str | None:
 
 def _open_png(file: BinaryIO) -> _Opened:
   png = damage.read_png(file)
-  image = PngImageFile(io.BytesIO(png.header))
+  try:
+    image = PngImageFile(io.BytesIO(png.header))
+  except Exception:  # nonsense in chunks with right checksums
+    png = damage.without_metadata(png)
+    image = PngImageFile(io.BytesIO(png.header))
   _check_still(image)
 
   def decode() -> _Decoded:
@@ -457,7 +461,8 @@ def _coded_colour(file: BinaryIO) -> tuple[tuple[tuple[bytes, bytes], ...], tupl
     primaries, transfer = struct.unpack('>HH', head[at + 8 : at + 12])
     if transfer in (16, 18):
       raise UnreadableError('HDR image (PQ or HLG); convert it to a 16-bit PNG, or to SDR')
-    if 2 not in (primaries, transfer) and max(primaries, transfer) < 256:  # 2 is unspecified
+    named = 2 not in (primaries, transfer) and (primaries, transfer) != (1, 13)  # sRGB
+    if named and max(primaries, transfer) < 256:
       colour = ((b'cICP', bytes([primaries, transfer, 0, 1])),)
   at = head.find(b'pixi')
   if 0 <= at <= len(head) - 10 and head[at + 9] > 8:

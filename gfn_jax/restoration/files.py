@@ -203,7 +203,7 @@ def _restore_file(restorer: Restorer, photo: Photo, job: Job, conversions: set[s
   h, w, channels = photo.pixels.shape
   frames = restorer.output == 'frames'
   if frames:
-    animations.check_animation(job.target, (w, h), channels)
+    photo = animations.for_animation(job.target, photo)
   else:
     size = (restorer.scale * w, restorer.scale * h)
     check_target(job.target, size, photo.pixels.dtype, channels)

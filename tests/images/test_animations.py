@@ -10,6 +10,8 @@ from PIL import Image
 from gfn_jax import UserError
 from gfn_jax.images import animations
 from gfn_jax.images.animations import check_animation, write_animation
+from gfn_jax.images.metadata import Metadata
+from gfn_jax.images.reading import Photo
 
 # A cup before a table that moves: the lower half of the frames is at rest.
 COFFEE = skimage.data.coffee()
@@ -98,6 +100,21 @@ def test_what_a_format_cannot_hold(name, size, channels, message):
     check_animation(name, size, channels)
   assert message in str(error.value)
   assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_a_photo_for_an_animation_loses_opaque_alpha(dtype):
+  pixels = np.full((2, 3, 4), np.iinfo(dtype).max, dtype)
+  pixels[..., :3] = 7
+  assert animations.for_animation('a.webp', Photo(pixels)).pixels.shape == (2, 3, 4)
+  fitted = animations.for_animation('a.gif', Photo(pixels)).pixels
+  np.testing.assert_array_equal(fitted, pixels[..., :3])
+  pixels[0, 0, 3] -= 1
+  with pytest.raises(UserError, match='a.gif: GIF does not support partial transparency'):
+    animations.for_animation('a.gif', Photo(pixels))
+  hdr = Photo(pixels, Metadata(colour=((b'cICP', b'\x09\x12\0\1'),)))
+  with pytest.raises(UserError, match=r'a.webp: .* HDR transfer function \(HLG\)'):
+    animations.for_animation('a.webp', hdr)
 
 
 def test_the_largest_that_a_format_holds(tmp_path):

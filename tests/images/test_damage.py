@@ -72,6 +72,9 @@ def test_a_png_that_is_damaged_beside_its_pixels(tmp_path, content, pixels):
   for kind in (b'eXIf', b'iCCP', b'gAMA', b'pHYs', b'zTXt', b'iTXt'):
     broken = content[:33] + damage(chunk(kind, b'12345678'), 9) + content[33:]
     assert_whole(tmp_path, broken, pixels, f'damaged {kind.decode()} left out')
+  for kind, data in ((b'gAMA', b'1'), (b'zTXt', b'a\0\0' + zlib.compress(bytes(2**21)))):
+    nonsense = content[:33] + chunk(kind, data) + content[33:]
+    assert_whole(tmp_path, nonsense, pixels, 'damaged metadata left out')
   end = len(content) - 12  # of the pixels
   for cut in range(9):  # also within the checksum of the pixels, and their own
     assert_whole(tmp_path, content[: end - cut], pixels, 'the end of the file is missing')

@@ -301,6 +301,11 @@ def test_nothing_but_the_colours_stays_when_stripped(tmp_path):
     assert set(image.info) == {'icc_profile', 'srgb'}
 
 
+def test_the_zero_at_the_end_of_a_comment_is_left_out(tmp_path):
+  Image.fromarray(RGB).save(tmp_path / 'a.jpg', comment=b'LEAD V1.01\0')
+  assert read_photo(tmp_path / 'a.jpg').metadata.texts == ((COMMENT, 'LEAD V1.01'),)
+
+
 def test_what_is_too_long_for_a_jpeg_is_left_out(tmp_path):
   long = Metadata(xmp=bytes(70_000), iptc=bytes(70_000), texts=((COMMENT, 'x' * 70_000),))
   found = written(tmp_path / 'a.jpg', Photo(RGB, long))
