@@ -14,15 +14,16 @@ from collections.abc import Sequence
 from gfn_jax.cli.runner import ArgumentParser, exit_on_user_error
 from gfn_jax.errors import UserError
 from gfn_jax.images import animations
-from gfn_jax.images.reading import MAX_PIXELS
+from gfn_jax.images.reading import MAX_PIXELS, is_animated
 from gfn_jax.images.videos import is_video
 from gfn_jax.images.writing import EXTENSIONS
 from gfn_jax.ops.protocols import PROTOCOLS
+from gfn_jax.restoration.animation import restore_animation
 from gfn_jax.restoration.files import finish, plan_jobs, restore_files
 from gfn_jax.restoration.restorer import DTYPES, OUTPUTS, OVERLAP, Restorer
 from gfn_jax.restoration.video import restore_video
 from gfn_jax.system import compilation_cache
-from gfn_jax.system.files import file_sha256, printable
+from gfn_jax.system.files import extension_of, file_sha256, printable
 from gfn_jax.weights.pretrained import weights_path
 
 
@@ -129,12 +130,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     from gfn_jax.restoration.report import check_page  # late: imports the metrics
 
     check_page(args.report)
-  video = os.path.isfile(args.source) and is_video(args.source)
+  animation = (
+    args.output != 'frames'
+    and extension_of(args.target) in animations.EXTENSIONS
+    and os.path.isfile(args.source)
+    and is_animated(args.source)
+  )
+  if animation and (args.report or args.format):
+    raise UserError('--report and --format are for images, not for an animation')
+  video = not animation and os.path.isfile(args.source) and is_video(args.source)
   if video and (args.report or args.format or args.strip):
     raise UserError('--report, --format and --strip are for images, not for a video')
   if video and args.output == 'frames':
     raise UserError('--output=frames is for photos, not for a video')
-  jobs = [] if video else plan_jobs(args.source, args.target, _extension(args))
+  jobs = [] if video or animation else plan_jobs(args.source, args.target, _extension(args))
   weights = args.weights or ('bmdsrnet' if args.output == 'frames' else 'gfn')
   restorer = Restorer.from_pretrained(
     weights,
@@ -145,6 +154,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     batch_size=args.batch_size,
     dtype=args.dtype,
   )
+  if animation:
+    restore_animation(
+      restorer, args.source, args.target, overwrite=args.overwrite, max_pixels=args.max_pixels
+    )
+    print('1 restored')
+    return
   if video:
     settings = {key: getattr(args, key) for key in ('output', 'ensemble', 'dtype')}
     settings['weights'] = file_sha256(weights_path(weights))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gfn_jax.errors import UserError
 from gfn_jax.images.metadata import Metadata
-from gfn_jax.images.reading import Photo
+from gfn_jax.images.reading import Animation, Photo
 from gfn_jax.images.writing import exif_options
 from gfn_jax.ops.pixels import is_opaque, to_8_bits
 from gfn_jax.system.files import extension_of, printable, write_file
@@ -107,7 +107,51 @@ def write_animation(
   else:
     options |= {'format': 'WEBP', 'quality': 90, 'method': 4}
     options |= exif_options((metadata or Metadata()).for_size((width, height)))
-  first, *others = images + images[-2:0:-1]
+  _save(path, images + images[-2:0:-1], options)
+
+
+def write_timed_animation(path: str | os.PathLike, animation: Animation) -> None:
+  """Write an animation with the display time of each frame. The file is replaced atomically.
+
+  GIF and WebP are as of `write_animation`. In a GIF, alpha becomes fully transparent or opaque.
+
+  Raises:
+    UserError: for an unknown extension or too many pixels, or if libwebp fails.
+    OSError: if the file cannot be written; its `filename` is `path`.
+  """
+  _, height, width, _ = animation.frames.shape
+  check_animation(path, (width, height), channels=3)
+  images = [Image.fromarray(frame) for frame in animation.frames]
+  options: dict[str, Any] = {'save_all': True, 'duration': list(animation.durations)}
+  if animation.loops is not None:
+    options['loop'] = animation.loops
+  if extension_of(path) == '.gif':
+    options |= {'format': 'GIF', 'optimize': False}
+    if images[0].mode == 'RGBA':
+      options |= {'transparency': _TRANSPARENT, 'disposal': 2}
+      colours = _with_one_palette([image.convert('RGB') for image in images], _TRANSPARENT)
+      images = [_with_holes(*pair) for pair in zip(colours, animation.frames[..., 3], strict=True)]
+    else:
+      images = _with_one_palette(images)
+  else:
+    options |= {'format': 'WEBP', 'quality': 90, 'method': 4}
+  _save(path, images, options)
+
+
+_TRANSPARENT = 255  # index in the palette
+
+
+def _with_holes(image: Image.Image, alpha: np.ndarray) -> Image.Image:
+  """Return an image with a palette whose pixels of low alpha have the transparent index."""
+  indices = np.where(alpha < 128, np.uint8(_TRANSPARENT), np.asarray(image))
+  palette = image.getpalette() or []
+  with_holes = Image.fromarray(indices)
+  with_holes.putpalette(palette + [0] * (768 - len(palette)))
+  return with_holes
+
+
+def _save(path: str | os.PathLike, images: list[Image.Image], options: dict[str, Any]) -> None:
+  first, *others = images
   content = io.BytesIO()
   try:
     first.save(content, append_images=others, **options)
@@ -124,10 +168,10 @@ def _to_pillow(frame: np.ndarray) -> Image.Image:
   return Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame)
 
 
-def _with_one_palette(images: list[Image.Image]) -> list[Image.Image]:
-  """Quantise RGB images to one palette of 256 colours, so that static parts do not flicker."""
+def _with_one_palette(images: list[Image.Image], colours: int = 256) -> list[Image.Image]:
+  """Quantise RGB images to one palette, so that static parts do not flicker."""
   width, height = images[0].size
   step = math.isqrt(len(images) * width * height // 2**20) + 1
   some = np.concatenate([np.asarray(image)[::step, ::step] for image in images])
-  palette = Image.fromarray(some).quantize(256)
+  palette = Image.fromarray(some).quantize(colours)
   return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]

@@ -130,6 +130,70 @@ def size_of(path: str | os.PathLike, max_pixels: int | None = MAX_PIXELS) -> tup
     return (height, width) if metadata.orientation(opened.exif) in (5, 6, 7, 8) else (width, height)
 
 
+class Animation(NamedTuple):
+  """Animated image.
+
+  Attributes:
+    frames: `[T, h, w, C]` uint8. C is 3 for RGB and 4 for RGB and alpha.
+    durations: display time of each frame, in milliseconds.
+    loops: number of repetitions, 0 for ever; None to play it once.
+  """
+
+  frames: np.ndarray
+  durations: tuple[int, ...]
+  loops: int | None
+
+
+_ANIMATED = {'GIF': GifImageFile, 'WebP': WebPImageFile, 'PNG': PngImageFile}
+
+
+def is_animated(path: str | os.PathLike) -> bool:
+  """Return True if a file is an animated GIF, WebP or PNG; False also if it cannot be read."""
+  try:
+    with _user_errors(path), _open_regular(path) as file:
+      plugin = _ANIMATED.get(_kind(_SIGNATURES, file.read(64)) or '')
+      file.seek(0)
+      return plugin is not None and getattr(plugin(file), 'n_frames', 1) > 1
+  except UserError:
+    return False
+
+
+def read_animation(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Animation:
+  """Read an animated GIF, WebP or PNG, for which `is_animated` is True.
+
+  Args:
+    path: the file.
+    max_pixels: maximum number of pixels of all frames together.
+
+  Raises:
+    UserError: if the file cannot be read, or has too many pixels.
+  """
+  with _user_errors(path), _open_regular(path) as file:
+    plugin = _ANIMATED[_kind(_SIGNATURES, file.read(64)) or '']
+    file.seek(0)
+    image = plugin(file)
+    count, (width, height) = getattr(image, 'n_frames', 1), image.size
+    if count * width * height > max_pixels:
+      raise UnreadableError(
+        f'{count} frames of {width}x{height} exceed the limit of {max_pixels:,} pixels; reduce '
+        f'them, or pass --max_pixels={count * width * height}'
+      )
+    loops = image.info.get('loop')
+    frames, durations = [], []
+    # The first image of an animated PNG may be for other programs only.
+    for i in range(bool(image.info.get('default_image')), count):
+      image.seek(i)
+      frames.append(np.asarray(image.convert('RGBA')))
+      durations.append(round(image.info.get('duration') or _DURATION))
+  stacked = np.stack(frames)
+  opaque = bool((stacked[..., 3] == 255).all())
+  return Animation(stacked[..., :3] if opaque else stacked, tuple(durations), loops)
+
+
+# Display time of a frame whose file has none, in milliseconds, as in browsers.
+_DURATION = 100
+
+
 def to_photo(image: Image.Image, name: str = 'the image') -> Photo:
   """Convert a Pillow image as `read_photo` reads a file.
 
@@ -440,7 +504,7 @@ def _open_plainly(
 def _check_still(image: Image.Image) -> None:
   if getattr(image, 'n_frames', 1) > 1:
     raise UnreadableError(
-      'animated image; save one frame as a separate image, or convert it to a video'
+      'animated image; restore it alone, as .gif or .webp, or save one frame as a separate image'
     )
 
 

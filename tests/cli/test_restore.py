@@ -173,3 +173,29 @@ def test_mistakes(photos, tmp_path, monkeypatch, arguments, message):
   assert '\n' not in str(raised.value)
   assert not (tmp_path / 'out').exists()
   assert not (tmp_path / 'out.mp4').exists()
+
+
+@pytest.mark.parametrize('name', ['out.gif', 'out.webp'])
+def test_an_animation_is_restored_frame_by_frame(tmp_path, name, capsys):
+  weights, model = tmp_path / 'weights.safetensors', create_model(**small.MODEL)
+  save_weights(weights, init_variables(model, seed=0), small.MODEL, {})
+  frames = [Image.fromarray(np.roll(PHOTO, 9 * i, axis=1)) for i in range(3)]
+  source, target = tmp_path / 'a.gif', tmp_path / name
+  frames[0].save(source, save_all=True, append_images=frames[1:], duration=[50, 100, 150], loop=0)
+  arguments = [str(source), str(target), f'--weights={weights}']
+  restore.main(arguments)
+  assert capsys.readouterr().out == '1 restored\n'
+  with Image.open(target) as image:
+    assert (image.size, image.n_frames) == ((4 * 64, 4 * 48), 3)
+    times = []
+    for i in range(3):
+      image.seek(i)
+      image.load()
+      times.append(image.info['duration'])
+  assert times == [50, 100, 150]
+  with pytest.raises(UserError, match=f'{name} exists already'):
+    restore.main(arguments)
+  with pytest.raises(UserError, match='a.gif would be overwritten'):
+    restore.main([str(source), str(source), f'--weights={weights}', '--overwrite'])
+  with pytest.raises(UserError, match='--report and --format are for images, not for an animation'):
+    restore.main([*arguments, f'--report={tmp_path}/report.html'])

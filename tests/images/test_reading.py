@@ -672,7 +672,10 @@ SAYS = {
   'photoshop': (b'8BPS\0\1' + bytes(20), r'\(Photoshop document\)'),
   'jpeg xl': (b'\xff\x0a\xfa\x1f\x01', r'\(JPEG XL\)'),
   'jpeg 2000': (encoded(RGB, 'JPEG2000'), r'\(JPEG 2000\)'),
-  'animated png': (animated('PNG'), 'animated image; save one frame as a separate image'),
+  'animated png': (
+    animated('PNG'),
+    'animated image; restore it alone, as .gif or .webp, or save one',
+  ),
   'animated webp': (animated('WEBP'), 'animated'),
   'animated gif': (animated('GIF'), 'animated'),
   'tiff of 0 pixels': (with_tag(TIFF, 256, 0), 'image without pixels'),
