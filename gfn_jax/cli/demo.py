@@ -96,7 +96,7 @@ def build_page(restorer: Restorer, max_pixels: int) -> 'gradio.Blocks':
       progress(1, desc='Writing')
       folder = tempfile.mkdtemp(dir=slider.GRADIO_CACHE)
       target = os.path.join(folder, folders.stem(path) + '_restored.png')
-      writing.write_photo(target, reading.Photo(restored, photo.exif, photo.icc_profile))
+      writing.write_photo(target, reading.Photo(restored, photo.metadata))
     except UserError as error:
       message = str(error).replace(printable(path), printable(os.path.basename(path)))
       raise gr.Error(_escape(message), duration=None, print_exception=False) from None

@@ -70,6 +70,11 @@ def make_parser() -> ArgumentParser:
     choices=sorted({extension[1:] for extension in EXTENSIONS + animations.EXTENSIONS}),
     help="format of the images in a folder; default: each image's own, or gif for frames",
   )
+  add(
+    '--strip',
+    action='store_true',
+    help='write no EXIF, XMP, IPTC, texts and resolution; colour profiles stay',
+  )
   add('--report', metavar='FILE.html', help='write a page that shows before and after')
   add(
     '--target_dir',
@@ -138,6 +143,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
   return args
 
 
+_A = {'video': 'a video', 'animation': 'an animation'}
+
+
 def _plan(args: argparse.Namespace) -> Plan:
   """Return the work that the options ask for.
 
@@ -148,11 +156,14 @@ def _plan(args: argparse.Namespace) -> Plan:
   frames = args.output == 'frames'
   extension = f'.{args.format}' if args.format else '.gif' if frames else None
   plan = plan_jobs(args.sources, args.target, extension)
-  if plan.jobs and all(job.video for job in plan.jobs):
-    if args.report or args.format:
-      raise UsageError('--report and --format are for images, not for a video')
+  kinds = {job.kind for job in plan.jobs}
+  if kinds and 'image' not in kinds:
+    [kind, *_] = sorted(kinds, reverse=True)
+    for flag in ('report', 'format', 'strip'):
+      if getattr(args, flag) and not frames:
+        raise UsageError(f'--{flag} is for images, not for {_A[kind]}')
     if frames:
-      raise UsageError('--output=frames is for photos, not for a video')
+      raise UsageError(f'--output=frames is for photos, not for {_A[kind]}')
   if args.format and not plan.into_folder and extension_of(plan.target) != extension:
     raise UsageError(
       f'--format={args.format} contradicts {printable(plan.target)}; omit one of them'
@@ -181,9 +192,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     dtype=args.dtype,
   )
   options: dict[str, Any] = {
-    'settings': settings_of(restorer, weights),
+    'settings': settings_of(restorer, weights) | {'strip': args.strip},
     'overwrite': args.overwrite,
     'max_pixels': args.max_pixels,
+    'strip': args.strip,
   }
   if args.report:
     from gfn_jax.restoration.report_files import restore_and_report

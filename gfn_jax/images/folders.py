@@ -13,6 +13,8 @@ from gfn_jax.images.writing import EXTENSIONS, write_photo
 from gfn_jax.ops.pixels import to_8_bits
 from gfn_jax.system.files import extension_of, printable
 
+_EXTENSIONS = (*EXTENSIONS, *reading.READ_ONLY)
+
 
 @dataclasses.dataclass
 class Found:
@@ -49,7 +51,7 @@ def list_images(path: str | os.PathLike, recursive: bool = False) -> list[str]:
   if found.failures:
     raise UserError(found.failures[0])
   if not found.images:
-    raise UserError(f'no image in {printable(path)}; extensions are {", ".join(EXTENSIONS)}')
+    raise UserError(f'no image in {printable(path)}; extensions are {", ".join(_EXTENSIONS)}')
   return found.images
 
 
@@ -112,7 +114,7 @@ def _kind(path: str) -> str:
     return 'hidden'
   if os.path.exists(path) and not os.path.isfile(path):
     return 'not a regular file'
-  if extension in EXTENSIONS:
+  if extension in _EXTENSIONS:
     return 'image'
   if extension in videos.EXTENSIONS:
     return 'video'
@@ -122,7 +124,7 @@ def _kind(path: str) -> str:
 
 
 def _is_image(name: str) -> bool:
-  return name.lower().endswith(EXTENSIONS) and not name.startswith('.')
+  return name.lower().endswith(_EXTENSIONS) and not name.startswith('.')
 
 
 def stem(path: str) -> str:

@@ -1,9 +1,9 @@
-"""Reading of PNG, JPEG, WebP, TIFF and BMP photos, with their metadata.
+"""Reading of photos in the formats of `_OPENERS`, with their metadata.
 
-Pillow does not support 16-bit colour. It reads JPEG, WebP, BMP, 8-bit PNG and unusual TIFF files.
-imagecodecs reads other PNG files and tifffile other TIFF files. Both are imported on first use,
-because most photos do not need them. The size of an image is checked before decoding, and every
-decoder error becomes a `UserError` of one line.
+Pillow does not support 16-bit colour. It reads all files but 16-bit PNG, most TIFF files and HEIC.
+imagecodecs reads such PNG files, tifffile such TIFF files and pillow-heif HEIC. They are imported
+on first use, because most photos do not need them. The size of an image is checked before decoding,
+and every decoder error becomes a `UserError` of one line.
 """
 
 import contextlib
@@ -14,27 +14,35 @@ import logging
 import os
 import re
 import stat
+import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from gfn_jax.errors import UserError, missing_package
-from gfn_jax.images import metadata
+from gfn_jax.images import damage, metadata
+from gfn_jax.images.damage import UnreadableError
+from gfn_jax.images.metadata import Metadata
 from gfn_jax.system.files import printable
 
 if TYPE_CHECKING:
   import tifffile
 
 MAX_PIXELS = 50_000_000
+READ_ONLY = ('.gif', '.heic', '.heif', '.hif')
+"""Extensions of formats that are read, but not written."""
+
 # Limit for images read without an option: evaluation targets have 16 times the pixels of inputs.
 _MOST_PIXELS = 16 * MAX_PIXELS
 
@@ -48,17 +56,27 @@ class Photo:
   Attributes:
     pixels: `[h, w, C]` uint8 or uint16, upright. C is 1 for grey, 2 for grey and alpha, 3 for RGB
       and 4 for RGB and alpha.
-    exif: EXIF as of `PIL.Image.Exif.tobytes()`, without orientation and thumbnail; b'' if missing.
-    icc_profile: colour profile of the pixels; None for sRGB or an unknown profile.
+    metadata: metadata of the image.
+    notes: what a user should know about how the file was read, one sentence each.
   """
 
   pixels: np.ndarray
-  exif: bytes = b''
-  icc_profile: bytes | None = None
+  metadata: Metadata = Metadata()
+  notes: tuple[str, ...] = ()
 
 
-class _UnreadableError(Exception):
-  """Reason why a file cannot be read, without its name."""
+class _Decoded(NamedTuple):
+  """Pixels of an image file.
+
+  Attributes:
+    pixels: `[h, w, C]` as stored, or upright without the tag in `_Opened.exif`.
+    icc_profile: their colour profile.
+    notes: notes on damage.
+  """
+
+  pixels: np.ndarray
+  icc_profile: bytes | None
+  notes: tuple[str, ...] = ()
 
 
 class _Opened(NamedTuple):
@@ -67,33 +85,37 @@ class _Opened(NamedTuple):
   Attributes:
     size: width and height as stored, before the orientation is applied.
     exif: EXIF, or the tags of a TIFF's first page.
-    decode: function that returns the pixels, `[h, w, C]`, and their colour profile. If it applies
-      the orientation, it removes the tag from `exif`.
+    decode: function that returns the pixels. If it applies the orientation, it removes the tag from
+      `exif`.
+    metadata: metadata but EXIF and the profile.
+    notes: notes that the header suffices for.
   """
 
   size: tuple[int, int]
   exif: Image.Exif
-  decode: Callable[[], tuple[np.ndarray, bytes | None]]
+  decode: Callable[[], _Decoded]
+  metadata: Metadata = Metadata()
+  notes: tuple[str, ...] = ()
 
 
 def read_photo(path: str | os.PathLike, max_pixels: int | None = MAX_PIXELS) -> Photo:
-  """Read a PNG, JPEG, WebP, TIFF or BMP file, whatever its extension.
+  """Read an image file, whatever its extension.
 
   Palette and 1-bit images become 8-bit RGB or grey, with alpha if they have transparency. CMYK and
   LAB become sRGB, through the embedded profile if there is one. 16 bits are kept. The EXIF
-  orientation is applied, and damaged EXIF tags are dropped. An MPO file gives its first image.
+  orientation is applied, and damaged EXIF tags are dropped. Of several images, such as an MPO
+  file's, the first is read. A file that is damaged beside its pixels is read, with a note.
 
   Args:
     path: the image file.
     max_pixels: maximum number of pixels, checked before decoding. None allows 800 megapixels.
 
   Raises:
-    UserError: if the file cannot be read, is animated, or has an unsupported format, several pages,
-      floating-point values or too many pixels.
+    UserError: if the file cannot be read, is animated, or has an unsupported format, floating-point
+      values, missing pixels or too many pixels.
   """
   with _user_errors(path), _open_regular(path) as file:
-    opened = _open(file, max_pixels)
-    return _upright(*opened.decode(), opened.exif)
+    return _upright(_open(file, max_pixels))
 
 
 def size_of(path: str | os.PathLike, max_pixels: int | None = MAX_PIXELS) -> tuple[int, int]:
@@ -106,6 +128,70 @@ def size_of(path: str | os.PathLike, max_pixels: int | None = MAX_PIXELS) -> tup
     opened = _open(file, max_pixels)
     width, height = opened.size
     return (height, width) if metadata.orientation(opened.exif) in (5, 6, 7, 8) else (width, height)
+
+
+class Animation(NamedTuple):
+  """Animated image.
+
+  Attributes:
+    frames: `[T, h, w, C]` uint8. C is 3 for RGB and 4 for RGB and alpha.
+    durations: display time of each frame, in milliseconds.
+    loops: number of repetitions, 0 for ever; None to play it once.
+  """
+
+  frames: np.ndarray
+  durations: tuple[int, ...]
+  loops: int | None
+
+
+_ANIMATED = {'GIF': GifImageFile, 'WebP': WebPImageFile, 'PNG': PngImageFile}
+
+
+def is_animated(path: str | os.PathLike) -> bool:
+  """Return True if a file is an animated GIF, WebP or PNG; False also if it cannot be read."""
+  try:
+    with _user_errors(path), _open_regular(path) as file:
+      plugin = _ANIMATED.get(_kind(_SIGNATURES, file.read(64)) or '')
+      file.seek(0)
+      return plugin is not None and getattr(plugin(file), 'n_frames', 1) > 1
+  except UserError:
+    return False
+
+
+def read_animation(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Animation:
+  """Read an animated GIF, WebP or PNG, for which `is_animated` is True.
+
+  Args:
+    path: the file.
+    max_pixels: maximum number of pixels of all frames together.
+
+  Raises:
+    UserError: if the file cannot be read, or has too many pixels.
+  """
+  with _user_errors(path), _open_regular(path) as file:
+    plugin = _ANIMATED[_kind(_SIGNATURES, file.read(64)) or '']
+    file.seek(0)
+    image = plugin(file)
+    count, (width, height) = getattr(image, 'n_frames', 1), image.size
+    if count * width * height > max_pixels:
+      raise UnreadableError(
+        f'{count} frames of {width}x{height} exceed the limit of {max_pixels:,} pixels; reduce '
+        f'them, or pass --max_pixels={count * width * height}'
+      )
+    loops = image.info.get('loop')
+    frames, durations = [], []
+    # The first image of an animated PNG may be for other programs only.
+    for i in range(bool(image.info.get('default_image')), count):
+      image.seek(i)
+      frames.append(np.asarray(image.convert('RGBA')))
+      durations.append(round(image.info.get('duration') or _DURATION))
+  stacked = np.stack(frames)
+  opaque = bool((stacked[..., 3] == 255).all())
+  return Animation(stacked[..., :3] if opaque else stacked, tuple(durations), loops)
+
+
+# Display time of a frame whose file has none, in milliseconds, as in browsers.
+_DURATION = 100
 
 
 def to_photo(image: Image.Image, name: str = 'the image') -> Photo:
@@ -122,13 +208,32 @@ def to_photo(image: Image.Image, name: str = 'the image') -> Photo:
   """
   with _user_errors(name):
     image.load()
-    return _upright(*_pixels(image), metadata.of_image(image))
+    return _upright(_opened(image, lambda: _Decoded(*_pixels(image))))
 
 
-def _upright(pixels: np.ndarray, icc_profile: bytes | None, exif: Image.Exif) -> Photo:
-  turn = _TURNS.get(metadata.orientation(exif), lambda pixels: pixels)
-  content = metadata.to_bytes(metadata.kept(exif))
-  return Photo(np.ascontiguousarray(turn(pixels)), content, icc_profile or None)
+def _opened(
+  image: Image.Image, decode: Callable[[], _Decoded], notes: tuple[str, ...] = ()
+) -> _Opened:
+  beside = metadata.beside_exif(image)
+  return _Opened(image.size, metadata.of_image(image), decode, beside, notes)
+
+
+def _upright(opened: _Opened) -> Photo:
+  pixels, icc_profile, notes = opened.decode()
+  orientation = metadata.orientation(opened.exif)
+  pixels = np.ascontiguousarray(_TURNS.get(orientation, lambda pixels: pixels)(pixels))
+  exif, resolution = metadata.kept(opened.exif), opened.metadata.resolution
+  if orientation in (5, 6, 7, 8):
+    metadata.turn(exif)
+    resolution = resolution and resolution.turned()
+  kept = dataclasses.replace(
+    opened.metadata,
+    exif=metadata.to_bytes(exif),
+    icc_profile=icc_profile or None,
+    resolution=resolution,
+    size=pixels.shape[1::-1],
+  )
+  return Photo(pixels, kept, opened.notes + notes)
 
 
 _TURNS = {
@@ -148,11 +253,11 @@ _SIGNATURES = {
   'WebP': rb'RIFF....WEBP',
   'TIFF': rb'II[*+]\0|MM\0[*+]',
   'BMP': rb'BM',
+  'GIF': rb'GIF8[79]a',
+  'AVIF': rb'....ftyp(?=.{4,52}avi[fs])(avi|mif|msf|mia)',
+  'HEIC': rb'....ftyp(hei|hev|mif|msf)',
 }
 _OTHERS = {
-  'GIF': rb'GIF8',
-  'HEIC': rb'....ftyp(hei|hev|mif|msf)',
-  'AVIF': rb'....ftypavi',
   'raw photo': rb'....ftypcrx|FUJIFILMCCD-RAW|IIRO|IIU\0',
   'video': rb'....ftyp|RIFF....AVI |\x1a\x45\xdf\xa3',
   'JPEG XL': rb'\xff\x0a|\0\0\0\x0cJXL ',
@@ -173,7 +278,7 @@ def _user_errors(path: str | os.PathLike) -> Iterator[None]:
   try:
     with _DECODING:
       yield
-  except _UnreadableError as error:
+  except UnreadableError as error:
     reason, cause = str(error), error.__cause__
   except ModuleNotFoundError as error:
     reason, cause = missing_package(str(error.name), error), error
@@ -234,16 +339,16 @@ def _open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
   try:
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
-      raise _UnreadableError('expected a file, found a folder')
+      raise UnreadableError('expected a file, found a folder')
     if not stat.S_ISREG(mode):
-      raise _UnreadableError('expected a file, found a device or a pipe')
+      raise UnreadableError('expected a file, found a device or a pipe')
     file = open(path, 'rb')  # noqa: SIM115
   except FileNotFoundError as error:
     if os.path.islink(path):
-      raise _UnreadableError('link to a missing file') from error
+      raise UnreadableError('link to a missing file') from error
     raise
   except ValueError as error:
-    raise _UnreadableError(f'invalid file name ({error})') from error
+    raise UnreadableError(f'invalid file name ({error})') from error
   with file:
     yield file
 
@@ -253,21 +358,21 @@ def _open(file: BinaryIO, max_pixels: int | None) -> _Opened:
   file.seek(0)
   kind = _kind(_SIGNATURES, head)
   if not head:
-    raise _UnreadableError('empty file')
+    raise UnreadableError('empty file')
   if not kind:
     other = _kind(_OTHERS, head)
     reason = f'unsupported format ({other})' if other else 'unknown format'
-    raise _UnreadableError(f'{reason}; {_CONVERT}')
-  opened = _open_tiff(file) if kind == 'TIFF' else _open_pillow(file, kind)
+    raise UnreadableError(f'{reason}; {_CONVERT}')
+  opened = _OPENERS[kind](file)
   width, height = opened.size
   if not width or not height:
-    raise _UnreadableError('image without pixels')
+    raise UnreadableError('image without pixels')
   limit = _MOST_PIXELS if max_pixels is None else max_pixels
   if width * height > limit:
     advice = 'reduce the image'
     if max_pixels is not None:
       advice += f', or pass --max_pixels={width * height}'
-    raise _UnreadableError(f'{width}x{height} exceeds the limit of {limit:,} pixels; {advice}')
+    raise UnreadableError(f'{width}x{height} exceeds the limit of {limit:,} pixels; {advice}')
   return opened
 
 
@@ -276,30 +381,157 @@ def _kind(signatures: Mapping[str, bytes], head: bytes) -> str | None:
   return next(matches, None)
 
 
-def _open_pillow(file: BinaryIO, kind: str) -> _Opened:
-  # Image.open would hide the reason of a failure, so use the plugins directly.
-  plugins = {'PNG': PngImageFile, 'JPEG': JpegImageFile, 'WebP': WebPImageFile, 'BMP': BmpImageFile}
-  image = plugins[kind](file)
-  if getattr(image, 'n_frames', 1) > 1:
-    raise _UnreadableError('animated image; save one frame as a separate image')
-  if kind == 'PNG':
-    image.info.setdefault('exif', metadata.in_png(file))
+# Image.open would hide the reason of a failure, so the plugins are called directly.
 
-  def decode() -> tuple[np.ndarray, bytes | None]:
-    if kind == 'PNG':
-      file.seek(0)
-      PngImageFile(file).verify()  # checksums and the end, which decoding ignores
-      # Pillow reduces 16 bits to 8, and misreads the transparent value of 2-bit and 4-bit grey.
-      raw_mode = cast(str, image.tile[0].args)
+
+def _open_png(file: BinaryIO) -> _Opened:
+  png = damage.read_png(file)
+  try:
+    image = PngImageFile(io.BytesIO(png.header))
+  except Exception:  # nonsense in chunks with right checksums
+    png = damage.without_metadata(png)
+    image = PngImageFile(io.BytesIO(png.header))
+  _check_still(image)
+
+  def decode() -> _Decoded:
+    content, notes = damage.png_content(file, png)
+    image = PngImageFile(io.BytesIO(content))
+    profile = image.info.get('icc_profile')
+    # Pillow reduces 16 bits to 8, and misreads the transparent value of 2-bit and 4-bit grey.
+    raw_mode = cast(str, image.tile[0].args)
+    try:
       if raw_mode.endswith((';16B', 'L;2', 'L;4')):
         import imagecodecs
 
-        file.seek(0)
-        return _with_channels(imagecodecs.png_decode(file.read())), image.info.get('icc_profile')
-    image.load()
-    return _pixels(image)
+        return _Decoded(_with_channels(imagecodecs.png_decode(content)), profile, notes)
+      image.load()
+    except ModuleNotFoundError:
+      raise
+    except Exception:
+      damage.check_png_pixels(png, content)
+      raise
+    return _Decoded(*_pixels(image), notes)
 
-  return _Opened(image.size, metadata.of_image(image), decode)
+  opened = _opened(image, decode)
+  colour = tuple(chunk for chunk in png.chunks if chunk[0] in metadata.COLOUR_CHUNKS)
+  return opened._replace(metadata=dataclasses.replace(opened.metadata, colour=colour))
+
+
+def _open_jpeg(file: BinaryIO) -> _Opened:
+  def decode() -> _Decoded:
+    file.seek(0)
+    content = file.read()
+    content, notes = damage.jpeg_content(content)
+    image = JpegImageFile(io.BytesIO(content))
+    image.load()
+    last = np.asarray(image.crop((image.width - 1, image.height - 1, *image.size)))
+    if (last == 128).all():  # the decoder's colour of missing pixels
+      damage.check_jpeg(content)
+    return _Decoded(*_pixels(image), notes)
+
+  return _opened(JpegImageFile(file), decode)
+
+
+def _open_webp(file: BinaryIO) -> _Opened:
+  content, notes = damage.webp_content(file.read())
+  image = WebPImageFile(io.BytesIO(content))
+  _check_still(image)
+  return _open_plainly(image, notes)
+
+
+def _open_bmp(file: BinaryIO) -> _Opened:
+  image = BmpImageFile(file)
+
+  def decode() -> _Decoded:
+    codec, _, start, args = image.tile[0]
+    if codec != 'raw':  # run lengths
+      image.load()
+      return _Decoded(*_pixels(image))
+    file.seek(0)
+    _, stride, _ = cast(tuple[str, int, int], args)
+    content, notes = damage.bmp_content(file.read(), image.size, start, stride)
+    repaired = BmpImageFile(io.BytesIO(content))
+    repaired.load()
+    return _Decoded(*_pixels(repaired), notes)
+
+  return _opened(image, decode)
+
+
+def _open_gif(file: BinaryIO) -> _Opened:
+  image = GifImageFile(file)
+  _check_still(image)
+  return _open_plainly(image)
+
+
+def _open_avif(file: BinaryIO) -> _Opened:
+  if not features.check('avif'):
+    raise UnreadableError('AVIF is not supported by this Pillow; pip install --upgrade pillow')
+  colour, notes = _coded_colour(file)
+  image = AvifImageFile(file)
+  _check_still(image)
+  return _open_plainly(image, notes, colour)
+
+
+def _open_heic(file: BinaryIO) -> _Opened:
+  try:
+    from pillow_heif import HeifImageFile
+  except ModuleNotFoundError as error:
+    raise UnreadableError("HEIC needs pillow-heif; pip install 'gfn_jax[heif]'") from error
+  colour, notes = _coded_colour(file)
+  image = HeifImageFile(file)
+  if getattr(image, 'n_frames', 1) > 1:  # not an animation
+    notes += ('the main one of several images is read',)
+  return _open_plainly(image, notes, colour)
+
+
+def _open_plainly(
+  image: Image.Image,
+  notes: tuple[str, ...] = (),
+  colour: tuple[tuple[bytes, bytes], ...] = (),
+) -> _Opened:
+  """Describe an image that Pillow decodes."""
+
+  def decode() -> _Decoded:
+    image.load()
+    return _Decoded(*_pixels(image))
+
+  opened = _opened(image, decode, notes)
+  if image.info.get('icc_profile'):  # has precedence
+    colour = ()
+  return opened._replace(metadata=dataclasses.replace(opened.metadata, colour=colour))
+
+
+def _check_still(image: Image.Image) -> None:
+  if getattr(image, 'n_frames', 1) > 1:
+    raise UnreadableError(
+      'animated image; restore it alone, as .gif or .webp, or save one frame as a separate image'
+    )
+
+
+def _coded_colour(file: BinaryIO) -> tuple[tuple[tuple[bytes, bytes], ...], tuple[str, ...]]:
+  """Return the colours of an AVIF or HEIC as PNG chunks, and a note on lost bits.
+
+  Pillow decodes to 8 bits and does not report the colours of files without profile.
+
+  Raises:
+    UnreadableError: if the image is HDR, for which 8 bits do not suffice.
+  """
+  head = file.read(2**16)
+  file.seek(0)
+  colour: tuple[tuple[bytes, bytes], ...] = ()
+  notes: tuple[str, ...] = ()
+  at = head.find(b'colrnclx')
+  if 0 <= at <= len(head) - 14:
+    primaries, transfer = struct.unpack('>HH', head[at + 8 : at + 12])
+    if transfer in (16, 18):
+      raise UnreadableError('HDR image (PQ or HLG); convert it to a 16-bit PNG, or to SDR')
+    named = 2 not in (primaries, transfer) and (primaries, transfer) != (1, 13)  # sRGB
+    if named and max(primaries, transfer) < 256:
+      colour = ((b'cICP', bytes([primaries, transfer, 0, 1])),)
+  at = head.find(b'pixi')
+  if 0 <= at <= len(head) - 10 and head[at + 9] > 8:
+    notes = (f'{head[at + 9]} bits are rounded to 8',)
+  return colour, notes
 
 
 def _open_tiff(file: BinaryIO) -> _Opened:
@@ -308,36 +540,76 @@ def _open_tiff(file: BinaryIO) -> _Opened:
   tiff = tifffile.TiffFile(file)
   page = tiff.pages.first
   if page.is_reduced or 'DNGVersion' in page.tags:
-    raise _UnreadableError('raw photo or preview; develop it to TIFF or JPEG first')
-  others = cast('Iterator[tifffile.TiffPage]', itertools.islice(tiff.pages, 1, None))
-  if any(not other.is_reduced for other in others):
-    raise _UnreadableError('several pages; save one page as a separate image')
+    raise UnreadableError('raw photo or preview; develop it to TIFF or JPEG first')
+  notes = _tiff_pages(tiff)
   if page.sampleformat not in (1, 4):  # unsigned integers, or undefined
-    raise _UnreadableError('floating-point or signed values; convert it to 8 or 16 bits')
+    raise UnreadableError('floating-point or signed values; convert it to 8 or 16 bits')
   if page.bitspersample not in (1, 2, 4, 8, 16):
-    raise _UnreadableError(f'{page.bitspersample} bits per channel; convert it to 8 or 16 bits')
-  parts = itertools.zip_longest(page.dataoffsets, page.databytecounts, fillvalue=0)
-  if any(not offset or offset + count > tiff.filehandle.size for offset, count in parts):
-    raise _UnreadableError('truncated file: pixel data are missing; copy it again')
+    raise UnreadableError(f'{page.bitspersample} bits per channel; convert it to 8 or 16 bits')
   size = (page.imagewidth, page.imagelength)
+  _check_tiff_parts(page)
+  beside = metadata.beside_exif_in_tiff(page)
   colours = _TIFF_COLOURS.get(page.photometric)
   if colours and page.bitspersample in (8, 16):
     if not colours <= page.samplesperpixel <= colours + 4:
-      raise _UnreadableError(f'channels other than grey or RGB with alpha; {_CONVERT}')
+      raise UnreadableError(f'channels other than grey or RGB with alpha; {_CONVERT}')
     if page.compression in _TIFF_COMPRESSIONS:
       icc_profile = page.tags.valueof('InterColorProfile')
-      return _Opened(size, metadata.of_tiff(page), lambda: (_tiff_pixels(page), icc_profile))
+      exif = metadata.of_tiff(page)
+      return _Opened(size, exif, lambda: _Decoded(_tiff_pixels(page), icc_profile), beside, notes)
     if page.bitspersample == 16:
-      raise _UnreadableError('unsupported compression; save it without compression')
+      raise UnreadableError('unsupported compression; save it without compression')
   file.seek(0)
   image = TiffImageFile(file)
 
-  def decode() -> tuple[np.ndarray, bytes | None]:
+  def decode() -> _Decoded:
     image.load()  # applies and removes the orientation
-    return _pixels(image)
+    return _Decoded(*_pixels(image))
 
-  return _Opened(size, metadata.of_image(image), decode)
+  return _Opened(size, metadata.of_image(image), decode, beside, notes)
 
+
+def _tiff_pages(tiff: 'tifffile.TiffFile') -> tuple[str, ...]:
+  """Return a note if further pages are no reduced copies of the first one."""
+  try:
+    others = cast('Iterator[tifffile.TiffPage]', itertools.islice(tiff.pages, 1, None))
+    several = any(not other.is_reduced for other in others)
+  except Exception:  # a damaged page, of which no pixel is needed
+    several = True
+  return ('the first of several pages is read',) if several else ()
+
+
+def _check_tiff_parts(page: 'tifffile.TiffPage') -> None:
+  """Raise `UnreadableError` if strips or tiles are not in the file."""
+  end = page.parent.filehandle.size
+  parts = list(itertools.zip_longest(page.dataoffsets, page.databytecounts, fillvalue=0))
+  cut = [not offset or offset + count > end for offset, count in parts]
+  if not any(cut):
+    return
+  width, height = page.imagewidth, page.imagelength
+  if page.is_tiled or page.compression != 1 or page.planarconfig == 2:
+    missing = -(-sum(cut) * width * height // len(cut))  # of the strips or tiles that are cut
+  else:
+    row = -(-page.samplesperpixel * page.bitspersample * width // 8)
+    missing = 0
+    for i, (offset, _) in enumerate(parts):
+      rows = min(page.rowsperstrip, height - i * page.rowsperstrip)
+      present = max(0, end - offset) if offset else 0
+      whole, rest = divmod(min(present, rows * row), row)
+      missing += rows * width - whole * width - rest * width // row
+  damage.check_missing(missing, (width, height))
+
+
+_OPENERS: dict[str, Callable[[BinaryIO], _Opened]] = {
+  'PNG': _open_png,
+  'JPEG': _open_jpeg,
+  'WebP': _open_webp,
+  'TIFF': _open_tiff,
+  'BMP': _open_bmp,
+  'GIF': _open_gif,
+  'AVIF': _open_avif,
+  'HEIC': _open_heic,
+}
 
 # TIFF photometric interpretations and compressions for tifffile; Pillow reads the others.
 _TIFF_COLOURS = {0: 1, 1: 1, 2: 3}  # channels of grey (0 is white or 0 is black) and of RGB
@@ -376,7 +648,7 @@ def _pixels(image: Image.Image) -> tuple[np.ndarray, bytes | None]:
   """Return a loaded image's pixels, `[h, w, C]` as stored, and their colour profile."""
   icc_profile = image.info.get('icc_profile')
   if image.mode in ('I', 'F'):
-    raise _UnreadableError('floating-point or 32-bit values; convert it to 8 or 16 bits')
+    raise UnreadableError('floating-point or 32-bit values; convert it to 8 or 16 bits')
   if image.mode.startswith('I;16'):
     return _with_channels(np.asarray(image).astype(np.uint16)), icc_profile
   if image.mode in ('CMYK', 'LAB'):

@@ -53,6 +53,36 @@ def to_8_bits(image: Real[np.ndarray, '*shape']) -> Real[np.ndarray, '*shape']:
   return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
+def is_opaque(image: Real[np.ndarray, '*shape c']) -> bool:
+  """Return True if no pixel is transparent in grey and alpha, or RGB and alpha, of integers."""
+  return image.shape[-1] not in (2, 4) or bool((image[..., -1] == np.iinfo(image.dtype).max).all())
+
+
+def spread_colours(
+  colours: Real[np.ndarray, 'h w c'], alpha: Real[np.ndarray, 'h w']
+) -> Real[np.ndarray, 'h w c']:
+  """Replace the colours of fully transparent pixels by those of the nearest other pixels.
+
+  Such colours are invisible and often black. A filter would mix them into the visible ones.
+
+  Args:
+    colours: `[h, w, C]` of any type.
+    alpha: `[h, w]`; 0 or less is fully transparent.
+
+  Returns:
+    A new array, or `colours` itself if all or none of the pixels are fully transparent.
+  """
+  from scipy import ndimage  # late: only images with alpha need it
+
+  hidden = alpha <= 0
+  if hidden.all() or not hidden.any():
+    return colours
+  rows, columns = ndimage.distance_transform_edt(
+    hidden, return_distances=False, return_indices=True
+  )
+  return colours[rows, columns]
+
+
 def check_image(image: Any) -> Real[np.ndarray, 'h w *c']:
   """Return an image as an array for `Restorer` and `LPIPS`; floats become float32.
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -18,12 +18,20 @@ from tqdm import tqdm
 
 from gfn_jax.errors import UserError
 from gfn_jax.images import animations, folders, videos
-from gfn_jax.images.reading import MAX_PIXELS, read_photo
-from gfn_jax.images.writing import EXTENSIONS, check_target, write_photo
+from gfn_jax.images.reading import MAX_PIXELS, Photo, is_animated, read_photo
+from gfn_jax.images.writing import (
+  EXTENSIONS,
+  check_target,
+  conversion_notes,
+  result_name,
+  write_photo,
+)
 from gfn_jax.restoration import records
+from gfn_jax.restoration.animation import restore_animation
 from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.restoration.video import restore_video
 from gfn_jax.system import parallel
+from gfn_jax.system.console import print_message
 from gfn_jax.system.files import (
   exists,
   extension_of,
@@ -40,21 +48,25 @@ from gfn_jax.system.files import (
 _FILE_EXTENSIONS = tuple(dict.fromkeys((*EXTENSIONS, *animations.EXTENSIONS, *videos.FORMATS)))
 
 
+Kind = Literal['image', 'animation', 'video']
+"""What a file is restored as."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One image or video to restore.
+  """One file to restore.
 
   Attributes:
     name: path of the source relative to its folder.
     source: path of the source.
     target: path of the result.
-    video: True for a video.
+    kind: what it is restored as.
   """
 
   name: str
   source: str
   target: str
-  video: bool = False
+  kind: Kind = 'image'
 
 
 @dataclasses.dataclass
@@ -63,7 +75,7 @@ class Plan:
 
   Attributes:
     target: path of the one result, or of the folder of all.
-    jobs: the images and the videos.
+    jobs: the images, animations and videos.
     passed_over: number of files that are neither, by kind.
     failures: for each source that cannot be restored, its name and the reason.
   """
@@ -81,9 +93,9 @@ class Plan:
   def pass_over_videos(self, reason: str) -> None:
     """Count the videos as passed over, for a reason that their kind names."""
     for job in self.jobs:
-      if job.video:
+      if job.kind == 'video':
         self.pass_over(f'{printable(extension_of(job.source))} ({reason})')
-    self.jobs = [job for job in self.jobs if not job.video]
+    self.jobs = [job for job in self.jobs if job.kind != 'video']
 
   def pass_over(self, kind: str, count: int = 1) -> None:
     """Count files of a kind as passed over."""
@@ -145,8 +157,7 @@ def plan_jobs(
     if os.path.isdir(path):
       _plan_folder(plan, path, extension, alone=len(paths) == 1)
     elif os.path.lexists(path):
-      job = _job(os.path.basename(path), path, plan.target, extension, videos.is_video(path))
-      plan.jobs.append(dataclasses.replace(job, target=target) if to_file else job)
+      plan.jobs.append(_plan_file(path, plan.target, extension))
     else:
       plan.failures.append(f'no such file or folder: {printable(path)}')
   if not (plan.jobs or plan.failures):
@@ -155,7 +166,8 @@ def plan_jobs(
       f'no image in {", ".join(map(printable, paths))}; extensions are {", ".join(EXTENSIONS)}'
       f'{others}'
     )
-  if any(job.video for job in plan.jobs) and not all(job.video for job in plan.jobs):
+  kinds = {job.kind for job in plan.jobs}
+  if 'video' in kinds and len(kinds) > 1:
     try:
       videos.pyav()
     except UserError as error:
@@ -181,6 +193,23 @@ def _names_file(target: str) -> bool:
   return bool(extension) or os.path.isfile(target)
 
 
+def _plan_file(path: str, target: str, extension: str | None) -> Job:
+  """Return the job of a file that the user names, which may have any extension."""
+  name, into_folder = os.path.basename(path), target.endswith(('/', os.sep))
+  kind = _kind_of(path, extension if into_folder else extension_of(target))
+  if kind == 'image' and videos.is_video(path):
+    kind = 'video'
+  if into_folder:
+    return _job(name, path, target, extension, kind)
+  return Job(name, path, target, kind)
+
+
+def _kind_of(path: str, extension: str | None) -> Kind:
+  """Return what an image becomes: an animation if it is one and its result's format allows it."""
+  animated = (extension or extension_of(path)) in animations.EXTENSIONS and is_animated(path)
+  return 'animation' if animated else 'image'
+
+
 def _plan_folder(plan: Plan, folder: str, extension: str | None, alone: bool) -> None:
   """Add the files of a folder to a plan, without earlier results if the target is in it."""
   itself = is_same_file(folder, plan.target)
@@ -191,24 +220,26 @@ def _plan_folder(plan: Plan, folder: str, extension: str | None, alone: bool) ->
     return
   found = folders.find_files(folder, skip=None if itself else plan.target)
   top = '' if alone else os.path.basename(os.path.abspath(folder))
-  for video, paths in ((False, found.images), (True, found.videos)):
-    for path in paths:
-      if not (itself and records.is_result(path)):
-        name = os.path.join(top, os.path.relpath(path, folder))
-        plan.jobs.append(_job(name, path, plan.target, extension, video))
+  jobs: list[tuple[str, Kind]] = [(path, _kind_of(path, extension)) for path in found.images]
+  for path, kind in jobs + [(path, 'video') for path in found.videos]:
+    if not (itself and records.is_result(path)):
+      name = os.path.join(top, os.path.relpath(path, folder))
+      plan.jobs.append(_job(name, path, plan.target, extension, kind))
   for kind, count in found.others.items():
     plan.pass_over(kind, count)
   plan.failures += found.failures
 
 
-def _job(name: str, source: str, folder: str, extension: str | None, video: bool) -> Job:
+def _job(name: str, source: str, folder: str, extension: str | None, kind: Kind) -> Job:
   """Return the job of a file whose result goes into a folder."""
   stem, own = os.path.splitext(name)
-  if video:  # Matroska holds every audio
+  if kind == 'video':  # Matroska holds every audio
     renamed = stem + (own if own.lower() in videos.FORMATS else '.mkv')
-  else:  # a file that is named may have any extension
-    renamed = stem + (extension or (own if own.lower() in EXTENSIONS else '.png'))
-  return Job(name, source, os.path.join(folder, renamed), video)
+  elif kind == 'animation':
+    renamed = stem + (extension or own)
+  else:
+    renamed = result_name(name, extension)
+  return Job(name, source, os.path.join(folder, renamed), kind)
 
 
 def _drop_conflicts(plan: Plan) -> None:
@@ -252,6 +283,8 @@ def restore_files(
   settings: Mapping[str, Any] | None = None,
   overwrite: bool = False,
   max_pixels: int = MAX_PIXELS,
+  strip: bool = False,
+  keep_damaged: bool = False,
   on_result: Callable[[Job, np.ndarray, np.ndarray], None] | None = None,
 ) -> Outcome:
   """Restore images and videos one after the other, with a progress bar.
@@ -269,9 +302,11 @@ def restore_files(
       fails.
     overwrite: True to restore files whose result exists, too.
     max_pixels: largest number of pixels of an image; larger images fail.
+    strip: True to write no metadata of images but those of the colours.
+    keep_damaged: see `restore_video`.
     on_result: called with each image's job, its input and its result, `[h, w, C]` of uint8 or
       uint16, also for results that existed. If it raises `UserError`, the image has failed. Not for
-      frames.
+      frames, animations and videos.
 
   Returns:
     The results of all processes, and the failures of the plan.
@@ -285,7 +320,9 @@ def restore_files(
   targets = '\0'.join(job.target for job in plan.jobs).encode(errors='surrogateescape')
   if len(set(parallel.gather(hashlib.sha256(targets).hexdigest()))) > 1:
     raise UserError('the processes see different images: put the images on a shared disk')
-  task = _Task(restorer, dict(settings or {}), overwrite, max_pixels, on_result)
+  task = _Task(
+    restorer, dict(settings or {}), overwrite, max_pixels, strip, keep_damaged, on_result
+  )
   with parallel.ending_together():
     outcome = _restore_share(task, parallel.share(plan.jobs))
   outcomes = [Outcome(**fields) for fields in parallel.gather(dataclasses.asdict(outcome))]
@@ -304,7 +341,10 @@ class _Task:
   settings: dict[str, Any]
   overwrite: bool
   max_pixels: int
+  strip: bool
+  keep_damaged: bool
   on_result: Callable[[Job, np.ndarray, np.ndarray], None] | None
+  said: set[str] = dataclasses.field(default_factory=set)  # notes on conversions, printed once
 
 
 def _restore_share(task: _Task, jobs: list[Job]) -> Outcome:
@@ -317,10 +357,10 @@ def _restore_share(task: _Task, jobs: list[Job]) -> Outcome:
         _show_existing(task, job)
         outcome.skipped += 1
         continue
-      if job.video:
-        _restore_video(task, job)
-      else:
+      if job.kind == 'image' or task.restorer.output == 'frames':
         _restore_image(task, job)
+      else:
+        _restore_moving(task, job)
       outcome.restored += 1
     except (UserError, OSError, MemoryError) as error:
       outcome.failures.append(_reason(error, job))
@@ -337,7 +377,7 @@ def _with_source(settings: dict[str, Any], job: Job) -> dict[str, Any]:
 
 
 def _show_existing(task: _Task, job: Job) -> None:
-  if task.on_result is None or job.video:
+  if task.on_result is None or job.kind != 'image':
     return
   limit = task.max_pixels * task.restorer.scale**2
   with local_copy(job.target) as target:
@@ -345,35 +385,66 @@ def _show_existing(task: _Task, job: Job) -> None:
   task.on_result(job, *(photo.pixels for photo in pair))
 
 
-def _restore_video(task: _Task, job: Job) -> None:
+def _restore_moving(task: _Task, job: Job) -> None:
+  """Restore an animation or a video."""
   settings = _with_source(task.settings, job)
   make_folder(os.path.dirname(job.target) or '.')
   with records.recording(job.target, settings):
-    restore_video(
-      task.restorer, job.source, job.target, settings=task.settings, overwrite=task.overwrite
-    )
+    if job.kind == 'animation':
+      restore_animation(
+        task.restorer,
+        job.source,
+        job.target,
+        overwrite=task.overwrite,
+        max_pixels=task.max_pixels,
+      )
+    else:
+      restore_video(
+        task.restorer,
+        job.source,
+        job.target,
+        settings=task.settings,
+        overwrite=task.overwrite,
+        keep_damaged=task.keep_damaged,
+      )
 
 
 def _restore_image(task: _Task, job: Job) -> None:
   restorer, photo = task.restorer, read_photo(job.source, task.max_pixels)
-  h, w, channels = photo.pixels.shape
-  frames = restorer.output == 'frames'
-  if frames:
-    animations.check_animation(job.target, (w, h), channels)
-  else:
-    size = (restorer.scale * w, restorer.scale * h)
-    check_target(job.target, size, photo.pixels.dtype, channels)
+  for note in photo.notes:
+    print_message(f'{printable(job.source)}: {note}')
+  if task.strip:
+    photo = dataclasses.replace(photo, metadata=photo.metadata.stripped())
+  photo = _fit_target(task, job, photo)
   settings = _with_source(task.settings, job)
   with tile_progress(job.name) as progress:
     restored = restorer(photo.pixels, progress)
   make_folder(os.path.dirname(job.target) or '.')
   with records.recording(job.target, settings):
-    if frames:
-      animations.write_animation(job.target, restored, photo.exif, photo.icc_profile)
+    if restorer.output == 'frames':
+      animations.write_animation(job.target, restored, photo.metadata)
     else:
       write_photo(job.target, dataclasses.replace(photo, pixels=restored))
   if task.on_result is not None:
     task.on_result(job, photo.pixels, restored)
+
+
+def _fit_target(task: _Task, job: Job, photo: Photo) -> Photo:
+  """Return a photo that the target's format can hold once it is restored; say what gets lost.
+
+  Raises:
+    UserError: if the format cannot hold it.
+  """
+  if task.restorer.output == 'frames':
+    return animations.for_animation(job.target, photo)
+  h, w, channels = photo.pixels.shape
+  size = (task.restorer.scale * w, task.restorer.scale * h)
+  check_target(job.target, size, photo.pixels.dtype, channels)
+  for note in conversion_notes(job.target, photo):
+    if note not in task.said:
+      task.said.add(note)
+      print_message(f'{printable(job.source)}: {note}')
+  return photo
 
 
 def _reason(error: UserError | OSError | MemoryError, job: Job) -> str:

@@ -28,6 +28,8 @@ def restore_and_report(
   settings: Mapping[str, Any] | None = None,
   overwrite: bool = False,
   max_pixels: int = MAX_PIXELS,
+  strip: bool = False,
+  keep_damaged: bool = False,
 ) -> Outcome:
   """Restore files as `restore_files` does, and write a page that shows the images.
 
@@ -42,13 +44,15 @@ def restore_and_report(
     settings: see `restore_files`.
     overwrite: see `restore_files`.
     max_pixels: see `restore_files`.
+    strip: see `restore_files`.
+    keep_damaged: see `restore_files`.
 
   Raises:
     UserError: as `restore_files`, or if an image has no target.
   """
   targets = {}
   if target_dir:
-    targets = _find_targets(target_dir, (job.name for job in plan.jobs if not job.video))
+    targets = _find_targets(target_dir, (job.name for job in plan.jobs if job.kind == 'image'))
   title = f'{type(restorer.model).__name__}: before and after'
   with open_report(page, title, weights=weights, protocol=protocol if targets else None) as report:
 
@@ -66,6 +70,8 @@ def restore_and_report(
       settings=settings,
       overwrite=overwrite,
       max_pixels=max_pixels,
+      strip=strip,
+      keep_damaged=keep_damaged,
       on_result=add,
     )
 

@@ -16,7 +16,7 @@ from gfn_jax.errors import UserError
 from gfn_jax.images.reading import read_photo, to_photo
 from gfn_jax.layers.borders import apply_within
 from gfn_jax.models.base import RestorationModel
-from gfn_jax.ops.pixels import check_image, from_float, to_float
+from gfn_jax.ops.pixels import check_image, from_float, spread_colours, to_float
 from gfn_jax.ops.sizes import SHARP_FRAMES
 from gfn_jax.ops.symmetries import SYMMETRIES, apply_symmetry, undo_symmetry
 from gfn_jax.restoration import tiling
@@ -219,7 +219,8 @@ class Restorer:
 
     Args:
       image: a path, a PIL image, or an array `[h, w]` or `[h, w, C]` of uint8, uint16 or float in
-        [0, 1], where C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
+        [0, 1], where C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha). Fully
+        transparent pixels take the colours of the nearest others.
       progress: called as `progress(done, total)` after each batch of tiles.
 
     Returns:
@@ -268,6 +269,8 @@ class Restorer:
     channels = image.shape[-1]
     alpha = channels in (2, 4)
     colours = image[..., : channels - alpha]
+    if alpha:
+      colours = spread_colours(colours, image[..., -1])
     if channels <= 2:
       colours = np.repeat(colours, 3, axis=-1)
     restored = self._retry(lambda: self._restore_tiles(colours, progress))

@@ -227,3 +227,29 @@ def test_the_folder_of_a_run_stands_for_its_weights(photos, tmp_path, monkeypatc
 def test_options_may_stand_between_several_inputs(photos, tmp_path):
   args = restore.parse(['a.jpg', '--ensemble', 'b.jpg', '--tile', '96', 'out', '--overlap=32'])
   assert (args.sources, args.target, args.tile) == (['a.jpg', 'b.jpg'], 'out', 96)
+
+
+@pytest.mark.parametrize('name', ['out.gif', 'out.webp'])
+def test_an_animation_is_restored_frame_by_frame(tmp_path, name, capsys):
+  weights, model = tmp_path / 'weights.safetensors', create_model(**small.MODEL)
+  save_weights(weights, init_variables(model, seed=0), small.MODEL, {})
+  frames = [Image.fromarray(np.roll(PHOTO, 9 * i, axis=1)) for i in range(3)]
+  source, target = tmp_path / 'a.gif', tmp_path / name
+  frames[0].save(source, save_all=True, append_images=frames[1:], duration=[50, 100, 150], loop=0)
+  arguments = [str(source), str(target), f'--weights={weights}']
+  restore.main(arguments)
+  assert capsys.readouterr().out == f'1 restored -> {target}\n'
+  with Image.open(target) as image:
+    assert (image.size, image.n_frames) == ((4 * 64, 4 * 48), 3)
+    times = []
+    for i in range(3):
+      image.seek(i)
+      image.load()
+      times.append(image.info['duration'])
+  assert times == [50, 100, 150]
+  restore.main(arguments)
+  assert '0 restored, 1 existed already' in capsys.readouterr().out
+  with pytest.raises(UserError, match='its result would overwrite .*a.gif'):
+    restore.main([str(source), str(source), f'--weights={weights}', '--overwrite'])
+  with pytest.raises(UsageError, match='--report is for images, not for an animation'):
+    restore.main([*arguments, f'--report={tmp_path}/report.html'])

@@ -9,7 +9,13 @@ from PIL import Image
 
 from gfn_jax import UserError
 from gfn_jax.images import animations
-from gfn_jax.images.animations import check_animation, write_animation
+from gfn_jax.images.animations import (
+  check_animation,
+  write_animation,
+  write_timed_animation,
+)
+from gfn_jax.images.metadata import Metadata
+from gfn_jax.images.reading import Animation, Photo, is_animated, read_animation
 
 # A cup before a table that moves: the lower half of the frames is at rest.
 COFFEE = skimage.data.coffee()
@@ -100,6 +106,21 @@ def test_what_a_format_cannot_hold(name, size, channels, message):
   assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_a_photo_for_an_animation_loses_opaque_alpha(dtype):
+  pixels = np.full((2, 3, 4), np.iinfo(dtype).max, dtype)
+  pixels[..., :3] = 7
+  assert animations.for_animation('a.webp', Photo(pixels)).pixels.shape == (2, 3, 4)
+  fitted = animations.for_animation('a.gif', Photo(pixels)).pixels
+  np.testing.assert_array_equal(fitted, pixels[..., :3])
+  pixels[0, 0, 3] -= 1
+  with pytest.raises(UserError, match='a.gif: GIF does not support partial transparency'):
+    animations.for_animation('a.gif', Photo(pixels))
+  hdr = Photo(pixels, Metadata(colour=((b'cICP', b'\x09\x12\0\1'),)))
+  with pytest.raises(UserError, match=r'a.webp: .* HDR transfer function \(HLG\)'):
+    animations.for_animation('a.webp', hdr)
+
+
 def test_the_largest_that_a_format_holds(tmp_path):
   for name, side in (('a.webp', 16383), ('a.gif', 65535)):
     frames = np.zeros((2, 2, side, 3), np.uint8)
@@ -148,3 +169,51 @@ def test_what_cannot_be_written_is_named(tmp_path):
     write_animation(tmp_path / 'a.webp', FRAMES)
   assert error.value.filename == str(tmp_path / 'a.webp')
   assert os.listdir(tmp_path) == ['a.webp']
+
+
+TIMES = (50, 100, 150)
+MOVING = FRAMES[[0, 3, 6]]
+DISC = np.hypot(*np.ogrid[-24:24, -32:32]) < 20
+HOLES = np.stack([DISC] * 3)[..., None] * np.uint8(255)
+
+
+@pytest.mark.parametrize('loops', [0, 3, None])
+@pytest.mark.parametrize('extension', ['.gif', '.webp'])
+def test_an_animation_comes_back_with_its_times(tmp_path, extension, loops):
+  path = tmp_path / f'a{extension}'
+  write_timed_animation(path, Animation(MOVING, TIMES, loops))
+  assert is_animated(path)
+  animation = read_animation(path)
+  assert animation.durations == TIMES
+  if extension == '.gif' or loops is not None:
+    assert animation.loops == loops
+  assert animation.frames.shape == MOVING.shape
+  assert np.abs(animation.frames.astype(int) - MOVING).mean() < 5
+
+
+@pytest.mark.parametrize('extension', ['.gif', '.webp'])
+def test_an_animation_keeps_its_holes(tmp_path, extension):
+  path = tmp_path / f'a{extension}'
+  write_timed_animation(path, Animation(np.concatenate([MOVING, HOLES], -1), TIMES, 0))
+  animation = read_animation(path)
+  np.testing.assert_array_equal(animation.frames[..., 3:], HOLES)
+  visible = HOLES[..., 0] > 0
+  assert np.abs(animation.frames[..., :3].astype(int) - MOVING)[visible].mean() < 6
+
+
+def test_animated_pngs_and_still_images(tmp_path):
+  first, *others = (Image.fromarray(frame) for frame in MOVING)
+  options = {'save_all': True, 'append_images': others, 'duration': list(TIMES)}
+  first.save(tmp_path / 'a.png', **options)
+  np.testing.assert_array_equal(read_animation(tmp_path / 'a.png').frames, MOVING)
+  first.save(tmp_path / 'b.png', default_image=True, **options | {'duration': [50, 100]})
+  found = read_animation(tmp_path / 'b.png')
+  np.testing.assert_array_equal(found.frames, MOVING[1:])
+  with pytest.raises(
+    UserError, match='3 frames of 64x48 exceed the limit of 9,215 pixels; .*=9216$'
+  ):
+    read_animation(tmp_path / 'a.png', max_pixels=9215)
+  first.save(tmp_path / 'c.gif')
+  (tmp_path / 'd.gif').write_bytes(b'GIF89a')
+  for name in ('c.gif', 'd.gif', 'missing.gif'):
+    assert not is_animated(tmp_path / name)

@@ -282,7 +282,7 @@ def test_a_png_whose_header_is_too_short(tmp_path):
   chunk = b'IHDR' + bytes(5)
   header = b'\x89PNG\r\n\x1a\n' + (5).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4)
   (tmp_path / 'x.png').write_bytes(header)
-  with pytest.raises(UserError, match='cannot read .*x.png: .*Truncated IHDR chunk'):
+  with pytest.raises(UserError, match='cannot read .*x.png: .*no header'):
     folders.read_rgb(tmp_path / 'x.png')
 
 

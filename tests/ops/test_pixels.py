@@ -50,3 +50,16 @@ def test_images_of_another_shape_type_or_range_are_refused():
     with pytest.raises(error):
       pixels.check_image(image)
   assert pixels.check_image(np.ones((2, 3))).dtype == np.float32
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_hidden_colours_become_those_of_the_nearest_visible_pixels(dtype):
+  colours = np.arange(1, 6)[None, :, None].astype(dtype) * np.array([1, 2, 3], dtype)
+  alpha = np.array([[0, 1, 0, 0, 1]], dtype)
+  spread = pixels.spread_colours(colours, alpha)
+  np.testing.assert_array_equal(spread, colours[:, [1, 1, 1, 4, 4]], strict=True)
+  np.testing.assert_array_equal(
+    colours[0, 0], np.array([1, 2, 3], dtype)
+  )  # the input is not changed
+  assert pixels.spread_colours(colours, np.ones_like(alpha)) is colours
+  assert pixels.spread_colours(colours, np.zeros_like(alpha)) is colours

@@ -415,9 +415,9 @@ def test_a_target_with_an_unknown_extension_is_refused(photos, tmp_path, name):
 
 def test_bad_sources_and_targets(photos, tmp_path):
   (tmp_path / 'empty').mkdir()
-  (tmp_path / 'empty' / 'a.heic').write_bytes(b'')
+  (tmp_path / 'empty' / 'a.psd').write_bytes(b'')
   with pytest.raises(
-    UserError, match='no image in .*; extensions are .png.*; passed over: 1 .heic'
+    UserError, match='no image in .*; extensions are .png.*; passed over: 1 .psd'
   ):
     plan_jobs(tmp_path / 'empty', tmp_path / 'other')
   with pytest.raises(UserError, match='a.png is a file, but several images need a folder'):
@@ -427,13 +427,13 @@ def test_bad_sources_and_targets(photos, tmp_path):
 
 
 def test_everything_else_in_a_folder_is_counted(photos, tmp_path, capsys):
-  for name in ('a.HEIC', 'b.heic', '.hidden.png', 'noextension', 'c.gif'):
+  for name in ('a.PSD', 'b.psd', '.hidden.png', 'noextension', 'c.xcf'):
     (photos / name).write_bytes(b'')
   os.mkfifo(photos / 'fifo.png')
   restore_and_print(photos, tmp_path / 'out')
   assert capsys.readouterr().out.splitlines() == [
     f'3 restored -> {tmp_path}/out/',
-    'passed over: 1 .gif, 2 .heic, 1 .txt, 1 hidden, 1 not a regular file, 1 without extension',
+    'passed over: 2 .psd, 1 .txt, 1 .xcf, 1 hidden, 1 not a regular file, 1 without extension',
   ]
 
 
@@ -591,3 +591,38 @@ def test_no_kill_leaves_a_result_with_the_record_of_another(
       np.testing.assert_array_equal(read(out / 'a.png'), wanted)
   if not replaced:  # the same command continues
     assert not restore(source, out, settings={'weights': 'new'}).failures
+
+
+def test_notes_on_sources_name_them_and_conversions_are_said_once(tmp_path, capsys):
+  folder = tmp_path / 'photos'
+  folder.mkdir()
+  for name in ('a', 'b'):
+    imagecodecs.imwrite(folder / f'{name}.png', PHOTO.astype(np.uint16) * 257)
+    content = (folder / f'{name}.png').read_bytes()
+    (folder / f'{name}.png').write_bytes(content[:-12])
+  outcome = restore(folder, tmp_path / 'out', extension='.jpg')
+  assert (outcome.restored, outcome.failures) == (2, [])
+  lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(str(tmp_path))]
+  assert lines == [
+    f'{folder}/a.png: the end of the file is missing, but no pixel',
+    f'{folder}/a.png: JPEG does not support 16 bits: they are rounded to 8',
+    f'{folder}/b.png: the end of the file is missing, but no pixel',
+  ]
+
+
+def test_metadata_are_those_of_the_result_or_stripped(tmp_path):
+  Image.fromarray(PHOTO).save(tmp_path / 'a.jpg', dpi=(300, 300), comment=b'hello')
+  restore(tmp_path / 'a.jpg', tmp_path / 'b.jpg')
+  restore(tmp_path / 'a.jpg', tmp_path / 'c.jpg', strip=True)
+  with Image.open(tmp_path / 'b.jpg') as kept, Image.open(tmp_path / 'c.jpg') as stripped:
+    assert (kept.info['dpi'], kept.info['comment']) == ((1200, 1200), b'hello')
+    assert not {'dpi', 'comment'} & set(stripped.info)
+
+
+def test_what_cannot_be_written_in_its_own_format_becomes_a_png(tmp_path):
+  Image.fromarray(PHOTO).quantize(200).save(tmp_path / 'a.gif')
+  Image.fromarray(PHOTO).save(tmp_path / 'b.JFIF', 'JPEG')
+  for name, result in (('a.gif', 'a.png'), ('b.JFIF', 'b.JFIF')):
+    restore(tmp_path / name, tmp_path / 'out')
+    with Image.open(tmp_path / 'out' / result) as image:
+      assert (image.size, image.format) == ((88, 52), 'PNG' if result == 'a.png' else 'JPEG')

@@ -87,6 +87,18 @@ def test_grey_stays_grey_and_alpha_is_resized(restorer, photo):
   np.testing.assert_array_equal(with_alpha[..., 3], wanted_alpha)
 
 
+@pytest.mark.parametrize('channels', [2, 4])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_colours_of_transparent_pixels_do_not_bleed_into_visible_ones(restorer, dtype, channels):
+  full = 1 if dtype == np.float32 else np.iinfo(dtype).max
+  image = np.zeros((24, 24, channels), dtype)
+  image[8:16, 8:16] = full  # a white square on transparent black
+  restored = restorer(image)
+  white = restorer(np.full((24, 24, channels - 1), full, dtype))
+  np.testing.assert_array_equal(restored[..., :-1], white)
+  assert (restored[..., -1] > 0).sum() >= 32 * 32
+
+
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
 def test_alpha_keeps_its_extremes(dtype):
   full = 1 if dtype == np.float32 else np.iinfo(dtype).max
