@@ -416,9 +416,7 @@ def test_a_target_with_an_unknown_extension_is_refused(photos, tmp_path, name):
 def test_bad_sources_and_targets(photos, tmp_path):
   (tmp_path / 'empty').mkdir()
   (tmp_path / 'empty' / 'a.psd').write_bytes(b'')
-  with pytest.raises(
-    UserError, match='no image in .*; extensions are .png.*; passed over: 1 .psd'
-  ):
+  with pytest.raises(UserError, match='no image in .*; extensions are .png.*; passed over: 1 .psd'):
     plan_jobs(tmp_path / 'empty', tmp_path / 'other')
   with pytest.raises(UserError, match='a.png is a file, but several images need a folder'):
     plan_jobs(photos, photos / 'a.png')
