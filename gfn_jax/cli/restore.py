@@ -51,6 +51,7 @@ def make_parser() -> ArgumentParser:
   )
   add('--ensemble', action='store_true', help='average over 8 turned and flipped inputs: 8x slower')
   add('--overwrite', action='store_true', help='replace existing results')
+  add('--keep_damaged', action='store_true', help='restore what can be read of a damaged video')
   add(
     '--format',
     choices=sorted({extension[1:] for extension in EXTENSIONS + animations.EXTENSIONS}),
@@ -127,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   video = os.path.isfile(args.source) and is_video(args.source)
   if video and (args.report or args.format):
     raise UserError('--report and --format are for images, not for a video')
+  if args.keep_damaged and not video:
+    raise UserError('--keep_damaged is for videos')
   if video and args.output == 'frames':
     raise UserError('--output=frames is for photos, not for a video')
   jobs = [] if video else plan_jobs(args.source, args.target, _extension(args))
@@ -143,7 +146,14 @@ def main(argv: Sequence[str] | None = None) -> None:
   if video:
     settings = {key: getattr(args, key) for key in ('output', 'ensemble', 'dtype')}
     settings['weights'] = file_sha256(weights_path(weights))
-    restore_video(restorer, args.source, args.target, settings=settings, overwrite=args.overwrite)
+    restore_video(
+      restorer,
+      args.source,
+      args.target,
+      settings=settings,
+      overwrite=args.overwrite,
+      keep_damaged=args.keep_damaged,
+    )
     print('1 restored')
     return
   if args.report:
