@@ -37,7 +37,7 @@ HDR = {16: 'PQ', 18: 'HLG'}
 
 # FFmpeg formats of recordings that begin anywhere: frames before the first key frame are not in them.
 _BROADCASTS = ('mpegts', 'mpeg')
-_FRAME_CONTAINERS = ('matroska,webm', 'flv')  # their header has one duration for all streams
+_COMMON_DURATION = ('matroska,webm', 'flv')  # their header has one duration for all streams
 
 
 def is_video(path: str | os.PathLike) -> bool:
@@ -112,42 +112,37 @@ class VideoReader:
     if declared is not None and size < declared:
       self._note_damage(f'truncated file (expected {declared:,} bytes, found {size:,})')
       return
-    end, promised = self._ends(declared is not None)
+    if declared is not None and self.container.format.name in _COMMON_DURATION:
+      return
+    end, promised = self._ends()
     if promised - end > 1:
       self._note_damage(f'truncated file (expected {promised:.1f} s, ends after {end:.1f} s)')
 
-  def _ends(self, complete: bool) -> tuple[float, float]:
-    """Return the end of the packets and that of the header, in seconds from the start.
-
-    The last frame of a slide show may last as long as the others, and few containers store it.
-
-    Args:
-      complete: True if the container has the size that it declares.
-    """
+  def _ends(self) -> tuple[float, float]:
+    """Return the end of the packets, and the end according to the header, in seconds."""
+    shown: list[float] = []  # times of the video's frames
+    ends = [0.0]
     with open_video(self.path) as container:
       stream = _video_stream(container, self.path)
-      ends: dict[int, float] = {}
-      longest = 0.0
+      common = container.format.name in _COMMON_DURATION
       with contextlib.suppress(pyav().FFmpegError):  # decoding reports it
-        for packet in container.demux():
-          if (time := packet.dts if packet.pts is None else packet.pts) is None:
+        for packet in container.demux(*([] if common else [stream])):
+          time = packet.dts if packet.pts is None else packet.pts
+          if time is None:
             continue
-          seconds = float(time * packet.time_base)
-          index = packet.stream_index
-          if index == stream.index and index in ends:
-            longest = max(longest, seconds - ends[index])
-          end = seconds + float((packet.duration or 0) * packet.time_base)
-          ends[index] = max(end, ends.get(index, end))
-      if container.format.name in _FRAME_CONTAINERS:
-        start, end = (container.start_time or 0) / 10**6, max(ends.values(), default=0.0)
-        promised = 0.0 if complete else start + (container.duration or 0) / 10**6
+          ends.append(float((time + (packet.duration or 0)) * packet.time_base))
+          if packet.stream_index == stream.index:
+            shown.append(float(time * packet.time_base))
+      if common:
+        promised = (container.duration or 0) / 10**6
       else:
-        start = float((stream.start_time or 0) * stream.time_base)
-        end = ends.get(stream.index, start)
-        promised = start + float((stream.duration or 0) * stream.time_base)
-        if container.format.name == 'avi':  # FFmpeg shortens the duration of truncated files
-          promised = max(promised, start + float(stream.frames / self.rate))
-    return end + longest - start, promised - start
+        promised = float(((stream.start_time or 0) + (stream.duration or 0)) * stream.time_base)
+      if container.format.name == 'avi':  # FFmpeg shortens the duration of truncated files
+        promised = max(promised, float(stream.frames / self.rate))
+    shown.sort()
+    # Few containers store how long the last frame lasts: perhaps as long as any other.
+    longest = max((b - a for a, b in itertools.pairwise(shown)), default=0.0)
+    return max(*ends, shown[-1] + longest if shown else 0.0), promised
 
   def frames(self) -> Iterator[Any]:
     """Decode the frames once, in order, with strictly increasing `pts`.
