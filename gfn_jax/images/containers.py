@@ -5,7 +5,8 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-_EBML, _SEGMENT = b'\x1a\x45\xdf\xa3', b'\x18\x53\x80\x67'  # Matroska and WebM, RFC 9559
+# Names of Matroska's and WebM's elements, RFC 9559.
+_EBML, _SEGMENT, _CLUSTER = b'\x1a\x45\xdf\xa3', b'\x18\x53\x80\x67', b'\x1f\x43\xb6\x75'
 _ASF_HEADER = bytes.fromhex('3026b2758e66cf11a6d900aa0062ce6c')
 _ASF_DATA = bytes.fromhex('3626b2758e66cf11a6d900aa0062ce6c')
 _ISO_CONTENT = {b'mdat', b'moov', b'moof'}  # other boxes may be unknown bytes after the end
@@ -39,20 +40,57 @@ def declared_size(path: str | os.PathLike) -> int | None:
     return max(parts, default=None)
 
 
+def damaged_at(path: str | os.PathLike) -> int | None:
+  """Return the position of the first bytes in a Matroska or WebM file that are no element.
+
+  FFmpeg searches for the next element behind them, and reports no error for the frames between.
+
+  Returns:
+    The position; None for an undamaged file, another container, or an undeclared size.
+
+  Raises:
+    OSError: if the file cannot be read.
+  """
+  with open(path, 'rb') as file:
+    end = max(_matroska(file), default=0)
+    position = 0
+    while position < end:
+      element = _element(file, position)
+      if element is None:
+        return position
+      name, position, size = element
+      if name not in (_SEGMENT, _CLUSTER):
+        position += size or 0
+  return None
+
+
 def _matroska(file: BinaryIO) -> Iterator[int]:
   """Yield the end of the segment, unless it has no declared size (live recordings)."""
   position = 0
   for name in (_EBML, _SEGMENT):
-    file.seek(position)
-    head = file.read(12)
-    if len(head) < 12 or head[:4] != name or not head[4]:
+    element = _element(file, position)
+    if element is None or element[0] != name or element[2] is None:
       return
-    length = 9 - head[4].bit_length()  # bytes of the size: 1 to 8, by its leading zeros
-    size = int.from_bytes(head[4 : 4 + length]) & ((1 << 7 * length) - 1)
-    if size == (1 << 7 * length) - 1:
-      return
-    position += 4 + length + size
+    position = element[1] + element[2]
   yield position
+
+
+def _element(file: BinaryIO, position: int) -> tuple[bytes, int, int | None] | None:
+  """Read the head of a Matroska element: its name, the position and the size of its content.
+
+  Returns:
+    The three; the size is None if it is not declared. None if the bytes are no element.
+  """
+  file.seek(position)
+  head = file.read(12)
+  # Names have 1 to 4 bytes and sizes 1 to 8, according to their leading zeros.
+  start = 9 - head[0].bit_length() if head else 9
+  if start > 4 or len(head) <= start or not head[start]:
+    return None
+  end = start + 9 - head[start].bit_length()
+  largest = (1 << 7 * (end - start)) - 1
+  size = int.from_bytes(head[start:end]) & largest
+  return head[:start], position + end, None if size == largest else size
 
 
 def _riff(file: BinaryIO) -> Iterator[int]:

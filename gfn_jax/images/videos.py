@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gfn_jax.errors import UserError
-from gfn_jax.images.containers import declared_size
+from gfn_jax.images.containers import damaged_at, declared_size
 from gfn_jax.system.console import print_message
 from gfn_jax.system.files import extension_of, printable
 
@@ -109,9 +109,12 @@ class VideoReader:
     """
     with reading(self.path):
       size, declared = os.path.getsize(self.path), declared_size(self.path)
+      position = damaged_at(self.path)
     if declared is not None and size < declared:
       self._note_damage(f'truncated file (expected {declared:,} bytes, found {size:,})')
       return
+    if position is not None:
+      self._note_damage(f'invalid data at byte {position:,}')
     if declared is not None and self.container.format.name in _COMMON_DURATION:
       return
     end, promised = self._ends()
@@ -263,9 +266,11 @@ def _deinterlaced(frames: Iterable[Any], on_first: Callable[[], None]) -> Iterat
 def _deinterlacer(frame: Any) -> Any:
   """Return a graph of FFmpeg's `bwdif` for frames like this one."""
   graph = pyav().filter.Graph()
-  source = graph.add_buffer(
-    width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-  )
+  # With the colours, a conversion of packed formats, which bwdif does not take, keeps them.
+  options = {'video_size': f'{frame.width}x{frame.height}', 'pix_fmt': frame.format.name}
+  options |= {'time_base': str(frame.time_base), 'range': str(int(frame.color_range))}
+  options['colorspace'] = str(int(frame.colorspace))
+  source = graph.add('buffer', ':'.join(f'{key}={value}' for key, value in options.items()))
   bwdif = graph.add('bwdif', 'mode=send_frame:parity=auto:deint=interlaced')
   graph.link_nodes(source, bwdif, graph.add('buffersink')).configure()
   return graph
@@ -285,8 +290,7 @@ def _filtered(graph: Any, frame: Any, waiting: collections.deque[Any]) -> Iterat
     if not original.interlaced_frame:
       yield original
       continue
-    for name in ('pts', 'time_base', 'colorspace', 'color_range', 'color_primaries', 'color_trc'):
-      setattr(image, name, getattr(original, name))
+    image.pts, image.time_base = original.pts, original.time_base
     yield image
 
 

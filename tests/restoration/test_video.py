@@ -17,7 +17,8 @@ import skimage.data
 from PIL import ExifTags, Image
 
 from gfn_jax import Restorer, UserError
-from gfn_jax.images.videos import FORMATS, is_video
+from gfn_jax.images.containers import damaged_at
+from gfn_jax.images.videos import FORMATS, is_video, to_rgb
 from gfn_jax.restoration.video import restore_video
 
 SETTINGS = {'weights': 'abc', 'ensemble': False}
@@ -696,6 +697,23 @@ def test_damage_inside_a_file(tmp_path, capsys):
   assert sorted(os.listdir(tmp_path)) == ['in.mp4', 'out.mp4']
 
 
+@pytest.mark.parametrize(('name', 'codec'), [('in.mkv', 'mpeg4'), ('in.webm', 'libvpx')])
+def test_matroska_with_a_hole(name, codec, tmp_path):
+  source = make_video(tmp_path / name, moving(60), codec=codec, audio=None)
+  assert damaged_at(source) is None
+  content = bytearray(source.read_bytes())
+  middle, length = len(content) // 2, len(content) // 12
+  content[middle : middle + length] = bytes(length)
+  source.write_bytes(content)
+  position = damaged_at(source)
+  assert middle <= position < middle + length
+  message = rf'{name} is damaged: invalid data at byte {position:,}; pass --keep_damaged'
+  with pytest.raises(UserError, match=message):
+    restore(source, tmp_path / 'out.mkv')
+  restorer = restore(source, tmp_path / 'out.mkv', keep_damaged=True)
+  assert len(restorer.inputs) == len(readable(source)[0]) < 60
+
+
 def test_packets_that_are_missing_in_a_broadcast(tmp_path):
   source = make_video(tmp_path / 'in.ts', moving(60), audio=None)
   content = bytearray(source.read_bytes())
@@ -771,6 +789,36 @@ def test_interlaced_frames_are_deinterlaced(modes, tmp_path, capsys):
     assert not frame.interlaced_frame
   with av.open(str(target)) as container:
     assert container.streams.video[0].codec_context.field_order in (0, 1)  # unknown, progressive
+
+
+@pytest.mark.parametrize(
+  ('codec', 'pix_fmt', 'size'),
+  [
+    ('dvvideo', 'yuv411p', (720, 480)),
+    ('rawvideo', 'uyvy422', (64, 48)),  # of capture cards; bwdif does not take it
+  ],
+)
+def test_deinterlaced_frames_keep_colours_and_rotation(codec, pix_fmt, size, tmp_path):
+  source = tmp_path / 'in.mov'
+  rate = Fraction(30000, 1001)
+  tall = np.tile(PHOTO[:, :64], (1, 12, 1))
+  image = np.ascontiguousarray(tall[: size[1], : size[0]])
+  frame = av.VideoFrame.from_ndarray(image).reformat(format=pix_fmt, dst_colorspace=1)
+  frame.pts, frame.time_base = 0, 1 / rate
+  with av.open(str(source), 'w') as output:
+    video = output.add_stream(codec, rate=rate, width=size[0], height=size[1], pix_fmt=pix_fmt)
+    video.colorspace, video.color_range = 1, 1
+    video.codec_context.field_order = 2  # the top field first
+    video.set_display_rotation(180, False)
+    output.mux(video.encode(flagged(frame, 'tff')) + video.encode(None))
+  [stored] = decoded(source)
+  assert stored.interlaced_frame
+  [result] = restore(source, tmp_path / 'out.mp4', Enlarge(1)).inputs
+  field = slice(0, None, 2) if codec == 'rawvideo' else slice(1, None, 2)
+  upright = to_rgb(stored)
+  assert np.abs(upright[::-1, ::-1].astype(int) - image).mean() < 8
+  kept = [np.abs(result[i::2].astype(int) - upright[i::2]).max() for i in (0, 1)]
+  assert min(kept) <= 1 < max(kept)
 
 
 def test_an_interlaced_video_is_continued(tmp_path):
