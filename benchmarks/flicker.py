@@ -17,49 +17,55 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 from skimage.registration import optical_flow_ilk
 from skimage.transform import warp
 from tqdm import tqdm
 
 from gfn_jax import Restorer, UserError, imresize
-from gfn_jax.cli.runner import run_command
+from gfn_jax.cli.runner import ArgumentParser, exit_on_user_error
 from gfn_jax.images import folders
 from gfn_jax.images.videos import pyav
 from gfn_jax.ops import metrics
 from gfn_jax.system.files import write_json
 
-FRAMES = flags.DEFINE_string('frames', None, 'Folder of consecutive frames.', required=True)
-WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'File or name of released weights.')
-COUNT = flags.DEFINE_integer('count', 12, 'Number of frames.', lower_bound=2)
-CROP = flags.DEFINE_list('crop', ['640', '448'], 'Width and height of the middle that is used.')
-STRENGTHS = flags.DEFINE_list('strengths', ['0.01', '0.02', '0.04'], 'Strengths of atadenoise.')
-OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
-
 SCALE = 4
 """Factor of the networks and of the reduction."""
 
 
-def main(_):
+def make_parser() -> ArgumentParser:
+  """Return the command's options."""
+  parser = ArgumentParser('benchmarks.flicker', __doc__)
+  add = parser.add_argument
+  add('--frames', required=True, metavar='FOLDER', help='consecutive frames')
+  add('--weights', default='gfn', help='a file or the name of released weights')
+  add('--count', type=int, default=12, help='number of frames, 2 or more')
+  add('--crop', type=int, nargs=2, default=(640, 448), help='width and height of the middle')
+  add('--strengths', nargs='*', default=('0.01', '0.02', '0.04'), help='strengths of atadenoise')
+  add('--output', metavar='FILE.json', help='file for the figures')
+  return parser
+
+
+def main() -> None:
   """Restore the frames in several ways, and print and write their figures."""
-  truth = read_frames(FRAMES.value, COUNT.value, [int(side) for side in CROP.value])
+  args = make_parser().parse_args()
+  truth = read_frames(args.frames, args.count, args.crop)
   inputs = [imresize(frame, 1 / SCALE) for frame in truth]
   flows = [flow(before, after) for before, after in zip(truth, truth[1:], strict=False)]
-  name = WEIGHTS.value
+  name = args.weights
   results = {'the true frames': truth}
   results['bicubic'] = [imresize(frame, SCALE) for frame in inputs]
-  results[name] = _restore(inputs)
-  results[f'{name}, --ensemble'] = _restore(inputs, ensemble=True)
-  for text in STRENGTHS.value:
+  results[name] = _restore(name, inputs)
+  results[f'{name}, --ensemble'] = _restore(name, inputs, ensemble=True)
+  for text in args.strengths:
     steady = steadied(inputs, float(text))
-    results[f'atadenoise {text}, then {name}'] = _restore(steady)
+    results[f'atadenoise {text}, then {name}'] = _restore(name, steady)
     results[f'{name}, then atadenoise {text}'] = steadied(results[name], float(text))
   figures: dict[str, Any] = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
   figures |= {'frames': len(truth), 'size': list(truth[0].shape[1::-1]), 'weights': name}
   figures['methods'] = {key: measure(frames, truth, flows) for key, frames in results.items()}
   print(format_table(figures))
-  if OUTPUT.value:
-    write_json(OUTPUT.value, figures)
+  if args.output:
+    write_json(args.output, figures)
 
 
 def read_frames(folder: str, count: int, size: Sequence[int]) -> list[np.ndarray]:
@@ -68,10 +74,12 @@ def read_frames(folder: str, count: int, size: Sequence[int]) -> list[np.ndarray
   Raises:
     UserError: if there are fewer frames, or they are smaller.
   """
+  if count < 2:
+    raise UserError(f'--count is at least 2, not {count}')
   width, height = (side // SCALE * SCALE for side in size)
   paths = folders.list_images(folder)[:count]
   if len(paths) < count:
-    raise UserError(f'{folder} has {len(paths)} frames: pass --count')
+    raise UserError(f'{folder} has {len(paths)} frames, not {count}: pass --count')
   frames = []
   for path in paths:
     image = folders.read_rgb(path)
@@ -128,8 +136,10 @@ def steadied(frames: Sequence[np.ndarray], strength: float) -> list[np.ndarray]:
   return [graph.vpull().to_ndarray(format='rgb24') for _ in frames]
 
 
-def _restore(frames: Sequence[np.ndarray], ensemble: bool = False) -> list[np.ndarray]:
-  restorer = Restorer.from_pretrained(WEIGHTS.value, ensemble=ensemble)
+def _restore(
+  weights: str, frames: Sequence[np.ndarray], ensemble: bool = False
+) -> list[np.ndarray]:
+  restorer = Restorer.from_pretrained(weights, ensemble=ensemble)
   return [restorer(frame) for frame in tqdm(frames, leave=False)]
 
 
@@ -143,4 +153,5 @@ def format_table(figures: dict[str, Any]) -> str:
 
 
 if __name__ == '__main__':
-  run_command(main)
+  with exit_on_user_error():
+    main()

@@ -35,7 +35,7 @@ _MATRICES = {
 HDR = {16: 'PQ', 18: 'HLG'}
 """Transfer functions of high-dynamic-range videos."""
 
-# FFmpeg formats of recordings that begin anywhere: frames before the first key frame are not in them.
+# FFmpeg formats of recordings that begin anywhere: the first frames may need others before them.
 _BROADCASTS = ('mpegts', 'mpeg')
 _COMMON_DURATION = ('matroska,webm', 'flv')  # their header has one duration for all streams
 

@@ -157,6 +157,7 @@ def test_a_page_and_scores(photos, tmp_path):
     (['photos', 'out', '--target_dir=hr'], '--target_dir requires a report: pass --report='),
     (['photos', 'out', '--max_pixels=0'], 'max_pixels 0: pass 1 or more'),
     (['photos', 'photos'], '0.png would be overwritten'),
+    (['photos', 'out', '--keep_damaged'], '--keep_damaged is for videos'),
     (['movie.mp4', 'out.mp4', '--format=png'], '--report and --format are for images'),
     (['movie.mp4', 'out.mp4', '--output=frames'], '--output=frames is for photos, not for a video'),
     (['movie.mp4', 'out.mp4'], 'movie.mp4'),
