@@ -35,8 +35,6 @@ _MATRICES = {
 HDR = {16: 'PQ', 18: 'HLG'}
 """Transfer functions of high-dynamic-range videos."""
 
-# FFmpeg formats of recordings that begin anywhere: the first frames may need others before them.
-_BROADCASTS = ('mpegts', 'mpeg')
 _COMMON_DURATION = ('matroska,webm', 'flv')  # their header has one duration for all streams
 
 
@@ -207,8 +205,7 @@ class VideoReader:
         try:
           yield from packet.decode()
         except pyav().FFmpegError as error:
-          if self.count or self.container.format.name not in _BROADCASTS:
-            self._note_damage(error.strerror, self._where())
+          self._note_damage(error.strerror, self._where())
 
   def _look(self, frame: Any) -> dict[str, Any]:
     look = {'colorspace': _matrix(frame), 'color_range': _LIMITED}

@@ -625,6 +625,17 @@ def broadcast(path):
   return path
 
 
+def joined(path):
+  """Segments of a stream in one file, whose packets are numbered anew in each."""
+  parts = []
+  for start in (0, 12, 24):
+    part = path.with_name(f'{start}.ts')
+    make_video(part, times=range(start, start + 12), audio='mp2', audio_start=start / 24)
+    parts.append(part.read_bytes())
+  path.write_bytes(b''.join(parts))
+  return path
+
+
 def with_bytes_at_the_end(path):
   make_video(path, moving(24))
   path.write_bytes(path.read_bytes() + b'\0\0\1\0appended' + bytes(99))
@@ -642,6 +653,7 @@ def with_bytes_at_the_end(path):
     ('slides.mp4', slide_show),
     ('slides.mov', slide_show),
     ('broadcast.ts', broadcast),
+    ('joined.ts', joined),
     ('appended.mkv', with_bytes_at_the_end),
     ('appended.mp4', with_bytes_at_the_end),
     ('appended.avi', lambda path: with_bytes_at_the_end(path.with_suffix('.mp4'))),
@@ -792,14 +804,14 @@ def test_interlaced_frames_are_deinterlaced(modes, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-  ('codec', 'pix_fmt', 'size'),
+  ('name', 'codec', 'pix_fmt', 'size'),
   [
-    ('dvvideo', 'yuv411p', (720, 480)),
-    ('rawvideo', 'uyvy422', (64, 48)),  # of capture cards; bwdif does not take it
+    ('in.mov', 'dvvideo', 'yuv411p', (720, 480)),
+    ('in.mkv', 'rawvideo', 'uyvy422', (64, 48)),  # of capture cards; bwdif does not take it
   ],
 )
-def test_deinterlaced_frames_keep_colours_and_rotation(codec, pix_fmt, size, tmp_path):
-  source = tmp_path / 'in.mov'
+def test_deinterlaced_frames_keep_colours_and_rotation(name, codec, pix_fmt, size, tmp_path):
+  source = tmp_path / name
   rate = Fraction(30000, 1001)
   images = [np.tile(image, (10, 12, 1))[: size[1], : size[0]] for image in moving(3)]
   with av.open(str(source), 'w') as output:
@@ -815,6 +827,7 @@ def test_deinterlaced_frames_keep_colours_and_rotation(codec, pix_fmt, size, tmp
   restorer = restore(source, tmp_path / 'out.mp4', Enlarge(1))
   for result, stored, image in zip(restorer.inputs, decoded(source), images, strict=True):
     assert stored.interlaced_frame
+    assert stored.colorspace == (1 if name == 'in.mkv' else 2)
     upright = to_rgb(stored)
     assert np.abs(upright[::-1, ::-1].astype(int) - image).mean() < 10
     kept = [np.abs(result[i::2].astype(int) - upright[i::2]).max() for i in (0, 1)]
