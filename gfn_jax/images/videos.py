@@ -122,7 +122,7 @@ class VideoReader:
   def _ends(self) -> tuple[float, float]:
     """Return the end of the packets, and the end according to the header, in seconds."""
     shown: list[float] = []  # times of the video's frames
-    ends = [0.0]
+    end = 0.0
     with open_video(self.path) as container:
       stream = _video_stream(container, self.path)
       common = container.format.name in _COMMON_DURATION
@@ -131,7 +131,7 @@ class VideoReader:
           time = packet.dts if packet.pts is None else packet.pts
           if time is None:
             continue
-          ends.append(float((time + (packet.duration or 0)) * packet.time_base))
+          end = max(end, float((time + (packet.duration or 0)) * packet.time_base))
           if packet.stream_index == stream.index:
             shown.append(float(time * packet.time_base))
       if common:
@@ -143,7 +143,7 @@ class VideoReader:
     shown.sort()
     # Few containers store how long the last frame lasts: perhaps as long as any other.
     longest = max((b - a for a, b in itertools.pairwise(shown)), default=0.0)
-    return max(*ends, shown[-1] + longest if shown else 0.0), promised
+    return max(end, shown[-1] + longest if shown else 0.0), promised
 
   def frames(self) -> Iterator[Any]:
     """Decode the frames once, in order, with strictly increasing `pts`.
