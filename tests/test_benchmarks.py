@@ -6,8 +6,9 @@ import sys
 import jax
 import numpy as np
 import pytest
+import skimage.data
 
-from benchmarks import frames, timing, workloads, xla
+from benchmarks import flicker, frames, timing, workloads, xla
 from configs import gfn_open
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
@@ -247,3 +248,31 @@ name, *paths = sys.argv[1:]
 module = importlib.import_module(f'benchmarks.{name}')
 print(json.dumps([module.format_table(json.load(open(path))) for path in paths]))
 """
+
+
+def test_flicker_follows_the_scene():
+  photo = skimage.data.astronaut()
+  still = [photo[100:228, 150:278]] * 3
+  moving = [photo[100:228, 150 + 2 * i : 278 + 2 * i] for i in range(3)]
+  noise = np.random.default_rng(0).integers(-20, 21, (3, 128, 128, 1))
+  noisy = [
+    np.clip(frame + more, 0, 255).astype(np.uint8)
+    for frame, more in zip(moving, noise, strict=True)
+  ]
+  flows = [flicker.flow(a, b) for a, b in zip(moving, moving[1:], strict=False)]
+  at_rest = [flicker.flow(a, b) for a, b in zip(still, still[1:], strict=False)]
+  assert flicker.measure(still, still, at_rest) == {'change': 0, 'flicker': 0, 'psnr': None}
+  clean, other = (flicker.measure(f, moving, flows) for f in (moving, noisy))
+  assert clean['flicker'] < 0.5 * clean['change']
+  # The mean difference of two such noises is 41/3 minus a little; warping averages the first.
+  assert 8 < other['flicker'] - clean['flicker'] < 14
+  assert 26 < other['psnr'] < 28  # 10 log10(255^2 / 140)
+
+
+def test_steadied_frames_are_averages_over_time():
+  noise = np.random.default_rng(0).normal(128, 4, (9, 32, 32, 1)).repeat(3, axis=-1)
+  frames = list(noise.astype(np.uint8))
+  middle = flicker.steadied(frames, 0.3)[4]
+  assert len(flicker.steadied(frames, 0.3)) == 9
+  assert np.abs(middle - np.mean(frames[2:7], axis=0)).max() < 3
+  np.testing.assert_allclose(flicker.steadied(frames, 0)[4].astype(int), frames[4], atol=2)

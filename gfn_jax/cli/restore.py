@@ -65,6 +65,7 @@ def make_parser() -> ArgumentParser:
   )
   add('--ensemble', action='store_true', help='average over 8 turned and flipped inputs: 8x slower')
   add('--overwrite', action='store_true', help='replace existing results')
+  add('--keep_damaged', action='store_true', help='restore what can be read of a damaged video')
   add(
     '--format',
     choices=sorted({extension[1:] for extension in EXTENSIONS + animations.EXTENSIONS}),
@@ -157,6 +158,8 @@ def _plan(args: argparse.Namespace) -> Plan:
   extension = f'.{args.format}' if args.format else '.gif' if frames else None
   plan = plan_jobs(args.sources, args.target, extension)
   kinds = {job.kind for job in plan.jobs}
+  if args.keep_damaged and 'video' not in kinds:
+    raise UsageError('--keep_damaged is for videos')
   if kinds and 'image' not in kinds:
     [kind, *_] = sorted(kinds, reverse=True)
     for flag in ('report', 'format', 'strip'):
@@ -196,6 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     'overwrite': args.overwrite,
     'max_pixels': args.max_pixels,
     'strip': args.strip,
+    'keep_damaged': args.keep_damaged,
   }
   if args.report:
     from gfn_jax.restoration.report_files import restore_and_report

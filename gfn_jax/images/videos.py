@@ -1,17 +1,20 @@
 """Decoding and encoding of videos with PyAV, with correct time stamps, rotation and colours."""
 
+import collections
 import contextlib
 import itertools
 import math
 import mimetypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from gfn_jax.errors import UserError
+from gfn_jax.images.containers import damaged_at, declared_size
+from gfn_jax.system.console import print_message
 from gfn_jax.system.files import extension_of, printable
 
 FORMATS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska'}
@@ -34,6 +37,8 @@ _MATRICES = {
 }  # matrices that FFmpeg converts, and its numbers for them
 HDR = {16: 'PQ', 18: 'HLG'}
 """Transfer functions of high-dynamic-range videos."""
+
+_COMMON_DURATION = ('matroska,webm', 'flv')  # their header has one duration for all streams
 
 
 def is_video(path: str | os.PathLike) -> bool:
@@ -73,11 +78,13 @@ class VideoReader:
     first: time stamp of the first frame, in the stream's time base.
     look: colour properties and pixel aspect ratio of the first frame, as encoder options.
     end: end time of the last decoded frame, in the stream's time base.
+    keep_damaged: True to skip what cannot be read; otherwise damage raises `UserError`.
     damage: description of the first damage, or ''.
   """
 
-  def __init__(self, path: str | os.PathLike, container: Any):
+  def __init__(self, path: str | os.PathLike, container: Any, keep_damaged: bool = False):
     self.path = path
+    self.keep_damaged = keep_damaged
     self.container = container
     self.stream = _video_stream(container, path)
     # By default PyAV lets FFmpeg generate missing time stamps, which ignores the frame order.
@@ -95,14 +102,69 @@ class VideoReader:
       return self.stream.frames or None
     return round(self.container.duration * self.rate / 10**6)
 
+  def check_end(self) -> None:
+    """Compare the file with its header, without decoding.
+
+    Raises:
+      UserError: if the file was cut off, unless `keep_damaged`.
+    """
+    with reading(self.path):
+      size, declared = os.path.getsize(self.path), declared_size(self.path)
+      position = damaged_at(self.path)
+    if declared is not None and size < declared:
+      self._note_damage(f'truncated file (expected {declared:,} bytes, found {size:,})')
+      return
+    if position is not None:
+      self._note_damage(f'invalid data at byte {position:,}')
+    if declared is not None and self.container.format.name in _COMMON_DURATION:
+      return
+    end, promised = self._ends()
+    if promised - end > 1:
+      self._note_damage(f'truncated file (expected {promised:.1f} s, ends after {end:.1f} s)')
+
+  def _ends(self) -> tuple[float, float]:
+    """Return the end of the packets, and the end according to the header, in seconds."""
+    shown: list[float] = []  # times of the video's frames
+    end = 0.0
+    with open_video(self.path) as container:
+      stream = _video_stream(container, self.path)
+      common = container.format.name in _COMMON_DURATION
+      with contextlib.suppress(pyav().FFmpegError):  # decoding reports it
+        for packet in container.demux(*([] if common else [stream])):
+          time = packet.dts if packet.pts is None else packet.pts
+          if time is None:
+            continue
+          end = max(end, float((time + (packet.duration or 0)) * packet.time_base))
+          if packet.stream_index == stream.index:
+            shown.append(float(time * packet.time_base))
+      if common:
+        promised = (container.duration or 0) / 10**6
+      else:
+        promised = float(((stream.start_time or 0) + (stream.duration or 0)) * stream.time_base)
+      if container.format.name == 'avi':  # FFmpeg shortens the duration of truncated files
+        promised = max(promised, float(stream.frames / self.rate))
+    shown.sort()
+    # Few containers store how long the last frame lasts: perhaps as long as any other.
+    longest = max((b - a for a, b in itertools.pairwise(shown)), default=0.0)
+    return max(end, shown[-1] + longest if shown else 0.0), promised
+
   def frames(self) -> Iterator[Any]:
     """Decode the frames once, in order, with strictly increasing `pts`.
 
-    Frames that cannot be decoded are skipped and reported in `damage`.
+    Interlaced frames are deinterlaced, which a message says. Frames that cannot be decoded are
+    skipped and reported in `damage`, with `keep_damaged`.
 
     Raises:
-      UserError: if the file cannot be read, the frame size changes, or time runs backward.
+      UserError: if the file cannot be read, is damaged, the frame size changes, or time runs
+        backward.
     """
+    with reading(self.path):
+      yield from _deinterlaced(self._timed_frames(), self._report_interlaced)
+
+  def _report_interlaced(self) -> None:
+    print_message(f'{printable(self.path)} is interlaced: its frames are deinterlaced (bwdif)')
+
+  def _timed_frames(self) -> Iterator[Any]:
     second = 1 / self.time_base
     step = max(1, round(second / self.rate))
     delay = 0
@@ -135,9 +197,10 @@ class VideoReader:
         frame.pts = max(frame.pts, last + 1)
       last = frame.pts
       self.end = last + (frame.duration or step)
+      if frame.is_corrupt:
+        self._note_damage('damaged frame', self._where())
       self.count += 1
       yield frame
-    self._check_end()
 
   def _decode(self) -> Iterator[Any]:
     with reading(self.path):
@@ -145,7 +208,7 @@ class VideoReader:
         try:
           yield from packet.decode()
         except pyav().FFmpegError as error:
-          self._note_damage(error.strerror)
+          self._note_damage(error.strerror, self._where())
 
   def _look(self, frame: Any) -> dict[str, Any]:
     look = {'colorspace': _matrix(frame), 'color_range': _LIMITED}
@@ -154,20 +217,81 @@ class VideoReader:
       look['sample_aspect_ratio'] = 1 / aspect if _is_transposed(frame) else aspect
     return look
 
-  def _check_end(self) -> None:
-    """Report a truncated file if it is shorter than its header states."""
-    promised = (self.stream.start_time or 0) + (self.stream.duration or 0)
-    if (promised - self.end) * self.time_base > 1:
-      seconds = float((promised - self.first) * self.time_base)
-      self._note_damage(f'truncated file (expected {seconds:.1f} s), ends')
-
-  def _note_damage(self, what: str) -> None:
-    """Record the first damage."""
-    self.damage = self.damage or f'{what} {self._where()}'
+  def _note_damage(self, what: str, where: str = '') -> None:
+    """Record the first damage, or raise an error."""
+    self.damage = self.damage or f'{what} {where}'.rstrip()
+    if not self.keep_damaged:
+      raise UserError(
+        f'{printable(self.path)} is damaged: {self.damage}; pass --keep_damaged to restore what '
+        'can be read'
+      )
 
   def _where(self) -> str:
     seconds = float((self.end - self.first) * self.time_base)
     return f'after frame {self.count} ({seconds:.1f} s)'
+
+
+def _deinterlaced(frames: Iterable[Any], on_first: Callable[[], None]) -> Iterator[Any]:
+  """Replace interlaced frames, which may stand between progressive ones, as in telecine.
+
+  Every frame becomes one frame, with the same time stamp and colour properties. The order of the
+  fields is that of each frame's flags.
+
+  Args:
+    frames: decoded frames, with increasing `pts`.
+    on_first: called once, before the first interlaced frame is replaced.
+  """
+  graph: Any = None
+  waiting: collections.deque[Any] = collections.deque()  # the filter looks one frame ahead
+  layout = None
+  found = False
+  for frame in frames:
+    if graph and layout != (frame.width, frame.height, frame.format.name):
+      yield from _filtered(graph, None, waiting)
+      graph = None
+    if graph is None:
+      if not frame.interlaced_frame or min(frame.width, frame.height) < 4:  # bwdif's least size
+        yield frame
+        continue
+      if not found:
+        on_first()
+        found = True
+      graph = _deinterlacer(frame)
+      layout = frame.width, frame.height, frame.format.name
+    yield from _filtered(graph, frame, waiting)
+  if graph:
+    yield from _filtered(graph, None, waiting)
+
+
+def _deinterlacer(frame: Any) -> Any:
+  """Return a graph of FFmpeg's `bwdif` for frames like this one."""
+  graph = pyav().filter.Graph()
+  # With the colours, a conversion of packed formats, which bwdif does not take, keeps them.
+  options = {'video_size': f'{frame.width}x{frame.height}', 'pix_fmt': frame.format.name}
+  options |= {'time_base': str(frame.time_base), 'range': str(int(frame.color_range))}
+  options['colorspace'] = str(int(frame.colorspace))
+  source = graph.add('buffer', ':'.join(f'{key}={value}' for key, value in options.items()))
+  bwdif = graph.add('bwdif', 'mode=send_frame:parity=auto:deint=interlaced')
+  graph.link_nodes(source, bwdif, graph.add('buffersink')).configure()
+  return graph
+
+
+def _filtered(graph: Any, frame: Any, waiting: collections.deque[Any]) -> Iterator[Any]:
+  """Send a frame, or None at the end, and yield those that are complete."""
+  if frame is not None:
+    waiting.append(frame)
+  graph.vpush(frame)
+  while waiting:
+    try:
+      image = graph.vpull()
+    except (BlockingIOError, EOFError):
+      return
+    original = waiting.popleft()
+    if not original.interlaced_frame:
+      yield original
+      continue
+    image.pts, image.time_base = original.pts, original.time_base
+    yield image
 
 
 def _video_stream(container: Any, path: str | os.PathLike) -> Any:

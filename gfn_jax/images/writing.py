@@ -23,7 +23,7 @@ from gfn_jax.images.metadata import (
   set_resolution,
   to_bytes,
 )
-from gfn_jax.images.reading import READ_ONLY, Photo
+from gfn_jax.images.reading import Photo
 from gfn_jax.ops.pixels import is_opaque, to_8_bits
 from gfn_jax.system.files import extension_of, printable, write_aside
 
@@ -359,16 +359,3 @@ _FORMATS = {
 }
 EXTENSIONS = tuple(_FORMATS)
 """Extensions of the formats that can be written. All of them are read, too."""
-
-
-def result_name(name: str, extension: str | None) -> str:
-  """Return the name of the result of a file.
-
-  Args:
-    name: name or path of the file.
-    extension: extension of the result; None for the file's own, or '.png' if the format of the file
-      cannot be written.
-  """
-  if extension is None and extension_of(name) not in READ_ONLY:
-    return name
-  return os.path.splitext(name)[0] + (extension or '.png')

@@ -23,7 +23,6 @@ from gfn_jax.images.writing import (
   EXTENSIONS,
   check_target,
   conversion_notes,
-  result_name,
   write_photo,
 )
 from gfn_jax.restoration import records
@@ -196,7 +195,7 @@ def _names_file(target: str) -> bool:
 def _plan_file(path: str, target: str, extension: str | None) -> Job:
   """Return the job of a file that the user names, which may have any extension."""
   name, into_folder = os.path.basename(path), target.endswith(('/', os.sep))
-  kind = _kind_of(path, extension if into_folder else extension_of(target))
+  kind: Kind = _kind_of(path, extension if into_folder else extension_of(target))
   if kind == 'image' and videos.is_video(path):
     kind = 'video'
   if into_folder:
@@ -220,8 +219,9 @@ def _plan_folder(plan: Plan, folder: str, extension: str | None, alone: bool) ->
     return
   found = folders.find_files(folder, skip=None if itself else plan.target)
   top = '' if alone else os.path.basename(os.path.abspath(folder))
-  jobs: list[tuple[str, Kind]] = [(path, _kind_of(path, extension)) for path in found.images]
-  for path, kind in jobs + [(path, 'video') for path in found.videos]:
+  kinds: dict[str, Kind] = {path: _kind_of(path, extension) for path in found.images}
+  kinds.update({path: 'video' for path in found.videos})
+  for path, kind in kinds.items():
     if not (itself and records.is_result(path)):
       name = os.path.join(top, os.path.relpath(path, folder))
       plan.jobs.append(_job(name, path, plan.target, extension, kind))
@@ -235,10 +235,10 @@ def _job(name: str, source: str, folder: str, extension: str | None, kind: Kind)
   stem, own = os.path.splitext(name)
   if kind == 'video':  # Matroska holds every audio
     renamed = stem + (own if own.lower() in videos.FORMATS else '.mkv')
-  elif kind == 'animation':
+  elif kind == 'animation' or own.lower() in EXTENSIONS:
     renamed = stem + (extension or own)
   else:
-    renamed = result_name(name, extension)
+    renamed = stem + (extension or '.png')
   return Job(name, source, os.path.join(folder, renamed), kind)
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import hashlib
 import heapq
 import io
 import itertools
@@ -9,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -61,6 +62,7 @@ def restore_video(
   *,
   settings: Mapping[str, Any],
   overwrite: bool = False,
+  keep_damaged: bool = False,
   segment_frames: int = 24,
   crf: int = 18,
 ) -> None:
@@ -69,8 +71,8 @@ def restore_video(
   Every frame keeps its time stamp, except that Matroska rounds to milliseconds, and that videos
   which start late, as broadcasts do, start at 0. All audio streams are copied unchanged. Frames are
   turned upright. Colours keep their matrix, primaries and transfer function, in 8 bits of limited
-  range. Chroma has half the resolution, unless a side is odd. Subtitles, chapters and alpha are
-  left out.
+  range. Chroma has half the resolution, unless a side is odd. Interlaced frames are deinterlaced.
+  Subtitles, chapters and alpha are left out. Messages on stderr say what is lost or changed.
 
   Restored frames are kept in the folder `TARGET.segments` until the video is complete. After an
   interruption, the same call continues after the last finished segment, if the source, `settings`,
@@ -84,14 +86,15 @@ def restore_video(
     settings: settings that the restored frames depend on, in types of JSON: the weights' SHA-256,
       options of the restorer. They prevent frames of two networks in one video.
     overwrite: True if `target` may exist.
+    keep_damaged: True to restore what can be read of a damaged source, and to report the damage in
+      a message.
     segment_frames: frames in a segment: the most that an interruption loses, and the distance
       between key frames, to which players jump.
     crf: quality of x264, from 0 (lossless) to 51; at 18 the loss is hard to see.
 
   Raises:
     UserError: if PyAV is missing, the source cannot be read, or the target cannot be written or
-      cannot contain the source's audio. Also if the source is damaged; `target` then has the frames
-      that can be read.
+      cannot contain the source's audio. Also if the source is damaged, unless `keep_damaged`.
     ValueError: if `segment_frames` or `crf` is out of range.
   """
   if segment_frames < 1:
@@ -100,32 +103,71 @@ def restore_video(
     raise ValueError(f'crf is from 0 to 51, not {crf}')
   _check_paths(source, target, overwrite)
   with open_video(source) as container:
-    video = VideoReader(source, container)
+    video = VideoReader(source, container, keep_damaged)
     _check_target(video, target, restorer.scale)
-    if transfer := HDR.get(video.stream.color_trc):
-      print_message(f'{printable(source)} is HDR ({transfer}), which is reduced to 8 bits')
+    video.check_end()
+    for line in _losses(video):
+      print_message(f'{printable(source)}{line}')
     manifest = {'source': file_sha256(source), 'settings': dict(settings), 'crf': crf}
     manifest |= {'segment_frames': segment_frames, 'scale': restorer.scale}
     manifest['pyav'] = pyav().__version__  # segments of two x264 may not fit together
-    segments = _Segments(f'{os.fspath(target)}.segments', manifest)
+    segments = _Segments(_segments_folder(target), manifest)
     try:
       _restore_frames(restorer, video, segments, segment_frames, crf)
     except BaseException as error:
       if not segments.paths:
         segments.remove()
-      elif isinstance(error, KeyboardInterrupt):
-        print_message(
-          f'finished frames are in {printable(segments.folder)}; the same command continues'
-        )
+      elif video.damage or isinstance(error, KeyboardInterrupt):
+        command = 'the same command' if isinstance(error, KeyboardInterrupt) else '--keep_damaged'
+        print_message(f'finished frames are in {printable(segments.folder)}; {command} continues')
       raise
     with writing(target), write_aside(target) as temporary:
       _join(video, segments, temporary)
   segments.remove()
   if video.damage:
-    raise UserError(
-      f'{printable(source)} is damaged: {video.damage}; {printable(target)} has the frames that '
-      'can be read'
+    print_message(
+      f'{printable(source)} is damaged: {video.damage}; {printable(target)} has the {video.count} '
+      'frames that can be read'
     )
+
+
+def _losses(video: VideoReader) -> Iterator[str]:
+  """Yield the ends of lines that name what the result will not have."""
+  depth = max((part.bits for part in _components(video)), default=8)
+  if transfer := HDR.get(video.stream.color_trc):
+    yield f' is HDR ({transfer}), which is reduced to 8 bits'
+  elif depth > 8:
+    yield f' has {depth} bits, which are reduced to 8 bits'
+  streams = video.container.streams
+  counts = {
+    'other video stream': len(streams.video) - 1,
+    'subtitle stream': len(streams.subtitles),
+    'chapter': len(video.container.chapters()),
+    'attachment': len(streams.attachments),
+    'data stream': len(streams.data),
+  }
+  left_out = [f'{n} {name}{"s" if n > 1 else ""}' for name, n in counts.items() if n > 0]
+  # The alpha of WebM is a second picture, which FFmpeg's decoder leaves out.
+  in_webm = video.stream.metadata.get('alpha_mode') == '1'
+  if in_webm or any(part.is_alpha for part in _components(video)):
+    left_out.append('alpha')
+  if left_out:
+    yield f': left out of the result: {", ".join(left_out)}'
+
+
+def _components(video: VideoReader) -> Sequence[Any]:
+  pixel_format = video.stream.format
+  return pixel_format.components if pixel_format else ()
+
+
+def _segments_folder(target: str | os.PathLike) -> str:
+  """Return the folder of segments: `TARGET.segments`, shortened if names may not be so long."""
+  folder, name = os.path.split(os.fspath(target))
+  encoded = os.fsencode(name)
+  if len(encoded) + len('.segments') > 255:
+    short = encoded[:200].decode(errors='ignore')
+    name = f'{short}.{hashlib.sha256(encoded).hexdigest()[:8]}'
+  return os.path.join(folder, f'{name}.segments')
 
 
 def _restore_frames(

@@ -172,7 +172,8 @@ USAGE = [
   (['photos/0.png', 'out.png', '--format=jpg'], '--format=jpg contradicts out.png; omit one'),
   (['photos', 'out', '--max_pixels=0'], "argument --max_pixels: invalid positive value: '0'"),
   (['photos', 'out', '--batch_size=0'], "argument --batch_size: invalid positive value: '0'"),
-  (['movie.mp4', 'out.mp4', '--format=png'], '--report and --format are for images'),
+  (['movie.mp4', 'out.mp4', '--format=png'], '--format is for images, not for a video'),
+  (['photos', 'out', '--keep_damaged'], '--keep_damaged is for videos'),
   (['movie.mp4', 'out.mp4', '--output=frames'], '--output=frames is for photos, not for a video'),
 ]
 OTHERS = [

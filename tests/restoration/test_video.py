@@ -1,6 +1,7 @@
 import io
 import itertools
 import os
+import re
 import resource
 import signal
 import struct
@@ -16,7 +17,8 @@ import skimage.data
 from PIL import ExifTags, Image
 
 from gfn_jax import Restorer, UserError
-from gfn_jax.images.videos import FORMATS, is_video
+from gfn_jax.images.containers import damaged_at
+from gfn_jax.images.videos import FORMATS, is_video, to_rgb
 from gfn_jax.restoration.video import restore_video
 
 SETTINGS = {'weights': 'abc', 'ensemble': False}
@@ -507,47 +509,393 @@ def test_a_damaged_segment_is_noticed(tmp_path):
   assert not target.exists()
 
 
-def truncated(tmp_path):
-  path = make_video(tmp_path / 'in.mp4', moving(60), options={'movflags': 'faststart'})
-  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def truncated(path, share):
+  path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
   return path
 
 
-def overwritten(tmp_path):
-  path = make_video(tmp_path / 'in.mp4', moving(60), audio=None)
-  content = bytearray(path.read_bytes())
-  for third in (len(content) // 3, 2 * len(content) // 3):
-    content[third : third + len(content) // 16] = bytes(len(content) // 16)
-  path.write_bytes(content)
+def readable(path):
+  """The times of the frames that can be decoded, and their number before the first error."""
+  shown, first = [], None
+  with av.open(str(path)) as container:
+    for packet in container.demux(video=0):
+      try:
+        shown += [(frame.pts or 0) * frame.time_base for frame in packet.decode()]
+      except av.InvalidDataError:
+        first = len(shown) if first is None else first
+  return shown, first
+
+
+@pytest.mark.parametrize('share', [0.4, 0.97])
+@pytest.mark.parametrize(
+  ('name', 'codec', 'audio'),
+  [
+    ('in.mkv', 'libx264', 'aac'),
+    ('in.webm', 'libvpx', None),
+    ('in.mp4', 'libx264', 'aac'),
+    ('in.mov', 'mpeg4', None),
+    ('in.avi', 'mpeg4', 'mp2'),
+    ('in.wmv', 'mpeg4', 'mp2'),
+  ],
+)
+def test_a_truncated_file_is_refused(name, codec, audio, share, tmp_path, capsys):
+  options = {'movflags': 'faststart'} if name in ('in.mp4', 'in.mov') else None
+  source = make_video(tmp_path / name, moving(24), codec=codec, audio=audio, options=options)
+  whole = source.stat().st_size
+  truncated(source, share)
+  sizes = rf'truncated file \(expected (\S+) bytes, found {source.stat().st_size:,}\)'
+  advice = 'pass --keep_damaged to restore what can be read'
+  restorer = Enlarge()
+  with pytest.raises(UserError, match=rf'{name} is damaged: {sizes}; {advice}') as caught:
+    restore(source, tmp_path / 'out.mkv', restorer)
+  expected = int(re.search(sizes, str(caught.value)).group(1).replace(',', ''))
+  assert whole - 200 < expected <= whole  # an index may follow
+  assert not restorer.inputs
+  assert os.listdir(tmp_path) == [name]
+  restore(source, tmp_path / 'out.mkv', keep_damaged=True)
+  count = len(readable(source)[0])
+  assert 0 < count <= 24
+  if share < 0.5:
+    assert count < 18
+  assert len(decoded(tmp_path / 'out.mkv')) == count
+  assert re.search(
+    rf'{name} is damaged: {sizes}; \S*out.mkv has the {count} frames that can be read\n',
+    capsys.readouterr().err,
+  )
+
+
+def test_a_truncated_file_whose_container_declares_no_size(tmp_path):
+  source = make_video(tmp_path / 'in.flv', moving(60), audio='aac')
+  restore(source, tmp_path / 'whole.mkv')
+  truncated(source, 0.4)
+  message = r'in.flv is damaged: truncated file \(expected 2\.6 s, ends after [01]\.\d s\); pass'
+  with pytest.raises(UserError, match=message):
+    restore(source, tmp_path / 'out.mkv')
+  assert sorted(os.listdir(tmp_path)) == ['in.flv', 'whole.mkv']
+
+
+class Pipe(io.RawIOBase):
+  """A file that cannot be rewritten, as in a live recording."""
+
+  def __init__(self):
+    self.content = bytearray()
+
+  def writable(self):
+    return True
+
+  def write(self, data):
+    self.content += data
+    return len(data)
+
+
+def live_recording(path):
+  """Has neither sizes nor a duration."""
+  pipe = Pipe()
+  with av.open(pipe, 'w', format='matroska') as output:
+    video = output.add_stream('libx264', rate=24, width=64, height=48, pix_fmt='yuv420p')
+    for image in moving(24):
+      output.mux(video.encode(av.VideoFrame.from_ndarray(image)))
+    output.mux(video.encode(None))
+  path.write_bytes(pipe.content)
+  assert b'\x18\x53\x80\x67\x01' + 7 * b'\xff' in pipe.content
+  return path
+
+
+def long_sound(path):
+  make_video(path.with_suffix('.mkv'), moving(96))
+  with av.open(str(path.with_suffix('.mkv'))) as source, av.open(str(path), 'w') as output:
+    video, sound = source.streams
+    streams = [output.add_stream_from_template(stream) for stream in (video, sound)]
+    for packet in source.demux():
+      if packet.size and (packet.stream is sound or packet.pts * packet.time_base < 1):
+        packet.stream = streams[packet.stream_index]
+        output.mux(packet)
+  return path
+
+
+def slide_show(path):
+  stamps = [0, 5000, 10_000, 15_000]
+  return make_video(path, moving(4), times=stamps, time_base=Fraction(1, 1000), audio=None)
+
+
+def broadcast(path):
+  """Begins between two key frames."""
+  make_video(path, moving(24), audio='mp2')
+  path.write_bytes(path.read_bytes()[188 * 30 :])
+  return path
+
+
+def joined(path):
+  """Segments of a stream in one file, whose packets are numbered anew in each."""
+  parts = []
+  for start in (0, 12, 24):
+    part = path.with_name(f'{start}.ts')
+    make_video(part, times=range(start, start + 12), audio='mp2', audio_start=start / 24)
+    parts.append(part.read_bytes())
+  path.write_bytes(b''.join(parts))
+  return path
+
+
+def with_bytes_at_the_end(path):
+  make_video(path, moving(24))
+  path.write_bytes(path.read_bytes() + b'\0\0\1\0appended' + bytes(99))
   return path
 
 
 @pytest.mark.parametrize(
-  ('damaged', 'reason'),
+  ('name', 'make'),
   [
-    (truncated, r'truncated file \(expected 2\.5 s\), ends after frame \d\d \(\d\.\d s\)'),
-    (overwritten, r'Invalid data found when processing input after frame \d\d \(\d\.\d s\)'),
+    ('live.mkv', live_recording),
+    ('sound.webm.mkv', long_sound),
+    ('sound.flv', long_sound),
+    ('sound.mov', long_sound),
+    ('slides.mkv', slide_show),
+    ('slides.mp4', slide_show),
+    ('slides.mov', slide_show),
+    ('broadcast.ts', broadcast),
+    ('joined.ts', joined),
+    ('appended.mkv', with_bytes_at_the_end),
+    ('appended.mp4', with_bytes_at_the_end),
+    ('appended.avi', lambda path: with_bytes_at_the_end(path.with_suffix('.mp4'))),
   ],
 )
-def test_what_can_be_read_of_a_damaged_video_is_restored(damaged, reason, tmp_path):
-  source, target = damaged(tmp_path), tmp_path / 'out.mp4'
-  message = rf'in.mp4 is damaged: {reason}; \S*out.mp4 has the frames that can be read'
-  with pytest.raises(UserError, match=message) as caught:
-    restore(source, target)
-  first = None
-  with av.open(str(source)) as container:
-    readable = []
-    for packet in container.demux(video=0):
-      try:
-        readable += [frame.pts * frame.time_base for frame in packet.decode()]
-      except av.InvalidDataError:
-        first = first or len(readable)
-  assert f'after frame {first or len(readable)} ' in str(caught.value)
-  assert 10 < len(readable) < 60
+def test_undamaged_videos_are_no_false_alarm(name, make, tmp_path, capsys):
+  source = make(tmp_path / name)
+  restorer = restore(source, tmp_path / 'out.mkv', Enlarge(scale=1))
+  assert len(restorer.inputs) == len(decoded(source)) > 3
+  assert 'damage' not in capsys.readouterr().err
+
+
+def test_a_slide_show_without_declared_size(tmp_path):
+  source = slide_show(tmp_path / 'in.mkv')
+  content = bytearray(source.read_bytes())
+  segment = content.index(b'\x18\x53\x80\x67') + 4
+  content[segment : segment + 8] = b'\x01' + 7 * b'\xff'
+  duration = content.index(b'\x44\x89\x88') + 3
+  content[duration : duration + 8] = struct.pack('>d', 20_000)  # the last slide lasts 5 s too
+  source.write_bytes(content)
+  assert len(restore(source, tmp_path / 'out.mkv').inputs) == 4
+  content[duration : duration + 8] = struct.pack('>d', 40_000)
+  source.write_bytes(content)
+  with pytest.raises(UserError, match=r'truncated file \(expected 40\.0 s, ends after 20\.0 s\)'):
+    restore(source, tmp_path / 'out.mp4')
+
+
+def test_damage_inside_a_file(tmp_path, capsys):
+  source, target = make_video(tmp_path / 'in.mp4', moving(60), audio=None), tmp_path / 'out.mp4'
+  content = bytearray(source.read_bytes())
+  for third in (len(content) // 3, 2 * len(content) // 3):
+    content[third : third + len(content) // 16] = bytes(len(content) // 16)
+  source.write_bytes(content)
+  shown, first = readable(source)
+  assert 10 < first < len(shown) < 60
+  reason = rf'Invalid data found when processing input after frame {first} \(\d\.\d s\)'
+  restorer = Enlarge()
+  with pytest.raises(UserError, match=rf'in.mp4 is damaged: {reason}; pass --keep_damaged'):
+    restore(source, target, restorer, segment_frames=5)
+  assert not target.exists()
+  assert f'finished frames are in {target}.segments; --keep_damaged continues\n' in (
+    capsys.readouterr().err
+  )
+  rest = restore(source, target, segment_frames=5, keep_damaged=True)
+  assert len(rest.inputs) == len(shown) - first // 5 * 5
+  assert re.search(
+    rf'in.mp4 is damaged: {reason}; \S*out.mp4 has the {len(shown)} frames that can be read\n',
+    capsys.readouterr().err,
+  )
   # After damage, decoders may give a frame after a later one; it is shown right after that.
   tick = Fraction(1, 12288)
-  assert times(target) == list(itertools.accumulate(readable, lambda a, b: max(a + tick, b)))
+  assert times(target) == list(itertools.accumulate(shown, lambda a, b: max(a + tick, b)))
   assert sorted(os.listdir(tmp_path)) == ['in.mp4', 'out.mp4']
+
+
+@pytest.mark.parametrize(('name', 'codec'), [('in.mkv', 'mpeg4'), ('in.webm', 'libvpx')])
+def test_matroska_with_a_hole(name, codec, tmp_path):
+  source = make_video(tmp_path / name, moving(60), codec=codec, audio=None)
+  assert damaged_at(source) is None
+  content = bytearray(source.read_bytes())
+  middle, length = len(content) // 2, len(content) // 12
+  content[middle : middle + length] = bytes(length)
+  source.write_bytes(content)
+  position = damaged_at(source)
+  assert middle <= position < middle + length
+  message = rf'{name} is damaged: invalid data at byte {position:,}; pass --keep_damaged'
+  with pytest.raises(UserError, match=message):
+    restore(source, tmp_path / 'out.mkv')
+  restorer = restore(source, tmp_path / 'out.mkv', keep_damaged=True)
+  assert len(restorer.inputs) == len(readable(source)[0]) < 60
+
+
+def test_packets_that_are_missing_in_a_broadcast(tmp_path):
+  source = make_video(tmp_path / 'in.ts', moving(60), audio=None)
+  content = bytearray(source.read_bytes())
+  middle = len(content) // 376 * 188
+  del content[middle : middle + 20 * 188]
+  source.write_bytes(content)
+  with pytest.raises(UserError, match=r'in.ts is damaged: damaged frame after frame \d\d \('):
+    restore(source, tmp_path / 'out.mp4')
+
+
+def flagged(frame, mode):
+  """Flags a frame as progressive (`prog`) or as interlaced: the top or bottom field comes first."""
+  graph = av.filter.Graph()
+  source = graph.add_buffer(
+    width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+  )
+  field = graph.add('setfield', f'mode={mode}')
+  graph.link_nodes(source, field, graph.add('buffersink')).configure()
+  graph.vpush(frame)
+  result = graph.vpull()
+  result.pts = frame.pts
+  return result
+
+
+def make_interlaced(path, modes, stamps, rotation=None):
+  """Writes grey video. Its second fields show the next picture. Returns those of the first ones."""
+  pictures = [image[..., :1].repeat(3, -1) for image in moving(len(modes) + 1)]
+  with av.open(str(path), 'w') as output:
+    video = output.add_stream('ffv1', rate=25, width=64, height=48, pix_fmt='yuv420p')
+    video.codec_context.time_base = Fraction(1, 1000)
+    for i, (mode, pts) in enumerate(zip(modes, stamps, strict=True)):
+      image = pictures[i].copy()
+      if mode != 'prog':
+        late = slice(1, None, 2) if mode == 'tff' else slice(0, None, 2)
+        image[late] = pictures[i + 1][late]
+      frame = av.VideoFrame.from_ndarray(image).reformat(format='yuv420p')
+      frame.pts, frame.time_base = pts, Fraction(1, 1000)
+      output.mux(video.encode(flagged(frame, mode)))
+    output.mux(video.encode(None))
+  return pictures[:-1]
+
+
+@pytest.mark.parametrize(
+  'modes',
+  [
+    8 * ['tff'],
+    8 * ['bff'],
+    ['prog', 'prog', 'tff', 'tff', 'prog', 'prog', 'bff', 'prog'],  # as in telecine
+    ['tff'],
+    ['prog', 'tff'],
+  ],
+)
+def test_interlaced_frames_are_deinterlaced(modes, tmp_path, capsys):
+  stamps = [0, 40, 80, 130, 300, 340, 381, 420][: len(modes)]
+  source, target = tmp_path / 'in.mkv', tmp_path / 'out.mkv'
+  pictures = make_interlaced(source, modes, stamps)
+  assert [frame.interlaced_frame for frame in decoded(source)] == [m != 'prog' for m in modes]
+  restorer = restore(source, target, crf=1)
+  message = f'{source} is interlaced: its frames are deinterlaced (bwdif)\n'
+  assert capsys.readouterr().err.count(message) == 1
+  assert times(target) == [Fraction(t, 1000) for t in stamps]
+  stored = [frame.to_ndarray(format='rgb24') for frame in decoded(source)]
+  for mode, image, combed, picture in zip(modes, restorer.inputs, stored, pictures, strict=True):
+    if mode == 'prog':
+      assert np.abs(image.astype(int) - combed).max() <= 1
+      continue
+    first = slice(0, None, 2) if mode == 'tff' else slice(1, None, 2)
+    assert np.abs(image[first].astype(int) - picture[first]).max() <= 2  # this field is kept
+    if len(modes) == 8:
+      errors = [np.abs(a.astype(int) - picture).mean() for a in (image, combed)]
+      assert errors[0] < 0.6 * errors[1]
+  for frame in decoded(target):
+    assert not frame.interlaced_frame
+  with av.open(str(target)) as container:
+    assert container.streams.video[0].codec_context.field_order in (0, 1)  # unknown, progressive
+
+
+@pytest.mark.parametrize(
+  ('name', 'codec', 'pix_fmt', 'size'),
+  [
+    ('in.mov', 'dvvideo', 'yuv411p', (720, 480)),
+    ('in.mkv', 'rawvideo', 'uyvy422', (64, 48)),  # of capture cards; bwdif does not take it
+  ],
+)
+def test_deinterlaced_frames_keep_colours_and_rotation(name, codec, pix_fmt, size, tmp_path):
+  source = tmp_path / name
+  rate = Fraction(30000, 1001)
+  images = [np.tile(image, (10, 12, 1))[: size[1], : size[0]] for image in moving(3)]
+  with av.open(str(source), 'w') as output:
+    video = output.add_stream(codec, rate=rate, width=size[0], height=size[1], pix_fmt=pix_fmt)
+    video.colorspace, video.color_range = 1, 1
+    video.codec_context.field_order = 2  # the top field first
+    video.set_display_rotation(180, False)
+    for pts, image in enumerate(images):
+      frame = av.VideoFrame.from_ndarray(image).reformat(format=pix_fmt, dst_colorspace=1)
+      frame.pts, frame.time_base = pts, 1 / rate
+      output.mux(video.encode(flagged(frame, 'tff')))
+    output.mux(video.encode(None))
+  restorer = restore(source, tmp_path / 'out.mp4', Enlarge(1))
+  for result, stored, image in zip(restorer.inputs, decoded(source), images, strict=True):
+    assert stored.interlaced_frame
+    assert stored.colorspace == (1 if name == 'in.mkv' else 2)
+    upright = to_rgb(stored)
+    assert np.abs(upright[::-1, ::-1].astype(int) - image).mean() < 10
+    kept = [np.abs(result[i::2].astype(int) - upright[i::2]).max() for i in (0, 1)]
+    assert min(kept) <= 1 < max(kept)
+
+
+def test_an_interlaced_video_is_continued(tmp_path):
+  source, target = tmp_path / 'in.mkv', tmp_path / 'out.mp4'
+  make_interlaced(source, ['prog', *7 * ['tff']], range(0, 320, 40))
+  whole = restore(source, tmp_path / 'whole.mp4', segment_frames=3)
+  with pytest.raises(KeyboardInterrupt):
+    restore(source, target, Enlarge(interrupt_at=5), segment_frames=3)
+  restorer = restore(source, target, segment_frames=3)
+  np.testing.assert_array_equal(restorer.inputs, whole.inputs[3:])
+  assert target.read_bytes() == (tmp_path / 'whole.mp4').read_bytes()
+
+
+def test_a_progressive_video_is_not_called_interlaced(tmp_path, capsys):
+  source = make_video(tmp_path / 'in.mkv', audio=None)
+  restore(source, tmp_path / 'out.mkv')
+  assert capsys.readouterr().err.strip('\r\n ').count('in.mkv') == 0
+
+
+def test_what_is_left_out_is_said(tmp_path, capsys):
+  source = tmp_path / 'in.mkv'
+  with av.open(str(source), 'w') as output:
+    video = output.add_stream('ffv1', rate=24, width=64, height=48, pix_fmt='yuva444p10le')
+    small = output.add_stream('ffv1', rate=24, width=32, height=32, pix_fmt='yuv420p')
+    subtitles = [output.add_mux_stream('subrip') for _ in range(2)]
+    second = Fraction(1, 1)
+    chapters = [{'id': 1, 'start': 0, 'end': 1, 'time_base': second, 'metadata': {'title': 'A'}}]
+    output.set_chapters(chapters)
+    for stream, size in ((video, (64, 48)), (small, (32, 32))):
+      frame = av.VideoFrame(*size, stream.pix_fmt)
+      output.mux(stream.encode(frame) + stream.encode(None))
+    for stream in subtitles:
+      packet = av.Packet(b'text')
+      packet.pts, packet.dts, packet.duration, packet.time_base = 0, 0, 500, Fraction(1, 1000)
+      packet.stream = stream
+      output.mux(packet)
+  restore(source, tmp_path / 'out.mkv')
+  lines = capsys.readouterr().err
+  assert f'{source} has 10 bits, which are reduced to 8 bits\n' in lines
+  left_out = '1 other video stream, 2 subtitle streams, 1 chapter, alpha'
+  assert f'{source}: left out of the result: {left_out}\n' in lines
+
+
+def test_nothing_is_said_of_a_plain_video(tmp_path, capsys):
+  restore(make_video(tmp_path / 'in.mp4'), tmp_path / 'out.mp4')
+  lines = capsys.readouterr().err
+  assert 'left out' not in lines
+  assert 'bits' not in lines
+
+
+@pytest.mark.parametrize('name', [245 * 'n' + '.mp4', 81 * '漢' + 'x.mp4', 251 * 'n' + '.mkv'])
+def test_long_names(name, tmp_path):
+  source, target = make_video(tmp_path / 'in.mp4'), tmp_path / name
+  with pytest.raises(KeyboardInterrupt):
+    restore(source, target, Enlarge(interrupt_at=7), segment_frames=3)
+  assert len(os.listdir(tmp_path)) == 2
+  other = tmp_path / f'{name[:-5]}y{name[-4:]}'  # has a folder of its own
+  with pytest.raises(KeyboardInterrupt):
+    restore(source, other, Enlarge(interrupt_at=4), segment_frames=3)
+  assert len(os.listdir(tmp_path)) == 3
+  assert len(restore(source, target, segment_frames=3).inputs) == 6
+  assert len(decoded(target)) == 12
+  source.rename(tmp_path / f'{name[:-5]}z.mp4')
+  restore(tmp_path / f'{name[:-5]}z.mp4', tmp_path / 'out.mp4')
 
 
 def test_frames_of_another_size_are_named(tmp_path):
