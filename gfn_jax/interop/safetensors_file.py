@@ -71,7 +71,7 @@ class SafetensorsFile:
     if _names_model(metadata):
       raise UserError('this is a weights file of gfn_jax already, which needs no conversion')
     self.tensors: dict[str, FileTensor] = {}
-    for name in file.keys():
+    for name in file.keys():  # noqa: SIM118  # not a dictionary
       view = file.get_slice(name)
       self.tensors[name] = FileTensor(name, view.get_dtype(), tuple(view.get_shape()))
     for name, stored in metadata.items():

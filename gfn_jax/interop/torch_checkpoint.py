@@ -19,7 +19,7 @@ import numpy as np
 
 from gfn_jax.errors import UserError
 from gfn_jax.interop.safetensors_file import is_safetensors, open_safetensors
-from gfn_jax.interop.torch_entries import MAX_TENSORS, Locate, choose_entry
+from gfn_jax.interop.torch_entries import Locate, choose_entry
 from gfn_jax.interop.torch_pickle import (
   DTYPES,
   ITEM_SIZES,
@@ -132,7 +132,9 @@ def read_checkpoint(
     raise UserError(f'cannot read {printable(path)} as a checkpoint: {reason}') from error
 
 
-def _read_safetensors(path: str | os.PathLike, key: str | None, locate: Locate | None) -> Checkpoint:
+def _read_safetensors(
+  path: str | os.PathLike, key: str | None, locate: Locate | None
+) -> Checkpoint:
   with open_safetensors(path) as file:
     entry, others = choose_entry(file.tensors, key, locate)
     _check_total(sum(tensor.size for tensor in entry.tensors.values()), os.path.getsize(path))
@@ -394,8 +396,6 @@ def _byte_size(storage: Storage) -> int:
 def _read_tensors(
   tensors: Mapping[str, Tensor], read_storage: _ReadStorage, file_size: int
 ) -> dict[str, np.ndarray]:
-  if len(tensors) > MAX_TENSORS:
-    raise UserError(f'more than {MAX_TENSORS:,} tensors')
   sizes = [math.prod(t.shape) * ITEM_SIZES[t.storage.dtype] for t in tensors.values()]
   _check_total(sum(sizes), file_size)
   by_storage: dict[Storage, list[str]] = {}

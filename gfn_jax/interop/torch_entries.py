@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gfn_jax.errors import UserError
-from gfn_jax.interop.torch_pickle import MAX_NAME, Instance, Tensor, show
+from gfn_jax.interop.torch_pickle import MAX_NAME, MAX_STEPS, Instance, Tensor, show
 
 HOLDERS = (
   'params',
@@ -35,10 +35,11 @@ MAX_DEPTH = 64
 """Limit on the nesting of modules."""
 
 MAX_ENTRIES = 100
+_SHOWN = 8  # names that a message lists
 _MAX_KEYS = 3  # of nested dictionaries, such as callbacks, EMA, state_dict
 
 _AVERAGED = re.compile(
-  r'(?i:(?<![a-z])(?:ema|swa|avg|averaged?|polyak|shadow)(?![a-z]))|(?<=[a-z])E(?:MA|ma)(?![a-z])'
+  r'(?i:(?<![a-z])(?:ema|swa|averaged?|polyak|shadow)(?![a-z]))|(?<=[a-z])E(?:MA|ma)(?![a-z])'
 )
 _TRAINING = re.compile(r'(?i)optim|sched|scaler|momentum')  # training state that is not read
 
@@ -91,50 +92,65 @@ def choose_entry(
     value, path, wanted = value[wanted], wanted, None
   entries, unnamed = list_entries(value, path)
   if not entries:
-    raise _no_weights(value, key)
-  found = [part for entry in entries for part in _split(entry, locate)]
+    raise _no_weights(value, path, wanted)
+  found = _locate_all(entries, locate) if locate else []
   fitting = found or [_unwrap(entry) for entry in entries]
-  pool = fitting if wanted is None else _named(fitting, wanted)
+  pool = fitting if wanted is None else _named(fitting, entries, wanted)
   chosen = _choose(pool)
   if key is None and not chosen.averaged:
     _check_unread(chosen, entries, found, unnamed)
   return chosen, tuple(entry.label for entry in fitting if entry is not chosen)
 
 
+def _locate_all(entries: list[Entry], locate: Locate) -> list[Entry]:
+  """Return the parts of state dicts that hold the network's tensors."""
+  prefixes = [locate(entry.tensors) for entry in entries]
+  if sum(map(len, prefixes)) > MAX_ENTRIES:
+    raise UserError(f'more than {MAX_ENTRIES} copies of the network; choose one with key')
+  return [
+    part for entry, found in zip(entries, prefixes, strict=True) for part in _split(entry, found)
+  ]
+
+
 def list_entries(value: Any, path: str = '') -> tuple[list[Entry], list[str]]:
   """Return all state dicts and modules in an object, and labels of averaged lists without names.
 
-  Training state is left out. An object that several keys share is listed under the first.
+  Training state is left out.
+
+  Raises:
+    UserError: if there are too many.
   """
   entries: list[Entry] = []
   unnamed: list[str] = []
-  seen: set[int] = set()  # bounds the time for objects that hold each other many times
+  visits = 0  # one object may be the value of many keys
 
   def visit(value: Any, label: str, depth: int) -> None:
-    if id(value) in seen:
-      return
-    seen.add(id(value))
+    nonlocal visits
+    visits += 1 + (0 if type(value) is Instance else len(value))
+    if visits > MAX_STEPS or len(entries) > MAX_ENTRIES:
+      raise UserError(f'more than {MAX_ENTRIES} entries; choose one with key')
     if type(value) in (list, tuple):
       if _AVERAGED.search(label) and any(type(item) is Tensor for item in value):
         unnamed.append(label)
       return
     children: Mapping[Any, Any] = {}
     if type(value) is Instance and '_modules' in value.state:
+      visits += MAX_TENSORS  # the parts that a module may have
       tensors: Mapping[str, Any] = _module_tensors(value)
     else:
       children = value.state if type(value) is Instance else value
       tensors = {  # optimisers number their tensors
         name: item for name, item in children.items() if _is_tensor(item) and type(name) is str
       }
+    if len(tensors) > MAX_TENSORS:
+      raise UserError(f'more than {MAX_TENSORS:,} tensors')
     if tensors:
       entries.append(Entry(label, tensors))
-      if len(entries) > MAX_ENTRIES:
-        raise UserError(f'more than {MAX_ENTRIES} entries with tensors; choose one with key')
     if depth < _MAX_KEYS:
       for name, child in children.items():
-        if type(name) is str and type(child) in (dict, Instance, list, tuple):
-          if not _TRAINING.search(name):
-            visit(child, f'{label}.{name}'.removeprefix('.'), depth + 1)
+        held = type(name) is str and type(child) in (dict, Instance, list, tuple)
+        if held and not _TRAINING.search(name):
+          visit(child, f'{label}.{name}'.removeprefix('.'), depth + 1)
 
   if type(value) in (dict, Instance):
     visit(value, path, 0)
@@ -145,9 +161,8 @@ def _is_tensor(value: Any) -> bool:
   return hasattr(value, 'shape') and type(value) is not Instance
 
 
-def _split(entry: Entry, locate: Locate | None) -> Iterator[Entry]:
-  """Yield the parts of a state dict that `locate` finds."""
-  prefixes = locate(entry.tensors) if locate else []
+def _split(entry: Entry, prefixes: list[str]) -> Iterator[Entry]:
+  """Yield the part of a state dict under each prefix."""
   by_prefix: dict[str, dict[str, Any]] = {prefix: {} for prefix in prefixes}
   outside = {}
   longest_first = sorted(prefixes, key=len, reverse=True)
@@ -179,16 +194,27 @@ def _join(label: str, prefix: str) -> str:
   return '.'.join(part for part in (label, prefix.rstrip('.')) if part)
 
 
-def _named(entries: list[Entry], key: str) -> list[Entry]:
-  """Return the entries that a key means: that label, those below it, or those that contain it."""
-  for fits in (
+def _named(fitting: list[Entry], entries: list[Entry], key: str) -> list[Entry]:
+  """Return the entries that a key means: that label, those below it, or those that contain it.
+
+  If there are none, the key is the first part of the names of tensors.
+  """
+  for means in (
     lambda label: label == key,
     lambda label: label.startswith(f'{key}.'),
     lambda label: f'.{key}.' in f'.{label}.',
   ):
-    if found := [entry for entry in entries if fits(entry.label)]:
+    if found := [entry for entry in fitting if means(entry.label)]:
       return found
-  raise UserError(f'no entry {show(key)}; choose one of {_labels(entries)}')
+  prefix = f'{key}.'
+  if found := [
+    part
+    for entry in entries
+    if any(name.startswith(prefix) for name in entry.tensors)
+    for part in _split(entry, [prefix])
+  ]:
+    return found
+  raise UserError(f'no entry {show(key)}; the weights are {_labels(fitting)}')
 
 
 def _choose(entries: list[Entry]) -> Entry:
@@ -228,21 +254,24 @@ def _is_weight(tensor: Any) -> bool:
   return len(tensor.shape) > 0  # not a number, such as the decay of an average
 
 
-def _no_weights(value: Any, key: str | None) -> UserError:
+def _no_weights(value: Any, path: str, key: str | None) -> UserError:
   if key is not None and type(value) is not dict:
     return UserError(f'no entry {show(key)}: the file does not hold a dictionary')
-  place = 'in the file' if key is None else f'in entry {show(key)}'
+  place = f'in entry {show(path)}' if path else 'in the file'
   names = [show(name) for name in value if type(name) is str] if type(value) is dict else []
   hint = f'; its entries are {_shorten(names)}' if names else ''
   return UserError(f'no weights found {place}{hint}')
 
 
 def _labels(entries: list[Entry]) -> str:
+  """Return labels for a message, or names of tensors where the file has no entries."""
+  if len(entries) == 1 and not entries[0].label:
+    return _shorten([show(name) for name in entries[0].tensors])
   return _shorten([show(entry.label) or "''" for entry in entries])
 
 
 def _shorten(names: list[str]) -> str:
-  return ', '.join(names[:8] + ['...'] * (len(names) > 8))
+  return ', '.join(names[:_SHOWN] + ['...'] * (len(names) > _SHOWN))
 
 
 def _module_tensors(module: Instance) -> dict[str, Tensor]:

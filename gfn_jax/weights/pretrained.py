@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -270,8 +271,10 @@ def _read(path_or_name: str | os.PathLike) -> tuple[str, Any, dict[str, np.ndarr
   """Return the path of a file, the network that its header names, and its tensors, float32."""
   path = weights_path(path_or_name)
   name, card_name = printable(path), printable(card_path(path))
-  card = _read_card(path)
   with local_copy(path) as copy:
+    if _is_pickle(copy):  # before a .json beside it is taken for its card
+      raise _foreign(path, 'a PyTorch checkpoint')
+    card = _read_card(path)
     if card and card['sha256'] != file_sha256(copy):
       raise UserError(
         f'{name} is damaged: its SHA-256 is not the one in {card_name}; copy both again'
@@ -336,7 +339,21 @@ def _build_named(model_config: Any, path: str) -> tuple[RestorationModel, Variab
 
 
 def _unnamed_network(path: str) -> UserError:
-  return UserError(f'cannot read {printable(path)}: its header does not name a model of gfn_jax')
+  return _foreign(path, 'a safetensors file whose header does not name a model of gfn_jax')
+
+
+def _foreign(path: str, kind: str) -> UserError:
+  """Return the error for weights of another library, with the command that converts them."""
+  new = os.path.splitext(path)[0] + '_imported.safetensors'
+  command = shlex.join(['gfn-import', path, new, '--model', 'NAME'])
+  return UserError(f'{printable(path)} is {kind}; convert it first: {printable(command)}')
+
+
+def _is_pickle(copy: str) -> bool:
+  """Return True if a file begins as one of `torch.save`: with PK, or the protocol of a pickle."""
+  with open(copy, 'rb') as file:
+    start = file.read(9)
+  return start.startswith((b'PK\x03\x04', b'\x80')) and start[8:] != b'{'  # of safetensors
 
 
 def _check_tensors(

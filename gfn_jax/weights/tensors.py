@@ -58,9 +58,7 @@ def find_mismatch(
     'not finite': [name for name in common if not _is_finite(tensors[name])],
   }
   return '; '.join(
-    f'{len(names)} {problem} ({first_names(names)})'
-    for problem, names in problems.items()
-    if names
+    f'{len(names)} {problem} ({first_names(names)})' for problem, names in problems.items() if names
   )
 
 

@@ -375,7 +375,10 @@ def test_tensors_of_another_type(alone):
 def test_header_without_a_network(alone, metadata):
   resave(alone, metadata)
   message = message_of(pretrained.load_pretrained, alone)
-  assert message == f'cannot read {alone}: its header does not name a model of gfn_jax'
+  assert message == (
+    f'{alone} is a safetensors file whose header does not name a model of gfn_jax; convert it first: '
+    f'gfn-import {alone} {alone.with_suffix("")}_imported.safetensors --model NAME'
+  )
 
 
 @pytest.mark.parametrize(
