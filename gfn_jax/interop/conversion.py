@@ -212,6 +212,20 @@ def infer_options(
   return inferred | version.infer(state) | options
 
 
+def find_missing_options(
+  model_name: str, state: Mapping[str, np.ndarray], /, **options: Any
+) -> list[str]:
+  """Return the options that `infer_options` did not find and that have no default for the weights.
+
+  Args:
+    model_name: a key of `torch_names.VERSIONS`.
+    state: the authors' tensors, as for `convert`.
+    **options: what `infer_options` returned.
+  """
+  version = _find_version(model_name, _unwrap(model_name, state), options)
+  return [option for option in version.asked if option not in options]
+
+
 def _has_kernel(state: Mapping[str, np.ndarray], name: str) -> bool:
   """Return True if a tensor exists and has the axes of a convolution kernel."""
   return name in state and np.ndim(state[name]) == 4

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from gfn_jax.errors import UserError
-from gfn_jax.interop.conversion import convert, find_prefixes, infer_options
+from gfn_jax.interop.conversion import (
+  convert,
+  find_missing_options,
+  find_prefixes,
+  infer_options,
+)
 from gfn_jax.interop.exported import import_tensors
 from gfn_jax.interop.tensorflow_checkpoint import load_tensorflow_checkpoint, tensorflow_prefix
 from gfn_jax.interop.torch_checkpoint import Checkpoint, checkpoint_parts, read_checkpoint
@@ -73,6 +78,11 @@ def import_torch(
       given = dict(options or {})
       found = infer_options(model_name, checkpoint.tensors, **given)
       variables = convert(model_name, checkpoint.tensors, **found)
+      if missing := find_missing_options(model_name, checkpoint.tensors, **found):
+        raise UserError(
+          f'{missing[0]} is not in the file and differs between networks; pass --option '
+          f'{missing[0]}=VALUE as the network was trained'
+        )
       model_config = {'name': model_name, **found}
       _print_assumed(name, model_config)
   except UserError as error:
@@ -122,8 +132,7 @@ def _print_choice(name: str, checkpoint: Checkpoint) -> None:
   if checkpoint.others:
     line += f', not of {", ".join(map(show, checkpoint.others))}; --key chooses others'
   if checkpoint.outside:
-    line += f'; {len(checkpoint.outside)} tensors beside them are ignored'
-    line += f' ({first_names(checkpoint.outside)})'
+    line += f'; ignored beside them: {first_names(checkpoint.outside)}'
   print_message(line)
 
 
@@ -138,8 +147,8 @@ def _print_assumed(name: str, model_config: Mapping[str, Any]) -> None:
   ]
   if assumed:
     print_message(
-      f"{name}: the tensors do not show {', '.join(assumed)}, the authors' values; --option "
-      'NAME=VALUE sets others'
+      f"{name}: not in the file, so that the authors' values are taken: {', '.join(assumed)}; "
+      '--option NAME=VALUE sets others'
     )
 
 

@@ -246,7 +246,7 @@ def _check_unread(
   if labels:
     raise UserError(
       f'the averaged weights {show(labels[0])} do not have the names of the network; to take the '
-      f'others, choose an entry with key: {show(chosen.label) or "''"}'
+      f'others, choose an entry with key: {_show_label(chosen.label)}'
     )
 
 
@@ -267,7 +267,11 @@ def _labels(entries: list[Entry]) -> str:
   """Return labels for a message, or names of tensors where the file has no entries."""
   if len(entries) == 1 and not entries[0].label:
     return _shorten([show(name) for name in entries[0].tensors])
-  return _shorten([show(entry.label) or "''" for entry in entries])
+  return _shorten([_show_label(entry.label) for entry in entries])
+
+
+def _show_label(label: str) -> str:
+  return show(label) or "''"  # as a shell takes it
 
 
 def _shorten(names: list[str]) -> str:

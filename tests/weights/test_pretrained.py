@@ -311,6 +311,11 @@ def test_truncated_file(saved, kept):
 
 def test_another_kind_of_file(alone):
   alone.write_bytes(b'\x80\x02}q\x00.' * 100)  # a pickle
+  assert message_of(pretrained.load_pretrained, alone) == (
+    f'{alone} is a PyTorch checkpoint; convert it first: gfn-import {alone} '
+    f'{alone.parent}/{alone.stem}_imported.safetensors --model NAME'
+  )
+  alone.write_bytes(b'\x80' + bytes(7) + b'{' + bytes(200))  # the length of a header
   assert f'cannot read {alone} as safetensors: ' in message_of(pretrained.load_pretrained, alone)
 
 
@@ -376,8 +381,8 @@ def test_header_without_a_network(alone, metadata):
   resave(alone, metadata)
   message = message_of(pretrained.load_pretrained, alone)
   assert message == (
-    f'{alone} is a safetensors file whose header does not name a model of gfn_jax; convert it first: '
-    f'gfn-import {alone} {alone.with_suffix("")}_imported.safetensors --model NAME'
+    f'{alone} is a safetensors file whose header does not name a model of gfn_jax; convert it '
+    f'first: gfn-import {alone} {alone.parent}/{alone.stem}_imported.safetensors --model NAME'
   )
 
 
