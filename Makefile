@@ -3,7 +3,7 @@
 #   make demo-train   train and evaluate a small network, in about ten minutes on two cores
 #   make test         lint and run the tests
 #   make test-full    run the tests that are long or at full size
-#   make smoke        check an installation without extras: restore an image and train two steps
+#   make smoke        check an installation without extras: restore, train two steps, export, import
 #   make onnx WEIGHTS=FILE ONNX=FILE    export weights (docs/export.md)
 
 # Python 3.12 supports the newest JAX; otherwise take the first that is new enough.

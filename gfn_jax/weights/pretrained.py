@@ -23,6 +23,7 @@ from gfn_jax.system.files import (
   check_new_file,
   file_sha256,
   is_file,
+  is_folder,
   local_copy,
   printable,
   remove,
@@ -37,6 +38,9 @@ Variables = Mapping[str, Any]
 
 RELEASED_DIR = os.path.dirname(os.path.abspath(__file__))
 """The folder of the released weights."""
+
+WEIGHTS_FILE = 'weights.safetensors'
+"""The newest weights in the folder of a training run."""
 
 DTYPES = {'float32': 'F32', 'bfloat16': 'BF16', 'float16': 'F16'}
 """The types that a file can hold, and their names in its header."""
@@ -96,14 +100,26 @@ def load_card(path_or_name: str | os.PathLike) -> dict[str, Any]:
 
 
 def weights_path(path_or_name: str | os.PathLike) -> str:
-  """Return the path of a weights file, given the path itself or the name of released weights.
+  """Return the path of a weights file.
+
+  Args:
+    path_or_name: the path itself, the folder of a training run, or the name of released weights,
+      which comes before a folder of that name.
 
   Raises:
     UserError: if there is no such file or name.
   """
   path = os.fspath(path_or_name)
-  if is_file(path):
+  if is_file(path) and not is_folder(path):
     return path
+  if path not in list_pretrained() and is_folder(path):
+    file = os.path.join(path, WEIGHTS_FILE)
+    if not is_file(file):
+      raise UserError(
+        f'no weights in the folder {printable(path)}: {WEIGHTS_FILE} is missing; pass the folder '
+        'of a training run, or a .safetensors file'
+      )
+    return file
   if path.endswith('.safetensors') or os.path.basename(path) != path:
     raise UserError(
       f'no weights at {printable(path)}: train a network with run_train.py, which writes '

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import pathlib
 import struct
 import time
@@ -243,9 +244,29 @@ def test_unknown_name(released, monkeypatch):
   assert "named 'gfn'; pass a .safetensors" in message_of(pretrained.load_pretrained, 'gfn')
 
 
-@pytest.mark.parametrize('name', ['none.safetensors', 'folder/gfn', '../gfn', ''])
+def test_the_folder_of_a_run_stands_for_its_newest_weights(released, saved, monkeypatch):
+  monkeypatch.chdir(saved.parent)
+  for folder in ('.', f'{saved.parent}/', saved.parent):
+    path = pretrained.weights_path(folder)
+    assert os.path.samefile(path, saved)
+    assert pretrained.load_card(folder)['sha256'] == files.file_sha256(saved)
+  # A released name comes before a folder of that name.
+  pathlib.Path('gfn').mkdir()
+  saved.rename('gfn/weights.safetensors')
+  assert pretrained.weights_path('gfn') == str(released / 'gfn.safetensors')
+  assert pretrained.weights_path('./gfn') == './gfn/weights.safetensors'
+
+
+def test_a_folder_without_weights(tmp_path):
+  assert message_of(pretrained.load_pretrained, tmp_path) == (
+    f'no weights in the folder {tmp_path}: weights.safetensors is missing; pass the folder of a '
+    'training run, or a .safetensors file'
+  )
+
+
+@pytest.mark.parametrize('name', ['none.safetensors', 'folder/gfn', '../gfn'])
 def test_missing_file(tmp_path, name):
-  path = tmp_path / name  # '': a folder
+  path = tmp_path / name
   assert message_of(pretrained.load_pretrained, path) == (
     f'no weights at {path}: train a network with run_train.py, which writes '
     'WORKDIR/weights.safetensors, and pass that file'
