@@ -136,11 +136,12 @@ def check_new_weights(path: str | os.PathLike, overwrite: bool) -> None:
   """Raise, before long work, if `save_weights` cannot write to a path.
 
   Raises:
-    UserError: as `check_new_file`, or for another extension.
+    UserError: as `check_new_file`, also for the card's file, or for another extension.
   """
   if not os.fspath(path).endswith('.safetensors'):
     raise UserError(f'{printable(path)}: the name of a weights file must end in .safetensors')
   check_new_file(path, overwrite)
+  check_new_file(card_path(path), overwrite)
 
 
 def save_weights(

@@ -124,11 +124,13 @@ def test_overwriting_and_picking(folder, state):
     (['theirs.pth', 'out.safetensors', '--model=sr_branch'], "invalid choice: 'sr_branch'"),
     (['theirs.pth', 'out.pth'], 'out.pth: the name of a weights file must end in'),
     (['theirs.pth', 'none/out.safetensors'], 'no such folder: none'),
+    (['theirs.pth', 'theirs.safetensors'], 'theirs.json exists already; choose another output'),
     (['theirs.pth', 'folder.safetensors'], 'folder.safetensors is a folder; choose another'),
   ],
 )
 def test_mistakes(folder, arguments, message):
   pathlib.Path('folder.safetensors').mkdir()
+  pathlib.Path('theirs.json').write_text('{"lr": 0.1}')
   before = sorted(path.name for path in folder.rglob('*'))
   with pytest.raises(UserError) as error:
     import_torch.main(['--model=gfn', *arguments])

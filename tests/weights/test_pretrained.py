@@ -330,12 +330,17 @@ def test_truncated_file(saved, kept):
   assert message.startswith(f'cannot read {saved} as safetensors: ')
 
 
-def test_another_kind_of_file(alone):
-  alone.write_bytes(b'\x80\x02}q\x00.' * 100)  # a pickle
+@pytest.mark.parametrize('start', [b'\x80\x02}q\x00.', b'PK\x03\x04\x00\x00\x08\x08'])
+def test_a_pytorch_checkpoint(alone, start):
+  alone.write_bytes(start * 100)
+  alone.with_suffix('.json').write_text('{"lr": 0.1}')  # of the training, not a card
   assert message_of(pretrained.load_pretrained, alone) == (
     f'{alone} is a PyTorch checkpoint; convert it first: gfn-import {alone} '
     f'{alone.parent}/{alone.stem}_imported.safetensors --model NAME'
   )
+
+
+def test_another_kind_of_file(alone):
   alone.write_bytes(b'\x80' + bytes(7) + b'{' + bytes(200))  # the length of a header
   assert f'cannot read {alone} as safetensors: ' in message_of(pretrained.load_pretrained, alone)
 
