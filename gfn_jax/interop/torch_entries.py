@@ -94,12 +94,13 @@ def choose_entry(
   if not entries:
     raise _no_weights(value, path, wanted)
   found = _locate_all(entries, locate) if locate else []
-  fitting = found or [_unwrap(entry) for entry in entries]
+  fitting = found or entries
   pool = fitting if wanted is None else _named(fitting, entries, wanted)
   chosen = _choose(pool)
   if key is None and not chosen.averaged:
     _check_unread(chosen, entries, found, unnamed)
-  return chosen, tuple(entry.label for entry in fitting if entry is not chosen)
+  others = tuple(entry.label for entry in fitting if entry is not chosen)
+  return (chosen if found else _unwrap(chosen)), others
 
 
 def _locate_all(entries: list[Entry], locate: Locate) -> list[Entry]:

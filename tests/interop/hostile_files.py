@@ -181,6 +181,7 @@ def values():
   # One object under many keys: a short file with much to look through.
   for name, held in (
     ('a state dict', {f'{i}.w': GOOD['w'] for i in range(3000)}),
+    ('a deeply wrapped state', {'module.' * 140 + f'{i}': GOOD['w'] for i in range(3000)}),
     ('an empty module', module('Net', children={f'{i}': module('Leaf') for i in range(1000)})),
     ('numbers', {str(i): i for i in range(100_000)}),
     ('a list', [0] * 100_000),

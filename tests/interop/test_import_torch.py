@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import pathlib
@@ -19,6 +20,8 @@ from gfn_jax.interop import (
   save_torch_checkpoint,
   to_torch,
 )
+from gfn_jax.interop.import_torch import HIDDEN_OPTIONS
+from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.models import create_model
 from gfn_jax.system.files import file_sha256
 from gfn_jax.weights.pretrained import load_pretrained, variable_shapes
@@ -299,6 +302,35 @@ def test_an_option_that_differs_between_published_networks_is_asked_for(tmp_path
     import_torch.main([*arguments, *options])
     assert load_pretrained(target)[0].res_scale == (0.5 if options else 1.0)
     assert 'taken: global_skip=none;' in capsys.readouterr().err
+
+
+COMPUTATION = {'name', 'parent', 'dtype', 'precision', 'axis_name', 'initialization'}
+IN_THE_TENSORS = {
+  'gfn': {'deblur_module', 'upsampler', 'gated'},
+  'srresnet': {
+    'norm',
+    'act',
+    'block_act',
+    'slope',
+    'use_bias',
+    'kernel_size',
+    'long_skip',
+    'hr_conv',
+  },
+  'cnlrn': {'deblur', 'deblur_head', 'use_nonlocal', 'progressive'},
+}
+"""Options that the names and shapes of the tensors fix, for srresnet by the preset."""
+
+
+@pytest.mark.parametrize('name', VERSIONS)
+def test_every_option_is_inferred_or_said(name):
+  """An option that is neither would change the images of imported weights without a word."""
+  known = COMPUTATION | IN_THE_TENSORS.get(name, set()) | set(HIDDEN_OPTIONS)
+  for version in VERSIONS[name]:
+    known |= {'features', 'scale', 'trained_mean_shift', 'lstm', 'gray'}
+    known |= {*version.blocks, *version.widths, *version.options}
+  model = create_model(name)
+  assert {field.name for field in dataclasses.fields(model)} <= known
 
 
 def test_a_refusal_shows_names_of_both_sides(folder, state):
