@@ -39,7 +39,7 @@ lint: $(VENV)/installed  # run Ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-smoke:  # check an installation without extras: restore an image and train two steps
+smoke:  # check an installation without extras: restore, train two steps, export, import
 	$(PYTHON) -m venv $(SMOKE_VENV)
 	$(SMOKE_VENV)/bin/python -m pip install --quiet --editable .
 	$(SMOKE_VENV)/bin/python tests/smoke.py

@@ -1,4 +1,4 @@
-"""Check an installation without extras: restore an image and train two steps.
+"""Check an installation without extras: restore, train two steps, export, import.
 
 make smoke PYTHON=python3.11
 """
@@ -34,6 +34,14 @@ TRAIN = (
   '--config.run.log_every=1',
 )
 
+# Commands with options that need an extra, which they name.
+NEED_EXTRAS = {
+  'gfn-demo': 'demo',
+  'gfn-restore video.mp4 sharp.mp4': 'video',
+  'gfn-restore photos/0.png x.png --weights gs://bucket/gfn.safetensors': 'gcs',
+  'gfn-import model.index srn.safetensors --model srn': 'train',
+}
+
 
 def main():
   print(f'Python {sys.version.split()[0]}, JAX {jax.__version__}, NumPy {np.__version__}')
@@ -41,6 +49,8 @@ def main():
     folder = pathlib.Path(name)
     photos, run = folder / 'photos', folder / 'run'
     photos.mkdir()
+    for empty in ('video.mp4', 'model.index'):
+      (folder / empty).touch()
     picture = Image.open(ROOT / 'docs' / 'before_after.png').convert('RGB')
     for left in (0, 100, 200):
       picture.crop((left, 0, left + 96, 96)).save(photos / f'{left}.png')
@@ -48,6 +58,22 @@ def main():
     subprocess.run([BIN / 'gfn-table', 'gfn_table2'], cwd=folder, check=True)
     subprocess.run([BIN / 'gfn-restore', photos / '0.png', folder / 'sharp.png'], check=True)
     assert size_of(folder / 'sharp.png') == (384, 384)
+
+    for exported in ('gfn.stablehlo', 'gfn.pth'):
+      subprocess.run([BIN / 'gfn-export', 'gfn', folder / exported], check=True)
+    imported = folder / 'again.safetensors'
+    subprocess.run([BIN / 'gfn-import', folder / 'gfn.pth', imported], check=True)
+    model, variables = gfn_jax.load_pretrained(imported)
+    expected_model, expected = gfn_jax.load_pretrained('gfn')
+    assert model == expected_model
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+
+    for command, extra in NEED_EXTRAS.items():
+      result = subprocess.run(
+        [BIN / command.split()[0], *command.split()[1:]], cwd=folder, capture_output=True, text=True
+      )
+      [line] = result.stderr.splitlines()
+      assert result.returncode == 1 and f'gfn_jax[{extra}]' in line, line
 
     command = [sys.executable, 'run_train.py', *TRAIN]
     command += [f'--workdir={run}', f'--config.data.photos={photos}']

@@ -2,7 +2,7 @@
 
 gfn-export gfn gfn.stablehlo
 gfn-export gfn gfn.onnx     # needs a separate environment: make onnx
-gfn-export gfn gfn.pth      # tensors under the names of the authors' PyTorch code
+gfn-export gfn gfn.pth      # tensors and model card for PyTorch; gfn-import reads it back
 
 Each file is read back and compared with JAX before it is put in place. docs/export.md shows how to
 use the files.

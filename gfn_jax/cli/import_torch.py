@@ -1,9 +1,9 @@
 """Convert a checkpoint of PyTorch or TensorFlow 1 to weights of this library.
 
-gfn-import IN OUT --model gfn
 gfn-import GFN_epoch_55.pkl gfn_authors.safetensors --model gfn
 gfn-restore photo.jpg sharp.png --weights gfn_authors.safetensors
 gfn-import deblur.model-523000 srn.safetensors --model srn
+gfn-import gfn.pth gfn.safetensors     # a file of gfn-export names its network
 
 PyTorch need not be installed. TensorFlow must be, for its own checkpoints. Nothing in the file is
 executed, so a checkpoint from any source can be converted.
@@ -15,7 +15,6 @@ from typing import Any
 
 from gfn_jax.cli.runner import ArgumentParser, exit_on_user_error
 from gfn_jax.interop.import_torch import import_torch
-from gfn_jax.interop.torch_checkpoint import HOLDERS
 from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.system.files import printable
 from gfn_jax.weights.pretrained import check_new_weights
@@ -43,11 +42,15 @@ def make_parser() -> ArgumentParser:
   add(
     'source',
     metavar='IN',
-    help='a file that torch.save wrote: .pth, .pt, .pkl, .ckpt; for dmphn the folder of its files; '
-    'or a TensorFlow 1 checkpoint',
+    help='a file of PyTorch: .pth, .pt, .pkl, .ckpt or .safetensors; for dmphn the folder of its '
+    'files; or a TensorFlow 1 checkpoint',
   )
   add('target', metavar='OUT.safetensors', help='the weights; their card is written beside them')
-  add('--model', required=True, choices=sorted(VERSIONS), help='the network')
+  add(
+    '--model',
+    choices=sorted(VERSIONS),
+    help='the network; not needed for a file of gfn-export, which names it',
+  )
   add(
     '--option',
     action='append',
@@ -59,8 +62,8 @@ def make_parser() -> ArgumentParser:
   )
   add(
     '--key',
-    help='entry of a PyTorch file to convert; default: the first with weights of '
-    f'{", ".join(HOLDERS)}',
+    help='entry of a PyTorch file to convert, or the first part of its names; default: averaged '
+    'weights if there are any',
   )
   add('--overwrite', action='store_true', help='replace OUT if it exists')
   return parser

@@ -18,13 +18,14 @@ import numpy as np
 from flax import traverse_util
 
 from gfn_jax.errors import UserError
+from gfn_jax.interop.torch_entries import is_counter
 from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.interop.torch_pickle import show
 from gfn_jax.interop.version import Version
 from gfn_jax.models import RestorationModel
 from gfn_jax.system.console import print_message
 from gfn_jax.weights.pretrained import build_model
-from gfn_jax.weights.tensors import find_mismatch
+from gfn_jax.weights.tensors import find_mismatch, first_names
 
 MAX_BLOCKS = 64
 """Limit on the number of blocks that is inferred from the names in a file."""
@@ -44,7 +45,8 @@ def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options: Any)
 
   Args:
     model_name: a key of `torch_names.VERSIONS`.
-    state: all tensors of the authors' network by name, as returned by `load_torch_checkpoint`.
+    state: all tensors of the authors' network by name, as returned by `load_torch_checkpoint`. A
+      prefix that all names share is removed. Tensors that only count something are ignored.
     **options: options of `create_model`. Those that `infer_options` finds may be omitted.
 
   Returns:
@@ -56,14 +58,89 @@ def convert(model_name: str, state: Mapping[str, np.ndarray], /, **options: Any)
       parameter differ. The message names tensors that are missing, unexpected, of the wrong shape,
       not floating-point, or not finite.
   """
-  version = _find_version(model_name, state, options)
+  state = _unwrap(model_name, state)
   options = infer_options(model_name, state, **options)
+  return _convert(_find_version(model_name, state, options), model_name, state, options)
+
+
+def from_torch(
+  model_name: str, tensors: Mapping[str, np.ndarray], /, **options: Any
+) -> dict[str, Any]:
+  """Convert tensors back to variables of our network: the exact inverse of `to_torch`.
+
+  Args:
+    model_name: as for `to_torch`.
+    tensors: what `to_torch` returns.
+    **options: as for `to_torch`. No option is inferred.
+
+  Raises:
+    UserError: as `convert`.
+  """
+  return _convert(_versions(model_name, options)[0], model_name, tensors, options)
+
+
+def has_torch_names(model_name: str, /, **options: Any) -> bool:
+  """Return True if the authors' PyTorch code names all tensors of a network."""
+  try:
+    version = _versions(model_name, options)[0]
+  except UserError:
+    return False
+  model, variables = build_model(model_name, **options)
+  shared = {_PRELU} if version.prelus else set()
+  paths = traverse_util.flatten_dict(variables['params'], sep='.').keys() - shared
+  return (
+    version.framework == 'PyTorch'
+    and variables.keys() == {'params'}  # running statistics have no names
+    and all(_torch_name(version, model, path) is not None for path in paths)
+  )
+
+
+def find_prefixes(model_name: str, tensors: Mapping[str, Any]) -> list[str]:
+  """Return the prefixes that precede the authors' names of a network, such as 'generator.'.
+
+  Args:
+    model_name: a key of `torch_names.VERSIONS`.
+    tensors: arrays or records with a `shape`, by name.
+
+  Returns:
+    One prefix for each copy of the network; empty if there is none.
+  """
+  firsts = [version.features for version in _versions(model_name, {})]
+  return sorted(
+    {
+      name.removesuffix(first)
+      for name, tensor in tensors.items()
+      for first in firsts
+      if f'.{name}'.endswith(f'.{first}') and len(tensor.shape) == 4
+    }
+  )
+
+
+def _unwrap(model_name: str, state: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+  """Remove the prefix of all names, if they share one."""
+  for prefix in find_prefixes(model_name, state):
+    if all(name.startswith(prefix) or is_counter(name) for name in state):
+      return {name.removeprefix(prefix): array for name, array in state.items()}
+  return state
+
+
+def _convert(
+  version: Version,
+  model_name: str,
+  state: Mapping[str, np.ndarray],
+  options: Mapping[str, Any],
+) -> dict[str, Any]:
+  """Convert tensors of a version to variables of the network with the given options."""
   model, shapes = _network(model_name, options)
   paths = _torch_names(version, model, shapes)
   wanted = {name: _torch_shape(version, path, shapes[path]) for name, path in paths.items()}
   constants = _constants(version, paths)
   wanted |= {name: array.shape for name, array in constants.items()}
-  used = {name: array for name, array in state.items() if not name.endswith(version.ignored)}
+  used = {
+    name: array
+    for name, array in state.items()
+    if name in wanted or not (is_counter(name) or name.endswith(version.ignored))
+  }
   _report_ignored(model_name, [name for name in state if name not in used])
   _check(used, wanted, f'{model_name} ({_describe(options)})')
   _check_copies({name: state[name] for name, path in paths.items() if path == _PRELU})
@@ -115,6 +192,7 @@ def infer_options(
   Raises:
     UserError: if there is no PyTorch version of the network, or the weights are of another network.
   """
+  state = _unwrap(model_name, state)
   version = _find_version(model_name, state, options)
   inferred = dict(version.options)
   inferred['features'] = state[version.features].shape[0]
@@ -132,6 +210,20 @@ def infer_options(
   for option, infer in version.widths.items():
     inferred[option] = infer(width)
   return inferred | version.infer(state) | options
+
+
+def find_missing_options(
+  model_name: str, state: Mapping[str, np.ndarray], /, **options: Any
+) -> list[str]:
+  """Return the options that `infer_options` did not find and that have no default for the weights.
+
+  Args:
+    model_name: a key of `torch_names.VERSIONS`.
+    state: the authors' tensors, as for `convert`.
+    **options: what `infer_options` returned.
+  """
+  version = _find_version(model_name, _unwrap(model_name, state), options)
+  return [option for option in version.asked if option not in options]
 
 
 def _has_kernel(state: Mapping[str, np.ndarray], name: str) -> bool:
@@ -165,7 +257,10 @@ def _find_version(
   fitting = [version for version in versions if _has_kernel(state, version.features)]
   if len(fitting) != 1:
     firsts = ' or '.join(version.features for version in versions)
-    raise UserError(f'these are not weights for {model_name}: missing convolution {firsts}')
+    found = first_names(list(state))
+    raise UserError(
+      f'these are not weights for {model_name}: missing convolution {firsts}; found {found}'
+    )
   return fitting[0]
 
 
@@ -206,7 +301,13 @@ def _torch_names(
 ) -> dict[str, str]:
   """Return our parameter names by the authors' tensor names; several may share a parameter."""
   shared = {_PRELU} if version.prelus else set()
-  paths = {_torch_name(version, model, path): path for path in shapes if path not in shared}
+  paths: dict[str, str] = {}
+  for path in shapes:
+    if path not in shared:
+      name = _torch_name(version, model, path)
+      if name is None:
+        raise UserError(f"the authors' network has no counterpart of {path}")
+      paths[name] = path
   for name in list(paths):
     for layer, prelu in version.prelus.items():
       if name.endswith(f'{layer}.weight'):
@@ -214,8 +315,8 @@ def _torch_names(
   return paths
 
 
-def _torch_name(version: Version, model: RestorationModel, path: str) -> str:
-  """Translate a parameter name of ours to the authors'.
+def _torch_name(version: Version, model: RestorationModel, path: str) -> str | None:
+  """Translate a parameter name of ours to the authors'; None if their network has no such layer.
 
   `'deblur.resblock1_0.conv1.kernel'` becomes `'deblurMoudle.0.resBlock1.0.layers.0.weight'`.
   """
@@ -223,7 +324,7 @@ def _torch_name(version: Version, model: RestorationModel, path: str) -> str:
   for ours, theirs in version.layers.items():
     if match := _pattern(ours).fullmatch(layer):
       return f'{fill_in(theirs, vars(model) | match.groupdict())}.{_TENSORS[tensor]}'
-  raise UserError(f"the authors' network has no counterpart of {path}")
+  return None
 
 
 def _axes(version: Version, path: str, ndim: int) -> tuple[int, ...]:

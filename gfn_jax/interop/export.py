@@ -19,13 +19,14 @@ import numpy as np
 from jax.image import resize  # bound here: jax2onnx replaces jax.image.resize while it traces
 
 from gfn_jax.errors import UserError
-from gfn_jax.interop.conversion import convert, to_torch
-from gfn_jax.interop.torch_checkpoint import load_torch_checkpoint, save_torch_checkpoint
-from gfn_jax.interop.torch_names import VERSIONS
+from gfn_jax.interop.conversion import has_torch_names
+from gfn_jax.interop.exported import export_tensors, import_tensors
+from gfn_jax.interop.torch_checkpoint import read_checkpoint, save_torch_checkpoint
 from gfn_jax.layers.blocks import Enlarge, pixel_shuffle
 from gfn_jax.models import RestorationModel, RestorationOutput, param_count
 from gfn_jax.system.files import extension_of, file_sha256, printable, write_aside
 from gfn_jax.weights.pretrained import load_card, load_model_config, load_pretrained, weights_path
+from gfn_jax.weights.tensors import flatten_variables
 
 EXTENSIONS = {'.stablehlo': 'stablehlo', '.onnx': 'onnx', '.pth': 'torch', '.pt': 'torch'}
 """Format of a file, by its extension."""
@@ -96,7 +97,7 @@ def export_weights(
       write_onnx(model, variables, temporary, _onnx_metadata(weights, model_config, card))
       check_parity(load_onnx(temporary), model, variables, ONNX_SIZES)
     else:
-      write_torch(model_config, variables, temporary)
+      write_torch(card | {'model': model_config}, variables, temporary)
     size = os.path.getsize(temporary)
   name = model_config.pop('name')
   settings = ', '.join(f'{key}={value}' for key, value in model_config.items())
@@ -269,29 +270,28 @@ def check_parity(
       _compare(f'{name} of {"x".join(map(str, size))}', np.asarray(got[name]), np.asarray(image))
 
 
-def write_torch(model_config: Mapping[str, Any], variables: Mapping[str, Any], path: str) -> None:
-  """Write parameters under the names of the authors' PyTorch code, and verify the file.
+def write_torch(card: Mapping[str, Any], variables: Mapping[str, Any], path: str) -> None:
+  """Write parameters and the model card for PyTorch, and verify the file.
 
   Args:
-    model_config: `name` and the options of `create_model`.
+    card: the card of the weights; its `model` is the name and the options of `create_model`.
     variables: the network's variables.
-    path: the file.
+    path: the file. Its `state_dict` has the names of the authors' code if there is such code, and
+      our names and layouts otherwise; its `gfn_jax` is the card as JSON.
 
   Raises:
-    UserError: if the authors' code has no such network or is not in PyTorch, or the tensors read
-      back differ.
+    UserError: if the tensors read back differ.
   """
-  options = dict(model_config)
+  options = dict(card['model'])
   name = options.pop('name')
-  if any(version.framework != 'PyTorch' for version in VERSIONS.get(name, ())):
-    raise UserError(f"the authors' code for {name} is not in PyTorch; export to StableHLO instead")
-  save_torch_checkpoint(path, to_torch(name, variables, **options))
-  state = load_torch_checkpoint(path)
-  again = convert(name, state, **options)
-  same = jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), again, dict(variables))
-  if not all(jax.tree.leaves(same)):
-    raise UserError('not written: the tensors read back differ from the weights')
-  print(f'{len(state)} tensors, identical when read back')
+  save_torch_checkpoint(path, export_tensors(card['model'], variables), card)
+  checkpoint = read_checkpoint(path)
+  again = flatten_variables(import_tensors(card['model'], checkpoint.tensors))
+  for key, value in flatten_variables(variables).items():
+    if again[key].tobytes() != np.asarray(value).tobytes():
+      raise UserError(f'not written: {key} differs from the weights when it is read back')
+  whose = "the authors'" if has_torch_names(name, **options) else "gfn_jax's own"
+  print(f'{len(checkpoint.tensors)} tensors under {whose} names, identical when read back')
 
 
 def _compare(what: str, got: np.ndarray, expected: np.ndarray) -> None:

@@ -66,6 +66,7 @@ _EDSR = (
     features='head.0.weight',
     blocks={'blocks': 'body.{i}.body.0.weight'},
     infer=lambda state: _infer_edsr(state, 'head.0.weight'),
+    asked=('res_scale',),
     constants=mean_shift_tensors(),
   ),
   Version(  # BasicSR
@@ -80,6 +81,7 @@ _EDSR = (
     features='conv_first.weight',
     blocks={'blocks': 'body.{i}.conv1.weight'},
     infer=lambda state: _infer_edsr(state, 'conv_first.weight'),
+    asked=('res_scale',),
   ),
 )
 

@@ -1,8 +1,10 @@
 """Reading and writing of PyTorch checkpoints without PyTorch."""
 
 import contextlib
+import dataclasses
 import glob
 import io
+import json
 import math
 import os
 import pickle
@@ -16,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from gfn_jax.errors import UserError
+from gfn_jax.interop.safetensors_file import is_safetensors, open_safetensors
+from gfn_jax.interop.torch_entries import Locate, choose_entry
 from gfn_jax.interop.torch_pickle import (
   DTYPES,
   ITEM_SIZES,
   MAX_NAME,
   Global,
-  Instance,
   Storage,
   Tensor,
   Unpickler,
@@ -29,17 +32,8 @@ from gfn_jax.interop.torch_pickle import (
 )
 from gfn_jax.system.files import printable, write_aside
 
-HOLDERS = (
-  'params_ema',
-  'params',
-  'state_dict',
-  'model_state_dict',
-  'model',
-  'net',
-  'G',
-  'generator',
-)
-"""Keys under which a checkpoint may hold weights; the first with weights is used."""
+CARD_KEY = 'gfn_jax'
+"""Key of the model card, as JSON, beside the `state_dict` of an exported file."""
 
 MAX_PICKLE_BYTES = 32 * 2**20
 MAX_DIRECTORY_BYTES = 8 * 2**20
@@ -47,10 +41,6 @@ MAX_DIRECTORY_BYTES = 8 * 2**20
 
 MAX_GROWTH = 4
 """Limit on the size of the tensors, and of the unpacked entries, relative to the file size."""
-
-MAX_TENSORS = 20_000
-MAX_DEPTH = 64
-"""Limit on the nesting of modules."""
 
 _PART = re.compile(r'((?:encoder|decoder)_lv[0-9]+)\.pkl')
 """Names of the files of one checkpoint in a folder, as DMPHN's authors save it, and the modules."""
@@ -61,8 +51,27 @@ _PROTOCOL = 1001
 _ReadStorage = Callable[[Storage], bytes]
 
 
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+  """Weights that were read from a checkpoint.
+
+  Attributes:
+    tensors: arrays by their PyTorch names.
+    entry: keys and prefix of these weights in the file; empty if it holds no others.
+    others: entries with weights of the network that were not read.
+    outside: names of tensors beside the prefix of `entry` that were not read.
+    card: model card of the weights, if `save_torch_checkpoint` wrote one.
+  """
+
+  tensors: dict[str, np.ndarray]
+  entry: str = ''
+  others: tuple[str, ...] = ()
+  outside: tuple[str, ...] = ()
+  card: dict[str, Any] | None = None
+
+
 def load_torch_checkpoint(path: str | os.PathLike, key: str | None = None) -> dict[str, np.ndarray]:
-  """Read the weights of a file that `torch.save` wrote, in the ZIP or the legacy format.
+  """Read the weights of a file that `torch.save` wrote, or of a safetensors file.
 
   The file may hold a state dict, a module, or a dictionary that contains one of them. A folder with
   files `encoder_lv1.pkl`, `decoder_lv1.pkl` and so on, one for each module, is read as one
@@ -71,31 +80,80 @@ def load_torch_checkpoint(path: str | os.PathLike, key: str | None = None) -> di
 
   Args:
     path: the checkpoint file, or the folder.
-    key: the entry to read if a file holds a dictionary. None uses the first of `HOLDERS` with
-      weights. The averaged `params_ema` come before `params`, as in the authors' tests.
+    key: the entry to read if a file holds a dictionary, or the first part of the names. None reads
+      averaged weights, such as `params_ema`, if there are any, else an entry of `HOLDERS`.
 
   Returns:
-    Arrays by their PyTorch names, without DataParallel's prefix 'module.'. They share no memory,
-    and keep the types and layout of the file, except that bfloat16 becomes float32. A module gives
-    its parameters and buffers. Names from a folder begin with that of the file's module.
+    Arrays by their PyTorch names, without the prefixes of `WRAPPERS` that all names share. They
+    share no memory, and keep the types and layout of the file, except that bfloat16 becomes
+    float32. A module gives its parameters and buffers. Names from a folder begin with that of the
+    file's module.
 
   Raises:
-    UserError: if the file is missing, unsupported, damaged or hostile, or has no weights.
+    UserError: if the file is missing, unsupported, damaged or hostile, has no weights, or it is not
+      clear which ones to read.
+  """
+  return read_checkpoint(path, key).tensors
+
+
+def read_checkpoint(
+  path: str | os.PathLike, key: str | None = None, locate: Locate | None = None
+) -> Checkpoint:
+  """Read a checkpoint as `load_torch_checkpoint` does, and return what was chosen.
+
+  Args:
+    path: the checkpoint file, or the folder.
+    key: as for `load_torch_checkpoint`.
+    locate: returns the prefixes of a network's names in a state dict. Weights without such names
+      are read only if there are no others. None reads the weights of any network.
+
+  Raises:
+    UserError: as `load_torch_checkpoint`, and for averaged weights that `locate` does not find.
   """
   if parts := checkpoint_parts(path):
-    states = {module: load_torch_checkpoint(file, key) for module, file in parts.items()}
-    return {f'{module}.{name}': x for module, state in states.items() for name, x in state.items()}
+    read = {module: read_checkpoint(file, key) for module, file in parts.items()}
+    tensors = {f'{module}.{name}': x for module, c in read.items() for name, x in c.tensors.items()}
+    return dataclasses.replace(next(iter(read.values())), tensors=tensors)
   if not os.path.isfile(path):
     kind = 'is a folder, not a checkpoint' if os.path.isdir(path) else 'does not exist'
     raise UserError(f'{printable(path)} {kind}')
   try:
+    if is_safetensors(path):
+      return _read_safetensors(path, key, locate)
     with _File(path) as file:
       value, read_storage = _open(file)
-      tensors = _strip_prefix(_find_tensors(value, key))
-      return _read_tensors(tensors, read_storage, file.size)
+      if (card := _find_card(value)) is not None:
+        key, locate = 'state_dict' if key is None else key, None
+      entry, others = choose_entry(value, key, locate)
+      tensors = _read_tensors(entry.tensors, read_storage, file.size)
+      return Checkpoint(tensors, entry.label, others, tuple(entry.outside), card)
   except (UserError, OSError) as error:
     reason = getattr(error, 'strerror', None) or error
     raise UserError(f'cannot read {printable(path)} as a checkpoint: {reason}') from error
+
+
+def _read_safetensors(
+  path: str | os.PathLike, key: str | None, locate: Locate | None
+) -> Checkpoint:
+  with open_safetensors(path) as file:
+    entry, others = choose_entry(file.tensors, key, locate)
+    _check_total(sum(tensor.size for tensor in entry.tensors.values()), os.path.getsize(path))
+    tensors = {name: file.read(tensor) for name, tensor in entry.tensors.items()}
+  return Checkpoint(tensors, entry.label, others, tuple(entry.outside))
+
+
+def _find_card(value: Any) -> dict[str, Any] | None:
+  """Return the model card in a file of `save_torch_checkpoint`; None if there is none."""
+  if type(value) is not dict or CARD_KEY not in value:
+    return None
+  try:
+    card = json.loads(value[CARD_KEY]) if type(value[CARD_KEY]) is str else None
+  except (ValueError, RecursionError) as error:
+    raise UserError(f'its entry {CARD_KEY} is not a model card: {show(str(error))}') from error
+  model = card.get('model') if isinstance(card, dict) else None
+  if not isinstance(model, dict) or not isinstance(model.get('name'), str):
+    raise UserError(f'its entry {CARD_KEY} is not a model card: it names no model')
+  return card
 
 
 def checkpoint_parts(path: str | os.PathLike) -> dict[str, str]:
@@ -114,14 +172,20 @@ def checkpoint_parts(path: str | os.PathLike) -> dict[str, str]:
   return parts
 
 
-def save_torch_checkpoint(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
-  """Write a state dict that `torch.load(path, weights_only=True)` reads as an OrderedDict.
+def save_torch_checkpoint(
+  path: str | os.PathLike,
+  state: Mapping[str, np.ndarray],
+  card: Mapping[str, Any] | None = None,
+) -> None:
+  """Write a state dict that `torch.load(path, weights_only=True)` reads.
 
   The same arrays always give the same bytes. The file is replaced atomically.
 
   Args:
     path: the file to write, usually .pth.
     state: float32 arrays by their PyTorch names.
+    card: model card to write beside the weights. The file is then a dictionary of `state_dict` and
+      `gfn_jax`, the card as JSON; without a card it is the state dict.
 
   Raises:
     TypeError: if an array is not float32, or a name is not a string.
@@ -131,7 +195,7 @@ def save_torch_checkpoint(path: str | os.PathLike, state: Mapping[str, np.ndarra
       raise TypeError(f'{name!r}: names must be strings and arrays float32')
   # PyTorch names the folder after the file; readers accept any name.
   entries = {
-    'data.pkl': _pickle_state(state),
+    'data.pkl': _pickle_file(state, card),
     'byteorder': b'little',
     **{f'data/{i}': np.asarray(a, '<f4').tobytes() for i, a in enumerate(state.values())},
     'version': b'3\n',
@@ -165,8 +229,6 @@ def _open(file: _File) -> tuple[Any, _ReadStorage]:
     return _open_legacy(file)
   if not start:
     raise UserError('empty file')
-  if start[8:9] == b'{':
-    raise UserError('this looks like a safetensors file, which needs no conversion')
   if start.startswith((b'\x1f\x8b', b'\xfd7zXZ', b'BZh')):
     raise UserError('compressed file; unpack it first')
   raise UserError('not a file written by torch.save')
@@ -331,103 +393,11 @@ def _byte_size(storage: Storage) -> int:
   return storage.size * ITEM_SIZES[storage.dtype]
 
 
-def _find_tensors(value: Any, key: str | None) -> dict[str, Tensor]:
-  """Return the weights in a file's object, or in its entry `key`."""
-  if key is not None:
-    if type(value) is not dict:
-      raise UserError(f'no entry {show(key)}: the file does not hold a dictionary')
-    if key not in value:
-      raise UserError(f'no entry {show(key)}; choose one of {_list_keys(value)}')
-    value = value[key]
-  tensors = _weights(value, depth=2)
-  if tensors:
-    return tensors
-  place = 'in the file' if key is None else f'in entry {show(key)}'
-  if type(value) is dict and (names := _list_keys(value)):
-    raise UserError(f'no weights found {place}; choose an entry with key: {names}')
-  raise UserError(f'no weights found {place}')
-
-
-def _list_keys(value: dict[Any, Any]) -> str:
-  names = [show(key) for key in value if type(key) is str]
-  return ', '.join(names[:8] + ['...'] * (len(names) > 8))
-
-
-def _weights(value: Any, depth: int) -> dict[str, Tensor] | None:
-  """Return the tensors of a module, a state dict, or a dictionary's entry of `HOLDERS`."""
-  if type(value) is Instance:
-    return _module_tensors(value) if '_modules' in value.state else None
-  if type(value) is not dict:
-    return None
-  if depth:
-    for holder in HOLDERS:
-      if tensors := _weights(value.get(holder), depth - 1):
-        return tensors
-  tensors = {name: tensor for name, tensor in value.items() if type(tensor) is Tensor}
-  if not all(type(name) is str for name in tensors):
-    raise UserError('a tensor has a name that is not a string')
-  if tensors and any(map(_may_hold_more, value.values())):
-    raise UserError(f'tensors beside dictionaries; choose an entry with key: {_list_keys(value)}')
-  return tensors
-
-
-def _may_hold_more(value: Any) -> bool:
-  module = type(value) is Instance and '_modules' in value.state
-  return module or (type(value) is dict and bool(value))
-
-
-def _module_tensors(module: Instance) -> dict[str, Tensor]:
-  """Return the parameters and buffers of a module and its submodules, by their dotted names."""
-  tensors: dict[str, Tensor] = {}
-  visits = 0
-  queue = [('', 0, module)]
-  while queue:
-    prefix, depth, module = queue.pop()
-    children, parameters, buffers = (
-      _part(module, name) for name in ('_modules', '_parameters', '_buffers')
-    )
-    visits += 1 + len(children) + len(parameters) + len(buffers)
-    if visits > MAX_TENSORS or depth > MAX_DEPTH:
-      raise UserError('modules are too many, too deeply nested, or cyclic')
-    for name, tensor in (*parameters.items(), *buffers.items()):
-      if tensor is None:
-        continue  # such as a disabled bias
-      if type(tensor) is not Tensor:
-        raise UserError(f'{show(prefix + name)} is not a tensor')
-      if prefix + name in tensors:
-        raise UserError(f'two tensors are named {show(prefix + name)}')
-      tensors[prefix + name] = tensor
-    for name, child in reversed(children.items()):
-      if child is None:
-        continue
-      if type(child) is not Instance or len(prefix) > MAX_NAME:
-        raise UserError(f'{show(prefix + name)} is not a module')
-      queue.append((f'{prefix}{name}.', depth + 1, child))
-  return tensors
-
-
-def _part(module: Instance, name: str) -> dict[str, Any]:
-  part = module.state.get(name, {})
-  if type(part) is not dict or not all(type(key) is str for key in part):
-    raise UserError(f'corrupt pickle: invalid {name} of a module')
-  return part
-
-
-def _strip_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-  """Remove the prefix 'module.' that DataParallel adds to every name."""
-  if not all(name.startswith('module.') for name in tensors):
-    return tensors
-  return {name.removeprefix('module.'): tensor for name, tensor in tensors.items()}
-
-
 def _read_tensors(
-  tensors: dict[str, Tensor], read_storage: _ReadStorage, file_size: int
+  tensors: Mapping[str, Tensor], read_storage: _ReadStorage, file_size: int
 ) -> dict[str, np.ndarray]:
-  if len(tensors) > MAX_TENSORS:
-    raise UserError(f'more than {MAX_TENSORS:,} tensors')
-  total = sum(math.prod(t.shape) * ITEM_SIZES[t.storage.dtype] for t in tensors.values())
-  if total > _most_bytes(file_size):  # many views of one storage
-    raise UserError(f'the tensors are more than {MAX_GROWTH} times as large as the file')
+  sizes = [math.prod(t.shape) * ITEM_SIZES[t.storage.dtype] for t in tensors.values()]
+  _check_total(sum(sizes), file_size)
   by_storage: dict[Storage, list[str]] = {}
   for name, tensor in tensors.items():
     by_storage.setdefault(tensor.storage, []).append(name)
@@ -440,6 +410,12 @@ def _read_tensors(
     for name in names:
       arrays[name] = _copy_view(values, tensors[name])
   return {name: arrays[name] for name in tensors}
+
+
+def _check_total(total: int, file_size: int) -> None:
+  """Raise `UserError` for more bytes than a file holds: many tensors may share one storage."""
+  if total > _most_bytes(file_size):
+    raise UserError(f'the tensors are more than {MAX_GROWTH} times as large as the file')
 
 
 def _to_array(raw: bytes, dtype: str) -> np.ndarray:
@@ -460,11 +436,22 @@ def _copy_view(values: np.ndarray, tensor: Tensor) -> np.ndarray:
   return view.copy()
 
 
+def _pickle_file(state: Mapping[str, np.ndarray], card: Mapping[str, Any] | None) -> bytes:
+  """Pickle a state dict, or with a card the dictionary that holds both."""
+  if card is None:
+    return pickle.PROTO + b'\x02' + _pickle_state(state) + pickle.STOP
+  items = [_pickle_text('state_dict'), _pickle_state(state)]
+  items += [_pickle_text(CARD_KEY), _pickle_text(json.dumps(card))]
+  return b''.join(
+    [pickle.PROTO, b'\x02', pickle.EMPTY_DICT, pickle.MARK, *items, pickle.SETITEMS, pickle.STOP]
+  )
+
+
 def _pickle_state(state: Mapping[str, np.ndarray]) -> bytes:
   """Pickle an OrderedDict of contiguous tensors, with tensor `i` in storage `i`."""
   ordered_dict = pickle.GLOBAL + b'collections\nOrderedDict\n' + pickle.EMPTY_TUPLE + pickle.REDUCE
   rebuild = pickle.GLOBAL + b'torch._utils\n_rebuild_tensor_v2\n'
-  parts = [pickle.PROTO, b'\x02', ordered_dict, pickle.MARK]
+  parts = [ordered_dict, pickle.MARK]
   for i, (name, array) in enumerate(state.items()):
     shape = np.shape(array)
     strides = [math.prod(n or 1 for n in shape[axis + 1 :]) for axis in range(len(shape))]
@@ -475,7 +462,7 @@ def _pickle_state(state: Mapping[str, np.ndarray]) -> bytes:
     for numbers in (shape, strides):
       parts += [pickle.MARK, *map(_pickle_number, numbers), pickle.TUPLE]
     parts += [pickle.NEWFALSE, ordered_dict, pickle.TUPLE, pickle.REDUCE]
-  return b''.join([*parts, pickle.SETITEMS, pickle.STOP])
+  return b''.join([*parts, pickle.SETITEMS])
 
 
 def _pickle_text(text: str) -> bytes:

@@ -21,6 +21,8 @@ class Version:
     widths: options that follow from output channels, each with a function that computes its value.
       The function receives a function from the authors' layer name to its output channels.
     infer: returns further options, such as the scale, from the authors' tensors.
+    asked: options that change the result and do not show in the tensors, where published versions
+      differ. An importer asks for them unless `infer` returns them.
     constants: tensors that our network has as constants, unless it has such parameters. Others are
       refused.
     prelus: endings of the authors' names of layers followed by a PReLU, and of those PReLUs. All
@@ -39,6 +41,7 @@ class Version:
     default_factory=dict
   )
   infer: Callable[[Mapping[str, np.ndarray]], dict[str, Any]] = lambda state: {}
+  asked: tuple[str, ...] = ()
   constants: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   prelus: Mapping[str, str] = dataclasses.field(default_factory=dict)
   ignored: tuple[str, ...] = ()

@@ -29,10 +29,7 @@ from gfn_jax.training.phases import Phase
 from gfn_jax.training.preemption import EXIT_STATUS, Preempted, Preemption
 from gfn_jax.training.step_log import StepLog
 from gfn_jax.training.train_state import TrainState
-from gfn_jax.weights.pretrained import save_weights
-
-WEIGHTS_FILE = 'weights.safetensors'
-"""The newest weights in a run's folder."""
+from gfn_jax.weights.pretrained import WEIGHTS_FILE, save_weights
 
 
 def is_due(step: int, every: int, last_step: int) -> bool:

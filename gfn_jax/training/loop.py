@@ -13,12 +13,13 @@ from gfn_jax.system import cpu_bfloat16, parallel
 from gfn_jax.system.console import print_message, progress_bar
 from gfn_jax.training import records
 from gfn_jax.training.checkpoints import Checkpointer
-from gfn_jax.training.hooks import WEIGHTS_FILE, Evaluation, Logging, Saving
+from gfn_jax.training.hooks import Evaluation, Logging, Saving
 from gfn_jax.training.metric_writer import MetricWriter
 from gfn_jax.training.phases import Phase, make_phases, plain
 from gfn_jax.training.preemption import Preemption
 from gfn_jax.training.step_log import StepLog, Trace
 from gfn_jax.training.train_state import TrainState
+from gfn_jax.weights.pretrained import WEIGHTS_FILE
 
 Hook = Callable[[int, TrainState, Phase], None]
 

@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,9 @@ Variables = Mapping[str, Any]
 
 RELEASED_DIR = os.path.dirname(os.path.abspath(__file__))
 """The folder of the released weights."""
+
+WEIGHTS_FILE = 'weights.safetensors'
+"""The newest weights in the folder of a training run."""
 
 DTYPES = {'float32': 'F32', 'bfloat16': 'BF16', 'float16': 'F16'}
 """The types that a file can hold, and their names in its header."""
@@ -97,16 +101,26 @@ def load_card(path_or_name: str | os.PathLike) -> dict[str, Any]:
 
 
 def weights_path(path_or_name: str | os.PathLike) -> str:
-  """Return the path of a weights file, given the path, a run's folder or a released name.
+  """Return the path of a weights file.
+
+  Args:
+    path_or_name: the path itself, the folder of a training run, or the name of released weights,
+      which comes before a folder of that name.
 
   Raises:
     UserError: if there is no such file or name.
   """
   path = os.fspath(path_or_name)
-  if path not in list_pretrained() and is_folder(path):  # of a run
-    path = os.path.join(path, 'weights.safetensors')
-  if is_file(path):
+  if is_file(path) and not is_folder(path):
     return path
+  if path not in list_pretrained() and is_folder(path):
+    file = os.path.join(path, WEIGHTS_FILE)
+    if not is_file(file):
+      raise UserError(
+        f'no weights in the folder {printable(path)}: {WEIGHTS_FILE} is missing; pass the folder '
+        'of a training run, or a .safetensors file'
+      )
+    return file
   if path.endswith('.safetensors') or os.path.basename(path) != path:
     raise UserError(
       f'no weights at {printable(path)}: train a network with run_train.py, which writes '
@@ -123,11 +137,12 @@ def check_new_weights(path: str | os.PathLike, overwrite: bool) -> None:
   """Raise, before long work, if `save_weights` cannot write to a path.
 
   Raises:
-    UserError: as `check_new_file`, or for another extension.
+    UserError: as `check_new_file`, also for the card's file, or for another extension.
   """
   if not os.fspath(path).endswith('.safetensors'):
     raise UserError(f'{printable(path)}: the name of a weights file must end in .safetensors')
   check_new_file(path, overwrite)
+  check_new_file(card_path(path), overwrite)
 
 
 def save_weights(
@@ -274,8 +289,10 @@ def _read(path_or_name: str | os.PathLike) -> tuple[str, Any, dict[str, np.ndarr
   """Return the path of a file, the network that its header names, and its tensors, float32."""
   path = weights_path(path_or_name)
   name, card_name = printable(path), printable(card_path(path))
-  card = _read_card(path)
   with local_copy(path) as copy:
+    if _is_pickle(copy):  # before a .json beside it is taken for its card
+      raise _foreign(path, 'a PyTorch checkpoint')
+    card = _read_card(path)
     if card and card['sha256'] != file_sha256(copy):
       raise UserError(
         f'{name} is damaged: its SHA-256 is not the one in {card_name}; copy both again'
@@ -340,7 +357,21 @@ def _build_named(model_config: Any, path: str) -> tuple[RestorationModel, Variab
 
 
 def _unnamed_network(path: str) -> UserError:
-  return UserError(f'cannot read {printable(path)}: its header does not name a model of gfn_jax')
+  return _foreign(path, 'a safetensors file whose header does not name a model of gfn_jax')
+
+
+def _foreign(path: str, kind: str) -> UserError:
+  """Return the error for weights of another library, with the command that converts them."""
+  new = os.path.splitext(path)[0] + '_imported.safetensors'
+  command = shlex.join(['gfn-import', path, new, '--model', 'NAME'])
+  return UserError(f'{printable(path)} is {kind}; convert it first: {printable(command)}')
+
+
+def _is_pickle(copy: str) -> bool:
+  """Return True if a file begins as one of `torch.save`: with PK, or the protocol of a pickle."""
+  with open(copy, 'rb') as file:
+    start = file.read(9)
+  return start.startswith((b'PK\x03\x04', b'\x80')) and start[8:] != b'{'  # of safetensors
 
 
 def _check_tensors(

@@ -58,13 +58,12 @@ def find_mismatch(
     'not finite': [name for name in common if not _is_finite(tensors[name])],
   }
   return '; '.join(
-    f'{len(names)} {problem} ({_first_names(names)})'
-    for problem, names in problems.items()
-    if names
+    f'{len(names)} {problem} ({first_names(names)})' for problem, names in problems.items() if names
   )
 
 
-def _first_names(names: Sequence[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
+  """Return the first names of tensors for an error message."""
   shown = [printable(name if len(name) <= 100 else f'{name[:97]}...') for name in names[:_NAMED]]
   return ', '.join(shown) + (', ...' if len(names) > _NAMED else '')
 

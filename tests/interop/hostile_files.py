@@ -5,6 +5,7 @@
 
 import gzip
 import io
+import json
 import pickle
 import struct
 import zipfile
@@ -174,9 +175,18 @@ def values():
   yield 'a long name', {'x' * 2000: GOOD['w']}, 'key is neither'
   itself = pickle.EMPTY_DICT + pickle.BINPUT + b'\x00' + encode('state_dict') + pickle.BINGET
   yield 'a dict in itself', Raw(itself + b'\x00' + pickle.SETITEM), 'no weights found'
-  yield 'a tensor without a name', {3: GOOD['w']}, 'a name that is not a string'
-  yield 'a tensor named by a class', {Ref('a', 'b'): GOOD['w']}, 'a name that is not a string'
-  yield 'two of one name', {'a.b': GOOD['w'], 'a': GOOD}, 'tensors beside dictionaries'
+  yield 'a tensor without a name', {3: GOOD['w']}, 'no weights found'
+  yield 'a tensor named by a class', {Ref('a', 'b'): GOOD['w']}, 'no weights found'
+  yield 'two of one name', {'a.b': GOOD['w'], 'a': GOOD}, 'several entries hold weights'
+  # One object under many keys: a short file with much to look through.
+  for name, held in (
+    ('a state dict', {f'{i}.w': GOOD['w'] for i in range(3000)}),
+    ('a deeply wrapped state', {'module.' * 140 + f'{i}': GOOD['w'] for i in range(3000)}),
+    ('an empty module', module('Net', children={f'{i}': module('Leaf') for i in range(1000)})),
+    ('numbers', {str(i): i for i in range(100_000)}),
+    ('a list', [0] * 100_000),
+  ):
+    yield f'{name} under many keys', Raw(_under_many_keys(held)), 'more than 100 entries'
 
   inner = module('Inner', {'b': GOOD['w']})
   yield 'two of one name in a module', module('Net', {'a.b': GOOD['w']}, {'a': inner}), 'named a.b'
@@ -285,7 +295,8 @@ def containers():
   yield 'a text', b'This is no checkpoint.\n' * 10, 'written by torch.save'
   yield 'gzip', gzip.compress(whole), 'compressed file; unpack it first'
   yield 'xz', b'\xfd7zXZ\x00' + whole, 'compressed file'
-  yield 'safetensors', struct.pack('<Q', 2) + b'{}', 'safetensors'
+  yield 'safetensors', struct.pack('<Q', 2) + b'{}', 'no weights found'
+  yield from safetensors_files()
   yield 'a picture', b'\x89PNG\r\n\x1a\n' + bytes(100), 'written by torch.save'
   yield 'a plain pickle', one_pickle(GOOD), ''
   yield 'a pickle of Python', pickle.dumps({'w': [1, 2]}, 4), 'written by torch.save'
@@ -392,6 +403,39 @@ def _renamed(info, name):
   for field in ('CRC', 'compress_size', 'file_size', 'header_offset', 'create_version'):
     setattr(other, field, getattr(info, field))
   return other
+
+
+def safetensors_files():
+  """Safetensors files that are damaged, or whose metadata ask for much."""
+  tensor_of = lambda shape, end: {'dtype': 'F32', 'shape': shape, 'data_offsets': [0, end]}
+  good = {'w': tensor_of([1000], 4000)}
+  copies = {'__metadata__': {f'w{i}': 'w' for i in range(1000)}}
+  headers = {
+    'too many copies': (good | copies, 'more than 4 times as large'),
+    'many copies': (
+      good | {'__metadata__': {f'w{i}': 'w' for i in range(30_000)}},
+      '20,000 tensors',
+    ),
+    'too large a shape': ({'w': tensor_of([2**40], 4000)}, 'not a valid safetensors file'),
+    'too far an end': ({'w': tensor_of([2**30], 2**32)}, 'not a valid safetensors file'),
+    'an odd type': ({'w': tensor_of([1000], 4000) | {'dtype': 'F8_E4M3'}}, 'not a valid safet'),
+    'an unknown type': ({'w': tensor_of([1000], 1000) | {'dtype': 'F8_E4M3'}}, 'unsupported type'),
+    'its own network': (good | {'__metadata__': {'model': '{"name": "gfn"}'}}, 'no conversion'),
+  }
+  for name, (header, message) in headers.items():
+    text = json.dumps(header).encode()
+    size = 1000 if name == 'an unknown type' else 4000
+    yield f'safetensors with {name}', struct.pack('<Q', len(text)) + text + bytes(size), message
+  yield 'safetensors with a long header', struct.pack('<Q', 2**60) + b'{' * 100, 'not a valid'
+  yield 'safetensors with deep JSON', struct.pack('<Q', 99) + b'{"a":' + b'[' * 94, 'not a valid'
+
+
+def _under_many_keys(value):
+  """The instructions for a dictionary with one object as the value of 300 keys."""
+  code = encode(value) + pickle.BINPUT + b'\x00' + pickle.POP + pickle.EMPTY_DICT + pickle.MARK
+  for i in range(300):
+    code += encode(f'key{i}') + pickle.BINGET + b'\x00'
+  return code + pickle.SETITEMS
 
 
 def files():

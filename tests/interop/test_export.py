@@ -15,11 +15,13 @@ import pytest
 import skimage.data
 
 from gfn_jax.cli import export as cli_export
+from gfn_jax.cli import import_torch as cli_import
 from gfn_jax.errors import UserError
-from gfn_jax.interop import convert, export, load_torch_checkpoint
+from gfn_jax.interop import convert, export, load_torch_checkpoint, save_torch_checkpoint
 from gfn_jax.layers.blocks import Enlarge
 from gfn_jax.models import create_model, param_count, variable_shapes
 from gfn_jax.weights import pretrained
+from gfn_jax.weights.tensors import flatten_variables
 from tests import small
 
 SKIP = small.MODEL | {'global_skip': 'deblurred'}
@@ -172,7 +174,8 @@ def test_torch(network, tmp_path, capsys):
   assert ('geteMoudle.0.conv1.weight' in state) == (network == 'gated')
   options = {key: value for key, value in NETWORKS[network].items() if key != 'name'}
   jax.tree.map(np.testing.assert_array_equal, convert('gfn', state, **options), variables)
-  assert f'{len(state)} tensors, identical when read back\n' in capsys.readouterr().out
+  line = f"{len(state)} tensors under the authors' names, identical when read back\n"
+  assert line in capsys.readouterr().out
 
 
 def test_torch_has_the_names_of_the_preset(tmp_path):
@@ -183,6 +186,63 @@ def test_torch_has_the_names_of_the_preset(tmp_path):
   state = load_torch_checkpoint(path)
   assert state['body.0.conv1.weight'].shape == (4, 4, 3, 3)
   np.testing.assert_array_equal(state['conv_hr.bias'], variables['params']['conv_hr']['bias'])
+
+
+UNET = small.MODEL | {'deblur_module': 'unet', 'deblur_blocks': (1, 1, 1), 'sr_blocks': 0}
+BATCH = NETWORKS['SRResNet, normalised by batch']
+
+
+@pytest.mark.parametrize(
+  ('model_config', 'own_names'),
+  [
+    (SKIP, False),
+    (small.MODEL | {'gate_recursions': 3}, False),
+    (UNET | {'global_skip': 'deblurred', 'dtype': 'bfloat16'}, True),
+    (SR_BRANCH | {'global_skip': 'input'}, True),
+    (SRN, True),  # its authors' code is in TensorFlow
+    (BATCH, True),  # running statistics
+    ({'name': 'srresnet', 'features': 4, 'blocks': 1, 'norm': 'batch'}, True),
+    ({'name': 'srresnet', 'features': 4, 'blocks': 1, 'slope': 0.1}, False),
+    ({'name': 'cascade', 'first': SRN, 'second': EDSR | {'res_scale': 0.3}}, True),
+  ],
+)
+def test_a_torch_file_is_imported_with_its_options_and_card(
+  model_config, own_names, tmp_path, capsys
+):
+  weights, model, variables = save(tmp_path, model_config)
+  path, again = tmp_path / 'network.pth', tmp_path / 'again.safetensors'
+  cli_export.main([str(weights), str(path)])
+  assert (" under gfn_jax's own names," in capsys.readouterr().out) == own_names
+  cli_import.main([str(path), str(again)])
+  assert capsys.readouterr().err == ''
+  found, values = pretrained.load_pretrained(again)
+  assert found == model
+  jax.tree.map(np.testing.assert_array_equal, values, variables)
+  card = pretrained.load_card(again)
+  assert card['data'] == CARD['data']
+  assert card['scores'] == CARD['scores']
+  assert card['imported_from']['file'] == 'network.pth'
+  state = load_torch_checkpoint(path)
+  kernels = [name for name in state if name.endswith('.kernel')]
+  assert (len(kernels) > 0) == own_names
+  if own_names:
+    flat = flatten_variables(variables)
+    assert state.keys() == flat.keys()
+    jax.tree.map(np.testing.assert_array_equal, state, flat)
+
+
+def test_a_torch_file_of_other_weights_or_without_a_tensor(tmp_path):
+  weights, _, _ = save(tmp_path, SR_BRANCH)
+  path, again = tmp_path / 'network.pth', tmp_path / 'again.safetensors'
+  cli_export.main([str(weights), str(path)])
+  with pytest.raises(UserError, match='network.pth: .* of sr_branch, not of gfn; omit --model'):
+    cli_import.main([str(path), str(again), '--model=gfn'])
+  state = load_torch_checkpoint(path)
+  del state['reconstruction.conv1.kernel']
+  save_torch_checkpoint(path, state, {'model': SR_BRANCH})
+  with pytest.raises(UserError, match=r'network.pth: these are not .* sr_branch: 1 missing'):
+    cli_import.main([str(path), str(again)])
+  assert not again.exists()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +259,6 @@ def test_torch_has_the_names_of_the_preset(tmp_path):
     (['gfn', 'x.onnx', '--format=tflite'], "invalid choice: 'tflite'"),
     (['none', 'x.pth'], "no released weights are named 'none'"),
     (['none.safetensors', 'x.pth'], 'no weights at none.safetensors'),
-    (['sr.safetensors', 'x.pth'], "no PyTorch weights are known for 'sr_branch'"),
     (['gfn', 'x\n.png'], r'x\n.png: unknown extension'),
   ],
 )
@@ -207,7 +266,6 @@ def test_mistakes(arguments, message, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'folder').mkdir()
   (tmp_path / 'old.pth').write_bytes(b'old')
-  save(tmp_path, SR_BRANCH)[0].rename(tmp_path / 'sr.safetensors')
   before = sorted(os.listdir())
   with pytest.raises(UserError) as error:
     cli_export.main(arguments)

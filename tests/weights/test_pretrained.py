@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import pathlib
 import struct
 import time
@@ -243,9 +244,29 @@ def test_unknown_name(released, monkeypatch):
   assert "named 'gfn'; pass a .safetensors" in message_of(pretrained.load_pretrained, 'gfn')
 
 
-@pytest.mark.parametrize('name', ['none.safetensors', 'folder/gfn', '../gfn', ''])
+def test_the_folder_of_a_run_stands_for_its_newest_weights(released, saved, monkeypatch):
+  monkeypatch.chdir(saved.parent)
+  for folder in ('.', f'{saved.parent}/', saved.parent):
+    path = pretrained.weights_path(folder)
+    assert os.path.samefile(path, saved)
+    assert pretrained.load_card(folder)['sha256'] == files.file_sha256(saved)
+  # A released name comes before a folder of that name.
+  pathlib.Path('gfn').mkdir()
+  saved.rename('gfn/weights.safetensors')
+  assert pretrained.weights_path('gfn') == str(released / 'gfn.safetensors')
+  assert pretrained.weights_path('./gfn') == './gfn/weights.safetensors'
+
+
+def test_a_folder_without_weights(tmp_path):
+  assert message_of(pretrained.load_pretrained, tmp_path) == (
+    f'no weights in the folder {tmp_path}: weights.safetensors is missing; pass the folder of a '
+    'training run, or a .safetensors file'
+  )
+
+
+@pytest.mark.parametrize('name', ['none.safetensors', 'folder/gfn', '../gfn'])
 def test_missing_file(tmp_path, name):
-  path = tmp_path / name  # '': a folder
+  path = tmp_path / name
   assert message_of(pretrained.load_pretrained, path) == (
     f'no weights at {path}: train a network with run_train.py, which writes '
     'WORKDIR/weights.safetensors, and pass that file'
@@ -309,8 +330,18 @@ def test_truncated_file(saved, kept):
   assert message.startswith(f'cannot read {saved} as safetensors: ')
 
 
+@pytest.mark.parametrize('start', [b'\x80\x02}q\x00.', b'PK\x03\x04\x00\x00\x08\x08'])
+def test_a_pytorch_checkpoint(alone, start):
+  alone.write_bytes(start * 100)
+  alone.with_suffix('.json').write_text('{"lr": 0.1}')  # of the training, not a card
+  assert message_of(pretrained.load_pretrained, alone) == (
+    f'{alone} is a PyTorch checkpoint; convert it first: gfn-import {alone} '
+    f'{alone.parent}/{alone.stem}_imported.safetensors --model NAME'
+  )
+
+
 def test_another_kind_of_file(alone):
-  alone.write_bytes(b'\x80\x02}q\x00.' * 100)  # a pickle
+  alone.write_bytes(b'\x80' + bytes(7) + b'{' + bytes(200))  # the length of a header
   assert f'cannot read {alone} as safetensors: ' in message_of(pretrained.load_pretrained, alone)
 
 
@@ -375,7 +406,10 @@ def test_tensors_of_another_type(alone):
 def test_header_without_a_network(alone, metadata):
   resave(alone, metadata)
   message = message_of(pretrained.load_pretrained, alone)
-  assert message == f'cannot read {alone}: its header does not name a model of gfn_jax'
+  assert message == (
+    f'{alone} is a safetensors file whose header does not name a model of gfn_jax; convert it '
+    f'first: gfn-import {alone} {alone.parent}/{alone.stem}_imported.safetensors --model NAME'
+  )
 
 
 @pytest.mark.parametrize(
