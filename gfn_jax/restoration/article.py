@@ -48,6 +48,13 @@ def embed(content: bytes, size: tuple[int, int], kind: str = 'image/jpeg') -> Em
   return Embedded(*size, f'data:{kind};base64,{base64.b64encode(content).decode()}')
 
 
+def embed_jpeg(picture: Image.Image) -> Embedded:
+  """Return a picture as a JPEG without visible loss."""
+  buffer = io.BytesIO()
+  save_jpeg(picture, buffer)
+  return embed(buffer.getvalue(), picture.size)
+
+
 def template(name: str) -> Any:
   """Return a template of this folder."""
   return _environment().get_template(name)
@@ -105,8 +112,8 @@ def render_article(
     before=before,
     metrics=metrics,
     sizes=[pictures[before].size, full_size, shown_size],
-    pictures={label: _embed_jpeg(picture) for label, picture in shown.items()},
-    detail={label: _embed_jpeg(picture) for label, picture in detail.items()},
+    pictures={label: embed_jpeg(picture) for label, picture in shown.items()},
+    detail={label: embed_jpeg(picture) for label, picture in detail.items()},
     box=box,
   )
 
@@ -129,12 +136,6 @@ def _environment() -> Any:
 
 def _sha256(text: str) -> str:
   return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _embed_jpeg(picture: Image.Image) -> Embedded:
-  buffer = io.BytesIO()
-  save_jpeg(picture, buffer)
-  return embed(buffer.getvalue(), picture.size)
 
 
 def _detail_box(
