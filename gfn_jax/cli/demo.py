@@ -72,11 +72,14 @@ Seven moments of the time in which the shutter was open, estimated from the blur
 A blur does not show the direction of time, so the animation runs forth and back.
 """
 
+# The accent and the quiet text are darker than Gradio's, whose contrast is below 4.5:1.
 STYLE = """
-article, .stage { --accent: var(--color-accent); --quiet: var(--body-text-color-subdued); }
-article h2 { margin: 0; overflow-wrap: anywhere; }
-.state { margin: 0; overflow-wrap: anywhere; }
-.state.alert { padding: .5rem .75rem; border-left: 4px solid #d32f2f; }
+.gradio-container { --color-accent: #1d4ed8; --accent: var(--color-accent); --quiet: #59636e; }
+.dark .gradio-container, .dark.gradio-container { --color-accent: #82b6ff; --quiet: #98a2ad; }
+article:first-child { margin-top: 0; }
+article h2 { margin: 0; font-size: 1.125rem; overflow-wrap: anywhere; }
+article p, .state { margin: 0; overflow-wrap: anywhere; }
+.state.alert { margin-bottom: .5rem; padding: .5rem .75rem; border-left: 4px solid #d32f2f; }
 .state progress { display: block; width: 100%; height: .75rem; }
 """
 
@@ -147,11 +150,11 @@ def build_page(restorers: Mapping[str, Restorer], queue: Queue, max_pixels: int)
     title='gfn-demo', analytics_enabled=False, delete_cache=(KEEP_SECONDS, KEEP_SECONDS)
   ) as page:
     gr.Markdown(INTRODUCTION)
-    with gr.Tab('One photo'):
+    with gr.Tab('Photo'):
       _add_controls(gr, desk, ('hr', 'lr'))
     with gr.Tab('Several photos'):
       _add_controls(gr, desk, ('hr', 'lr'), several=True)
-    with gr.Tab('What moved'):
+    with gr.Tab('Frames'):
       gr.Markdown(FRAMES)
       _add_controls(gr, desk, ('frames',))
   return page
@@ -224,7 +227,9 @@ def _add_controls(
 ) -> None:
   """Add an upload, choices, buttons and the place of the result to a tab."""
   sizes = [(desk.size(output), output) for output in outputs if output in desk.restorers]
-  limits = [f'{label}: {_megapixels(desk.limit(output))}' for label, output in sizes]
+  limit = f'Photos above {_megapixels(desk.limit(outputs[0]))}'
+  if 'lr' in outputs[1:]:
+    limit += f', or {_megapixels(desk.limit("lr"))} if the size is kept'
   # A File, because Gradio decodes an Image before its size is checked.
   upload = gr.File(
     label='Photos' if several else 'Photo',
@@ -232,17 +237,24 @@ def _add_controls(
     height=140,
   )
   with gr.Row():
-    size = gr.Radio(sizes, value=sizes[0][1], label='Size of the result', visible=len(sizes) > 1)
+    size = gr.Radio(
+      sizes,
+      value=sizes[0][1],
+      label='Size of the result',
+      min_width=280,
+      visible=len(sizes) > 1,
+    )
     crop = gr.Radio(
       [('Reduce to fit', False), ('Cut out the middle', True)],
       value=False,
-      label=f'Photos above the limit ({"; ".join(limits)})',
+      label=limit,
+      min_width=280,
     )
   with gr.Row():
     start = gr.Button('Restore', variant='primary')
     sample = gr.Button('Take the sample photo', visible=not several)
     stop = gr.Button('Stop', visible=False)
-  state, view = gr.HTML(), gr.HTML()
+  state, view = (gr.HTML(apply_default_css=False) for _ in range(2))
   download = gr.DownloadButton(variant='primary', visible=False)
 
   def show(end: _End, running: bool = False) -> tuple[Any, ...]:
@@ -376,7 +388,7 @@ class _Desk:
         left = work.left()
         text = f'{label}: {_working(work, left)}'
         estimates = [self.queue.estimate(restorer, count) or 0 for count in others]
-        if left is not None and others:
+        if left and others:
           text += f'; {_duration(left + sum(estimates))} for all'
         yield _progress(text, work.fraction())
       return work.future.result()
@@ -476,6 +488,7 @@ def _working(work: Work, left: float | None) -> str:
   tiles = f', {work.done} of {work.total} tiles are done' if work.total > 1 else ''
   if left:
     return f'{_duration(left)} left{tiles}'
+  # Before the first tile is done, the network may be compiled for its size.
   return f'it takes longer than estimated, {work.elapsed() or 0:.0f} s so far{tiles}'
 
 

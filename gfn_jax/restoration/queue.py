@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import itertools
+import threading
 import time
 
 import numpy as np
@@ -103,20 +104,23 @@ class Queue:
 
   def __init__(self) -> None:
     self._pool = concurrent.futures.ThreadPoolExecutor(1)
+    self._lock = threading.Lock()
     self._works: list[Work] = []  # unfinished ones, in order
     self._pace: dict[Restorer, float] = {}  # seconds for a pixel
 
   def submit(self, restorer: Restorer, image: np.ndarray) -> Work:
     """Queue an image, as `Restorer` takes it."""
     work = Work(self, restorer, image)
-    self._works.append(work)
-    work.future = self._pool.submit(work.run)
+    with self._lock:  # one order in the pool and in the list
+      work.future = self._pool.submit(work.run)
+      self._works.append(work)
     work.future.add_done_callback(lambda _: self._works.remove(work))
     return work
 
   def before(self, work: Work) -> list[Work]:
     """Return the unfinished works before one."""
-    return list(itertools.takewhile(lambda other: other is not work, [*self._works]))
+    earlier = itertools.takewhile(lambda other: other is not work, [*self._works])
+    return [other for other in earlier if not other.future.done()]
 
   def estimate(self, restorer: Restorer, pixels: int) -> float | None:
     """Return about how many seconds an image takes; None if the network's speed is unknown."""
