@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import zipfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import ModuleType
@@ -259,27 +260,33 @@ def _add_controls(
 
   def show(end: _End, running: bool = False) -> tuple[Any, ...]:
     kind = os.path.splitext(end.file)[1][1:].upper()
-    button = gr.DownloadButton(
-      f'Download as {kind}', value=end.file or None, visible=bool(end.file)
+    return (
+      end.state,
+      end.articles,
+      gr.DownloadButton(f'Download as {kind}', value=end.file or None, visible=bool(end.file)),
+      gr.Button(interactive=not running),
+      gr.Button(visible=running),
     )
-    return end.state, end.articles, button, gr.Button(visible=running)
 
-  def restore(upload: str | list[str] | None, output: str, crop: bool) -> Iterator[tuple[Any, ...]]:
+  def restore(
+    upload: str | list[str] | None, output: str, crop: bool
+  ) -> Iterator[tuple[Any, ...]]:
     yield show(_End(), running=True)  # clears what an earlier photo left
     paths = [upload] if isinstance(upload, str) else upload or []
     folder = tempfile.mkdtemp(dir=view.GRADIO_CACHE)
-    with contextlib.closing(desk.restore(paths, output, crop, folder)) as steps:
-      for step in steps:
-        yield show(step) if isinstance(step, _End) else (step, *[gr.skip()] * 3)
+    try:
+      with contextlib.closing(desk.restore(paths, output, crop, folder)) as steps:
+        for step in steps:
+          yield show(step) if isinstance(step, _End) else (step, *[gr.skip()] * 4)
+    except Exception:  # the page must not stay as if it was at work
+      traceback.print_exc()
+      yield show(_End(_alert(['the program failed; its terminal has the reason'])))
 
-  results = [state, view, download, stop]
+  results = [state, view, download, start, stop]
   options: dict[str, Any] = {'show_progress': 'hidden', 'api_visibility': 'private'}
   run = start.click(restore, [upload, size, crop], results, concurrency_limit=None, **options)
   options['queue'] = False
-  crash = _End(_alert(['the program failed; its terminal has the reason']))
-  run.failure(lambda: show(crash), None, results, **options)
   stop.click(lambda: show(_End(_paragraph('Stopped.'))), None, results, cancels=run, **options)
-  upload.change(lambda: show(_End()), None, results, cancels=run, **options)
   sample.click(lambda: SAMPLE, None, upload, **options)
 
 

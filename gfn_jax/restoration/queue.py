@@ -91,6 +91,8 @@ class Work:
 
   def _note(self, done: int, total: int) -> None:
     self._check()
+    if done <= self.done:  # started again, with smaller tiles
+      self._marks.clear()
     self.done, self.total = done, total
     self._marks.append((time.monotonic(), done))
 

@@ -111,6 +111,17 @@ def test_the_time_is_estimated_by_the_speed_and_then_by_the_tiles(queue, clock):
   restorer.allowed.release()
 
 
+def test_smaller_tiles_are_estimated_by_themselves(queue, clock):
+  restorer = StepwiseRestorer()
+  work = queue.submit(restorer, image(7))
+  wait_for_start(work)
+  for now, done, total in ((1, 1, 4), (2, 2, 4), (9, 1, 9), (13, 3, 9)):  # memory ran out at 2
+    clock.now = now
+    work._note(done, total)
+  assert work.left() == pytest.approx(6 * 2)
+  restorer.step()
+
+
 def test_large_images_have_an_overlap_to_compute(queue):
   restorer = StepwiseRestorer()
   queue.measure(restorer)
