@@ -268,9 +268,7 @@ def _add_controls(
       gr.Button(visible=running),
     )
 
-  def restore(
-    upload: str | list[str] | None, output: str, crop: bool
-  ) -> Iterator[tuple[Any, ...]]:
+  def restore(upload: str | list[str] | None, output: str, crop: bool) -> Iterator[tuple[Any, ...]]:
     yield show(_End(), running=True)  # clears what an earlier photo left
     paths = [upload] if isinstance(upload, str) else upload or []
     folder = tempfile.mkdtemp(dir=view.GRADIO_CACHE)
