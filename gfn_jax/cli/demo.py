@@ -81,7 +81,13 @@ article:first-child { margin-top: 0; }
 article h2 { margin: 0; font-size: 1.125rem; overflow-wrap: anywhere; }
 article p, .state { margin: 0; overflow-wrap: anywhere; }
 .state.alert { margin-bottom: .5rem; padding: .5rem .75rem; border-left: 4px solid #d32f2f; }
-.state progress { display: block; width: 100%; height: .75rem; }
+.state progress {
+  display: block; width: 100%; height: .5rem; margin-bottom: .375rem; appearance: none;
+  border: 0; border-radius: 4px; overflow: hidden; background: var(--border-color-primary);
+}
+.state progress::-webkit-progress-bar { background: var(--border-color-primary); }
+.state progress::-webkit-progress-value { background: var(--accent); }
+.state progress::-moz-progress-bar { background: var(--accent); }
 """
 
 
@@ -516,10 +522,11 @@ def _facts(name: str, photo: Photo, restored: np.ndarray, seconds: float) -> str
 
 
 def _progress(text: str, fraction: float | None = None) -> str:
-  """Return the HTML of a bar, which moves by itself if the fraction is unknown."""
-  value = '' if fraction is None else f' value="{fraction:.3f}"'
-  text = html.escape(text)
-  return f'<p class="state"><progress aria-label="Progress"{value}></progress>{text}</p>'
+  """Return the HTML of a text, with a bar above it if the part that is done is known."""
+  bar = ''
+  if fraction is not None:
+    bar = f'<progress aria-label="Progress" value="{fraction:.3f}"></progress>'
+  return f'<p class="state">{bar}{html.escape(text)}</p>'
 
 
 def _paragraph(text: str) -> str:

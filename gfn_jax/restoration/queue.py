@@ -76,12 +76,17 @@ class Work:
       since = time.monotonic() - self._marks[-1][0]
       return max(0.0, seconds * (self.total - self.done) - since)
     expected = self._queue.estimate(self.restorer, self.pixels)
-    return None if expected is None else max(0.0, expected - (self.elapsed() or 0))
+    if expected is None:
+      return None
+    if self._marks:
+      since = time.monotonic() - self._marks[-1][0]
+      return max(0.0, expected * (1 - self.done / self.total) - since)
+    return max(0.0, expected - (self.elapsed() or 0))
 
   def fraction(self) -> float | None:
-    """Return the part that is done, by the estimate of the time; None if that is unknown."""
+    """Return the part that is done, by the estimate; None if that is unknown or was too short."""
     elapsed, left = self.elapsed(), self.left()
-    return None if elapsed is None or left is None else elapsed / max(elapsed + left, 1e-9)
+    return elapsed / (elapsed + left) if elapsed is not None and left else None
 
   def _seconds_of_a_tile(self) -> float | None:
     if len(self._marks) < 2:

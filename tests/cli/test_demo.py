@@ -291,13 +291,13 @@ def test_a_second_photo_waits_for_the_first(page, server, tmp_path):
   calls.write_text('')
   (server.folder / 'wait').touch()
   upload(page, first)
-  wait_for(page, 'first.png: about 100 s left, 1 of 2 tiles are done')  # 20,000 pixels of 5 ms
+  wait_for(page, 'first.png: about 50 s left, 1 of 2 tiles are done')  # half of 20,000 × 5 ms
   assert float(shown(page, 'progress').get_attribute('value')) < 0.2
   tab = page.current_window_handle
   page.switch_to.new_window('tab')
   page.get(server.url)
   upload(page, second)
-  wait_for(page, 'second.png: waiting for 1 other photo, about 9')
+  wait_for(page, 'second.png: waiting for 1 other photo, about 4')
   assert calls.read_text() == 'start '
   (server.folder / 'wait').unlink()
   wait_for(page, 'second.png: 30 × 40 → 120 × 160')

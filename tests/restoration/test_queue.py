@@ -94,8 +94,10 @@ def test_the_time_is_estimated_by_the_speed_and_then_by_the_tiles(queue, clock):
   assert (work.left(), work.fraction()) == (pytest.approx(0.15), pytest.approx(0.25))
   clock.now += 10  # the network was compiled
   assert work.left() == 0
+  assert work.fraction() is None  # the estimate was too short: no bar that is full
   restorer.step()
   assert (work.done, work.total) == (1, 4)
+  assert work.left() == pytest.approx(0.15)  # three tiles of four
   clock.now += 3
   restorer.step()
   assert work.left() == pytest.approx(6)  # two tiles of 3 seconds
