@@ -234,8 +234,8 @@ def _add_controls(
 ) -> None:
   """Add an upload, choices, buttons and the place of the result to a tab."""
   sizes = [(desk.size(output), output) for output in outputs if output in desk.restorers]
-  limit = f'Photos above {_megapixels(desk.limit(outputs[0]))}'
-  if 'lr' in outputs[1:]:
+  limit = f'Photos above {_megapixels(desk.limit(sizes[0][1]))}'
+  if len(sizes) > 1:
     limit += f', or {_megapixels(desk.limit("lr"))} if the size is kept'
   # A File, because Gradio decodes an Image before its size is checked.
   upload = gr.File(
