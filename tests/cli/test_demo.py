@@ -148,7 +148,7 @@ def upload(browser, *paths, tab=0):
   panel = shown(browser, '[role=tabpanel]')
   [field] = wait(browser, lambda _: panel.find_elements('css selector', 'input[type=file]'))
   field.send_keys('\n'.join(map(str, paths)))
-  wait_for(browser, paths[-1].stem)
+  wait_for(browser, f'{paths[-1].stem}\n{paths[-1].suffix}')  # as Gradio shows a name
   restore(browser)
 
 
@@ -261,7 +261,7 @@ def test_without_a_photo(page):
 
 def test_the_sample(page):
   shown(page, 'button', 'sample').click()
-  wait_for(page, 'sample')
+  wait_for(page, 'sample\n.png')
   restore(page)
   wait_for(page, 'sample.png: 224 × 150 → 896 × 600 pixels')
 
