@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -75,3 +76,24 @@ def console(driver):
   """Return the warnings and errors that pages logged since the last call."""
   entries = driver.get_log('browser')
   return [entry['message'] for entry in entries if entry['level'] in ('WARNING', 'SEVERE')]
+
+
+def contrast(element, ground=None):
+  """Return the contrast of an element's text, as WCAG 2.2 defines it.
+
+  Args:
+    element: the element.
+    ground: background, as CSS; None is the element's own.
+  """
+  ground = ground or element.value_of_css_property('background-color')
+  lights = sorted(_luminance(text) for text in (element.value_of_css_property('color'), ground))
+  return (lights[1] + 0.05) / (lights[0] + 0.05)
+
+
+def _luminance(css):
+  """Return the relative luminance of an opaque `rgb(...)` or `rgba(...)`."""
+  values = np.array([float(value) for value in re.findall(r'[\d.]+', css)])
+  assert css.startswith('rgb') and np.all(values[3:] == 1), css
+  colour = values[:3] / 255
+  linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+  return linear @ [0.2126, 0.7152, 0.0722]

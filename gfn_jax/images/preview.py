@@ -50,3 +50,31 @@ def resize(
 def save_jpeg(picture: Image.Image, file: str | os.PathLike | BinaryIO) -> None:
   """Write a picture as a small JPEG without visible loss."""
   picture.save(file, 'JPEG', quality=92, subsampling='4:4:4')
+
+
+def shrink(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Return an image reduced to a width and height, of the same type and number of channels.
+
+  Colours count by their alpha, so that those of transparent pixels do not reach visible ones.
+
+  Args:
+    pixels: `[h, w, C]`, C from 1 to 4, uint8 or uint16.
+    size: the new width and height.
+  """
+  if pixels.dtype == np.uint8:  # Pillow has the same rule for alpha
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    return np.asarray(resize(picture, size)).reshape(*size[::-1], -1)
+  most = np.float32(np.iinfo(pixels.dtype).max)
+
+  def reduce(channel: np.ndarray) -> np.ndarray:
+    return np.asarray(resize(Image.fromarray(channel), size))
+
+  channels = [pixels[..., c] / most for c in range(pixels.shape[-1])]
+  if len(channels) in (2, 4):
+    *colours, alpha = channels
+    reduced = reduce(alpha)
+    channels = [reduce(colour * alpha) / np.maximum(reduced, 1 / most) for colour in colours]
+    channels.append(reduced)
+  else:
+    channels = [reduce(channel) for channel in channels]
+  return np.round(most * np.clip(np.stack(channels, axis=-1), 0, 1)).astype(pixels.dtype)

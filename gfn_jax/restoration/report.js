@@ -1,20 +1,3 @@
-'use strict';
-
-// The sliders.
-function move(range) {
-  const stage = range.parentElement;
-  stage.style.setProperty('--cut', range.value + '%');
-  const left = stage.querySelector('.left').dataset.label;
-  const right = stage.querySelector('.right').dataset.label;
-  const share = Math.round(range.value);
-  range.setAttribute('aria-valuetext', share + '% ' + left + ', ' + (100 - share) + '% ' + right);
-}
-const ranges = document.querySelectorAll('.stage input');
-for (const range of ranges) {
-  range.addEventListener('input', () => move(range));
-  move(range);
-}
-
 // The choice of two pictures. Choosing the other side's picture swaps the two.
 const selects = [...document.querySelectorAll('select')];
 let chosen = selects.map((select) => select.value);
@@ -25,7 +8,7 @@ for (const [i, select] of selects.entries()) {
     for (const layer of document.querySelectorAll('.stage > div')) {
       layer.className = ['left', 'right'][chosen.indexOf(layer.dataset.label)] ?? 'off';
     }
-    ranges.forEach(move);
+    document.querySelectorAll('.stage input').forEach(move);
   });
 }
 

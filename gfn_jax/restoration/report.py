@@ -7,37 +7,22 @@
 The file contains its pictures and loads nothing: it can be opened from disk, moved and sent.
 """
 
-import base64
 import contextlib
 import dataclasses
-import functools
-import hashlib
-import io
 import os
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Any, TextIO
+from typing import TextIO
 
 import jax
 import numpy as np
-from PIL import Image
-from scipy import ndimage
 
 from gfn_jax.errors import UserError
-from gfn_jax.images.preview import fit, resize, save_jpeg, to_picture
 from gfn_jax.ops.protocols import PROTOCOLS
 from gfn_jax.ops.scores import DIGITS
+from gfn_jax.restoration.article import render_article, template
 from gfn_jax.system.files import check_local, printable, write_aside
-
-MAX_SIDE = 2048
-"""Longest side of a stored picture. Larger ones are reduced."""
-
-COLUMN = 1280
-"""Width of the page's column. Pictures with a longer side are followed by a detail."""
-
-DETAIL = (640, 480)
-"""Width and height of the detail."""
 
 MAX_BYTES = 100_000_000
 """Size of a page after which images are only listed in its table: browsers open 100 MB quickly."""
@@ -186,7 +171,7 @@ class Report:
       if target is not None:
         pictures['Target'] = target
       # Written in one piece: an image that fails leaves nothing.
-      self._articles.write(self._article(anchor, name, pictures, metrics))
+      self._articles.write(render_article(name, pictures, anchor=anchor, metrics=metrics))
     self._rows.append(_Row(printable(name), w, h, metrics, anchor))
 
   def write(self, page: TextIO) -> None:
@@ -194,7 +179,7 @@ class Report:
     means = [_mean(column) for column in zip(*(row.metrics for row in self._rows), strict=True)]
     size = self._articles.tell()
     self._articles.seek(0)
-    text = _template('report.html').generate(
+    text = template('report.html').generate(
       title=self._title,
       weights=self._weights,
       protocol=self._protocol,
@@ -207,88 +192,7 @@ class Report:
     )
     page.writelines(text)
 
-  def _article(
-    self, anchor: str, name: str, arrays: Mapping[str, np.ndarray], metrics: list[_Metric]
-  ) -> str:
-    pictures = {label: to_picture(array) for label, array in arrays.items()}
-    full_size = pictures['Restored'].size
-    shown_size = fit(full_size, MAX_SIDE)
-    shown = {label: resize(picture, shown_size) for label, picture in pictures.items()}
-    box, detail = None, {}
-    if max(full_size) > COLUMN:
-      box = _detail_box(shown[self._before], shown['Restored'], full_size)
-      left, top, right, bottom = box
-      for label, picture in pictures.items():
-        ratio = picture.width / full_size[0]
-        part = ratio * left, ratio * top, ratio * right, ratio * bottom
-        detail[label] = resize(picture, (right - left, bottom - top), part)
-    return _template('article.html').render(
-      anchor=anchor,
-      name=printable(name),
-      before=self._before,
-      metrics=metrics,
-      sizes=[pictures[self._before].size, full_size, shown_size],
-      pictures=shown,
-      detail=detail,
-      box=box,
-    )
-
-
-@functools.cache
-def _template(name: str) -> Any:
-  import jinja2  # late: only a report needs it
-
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader('gfn_jax.restoration', '.'),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-  )
-  environment.filters |= {'data_uri': _data_uri, 'sha256': _sha256}
-  return environment.get_template(name)
-
-
-def _sha256(text: str) -> str:
-  return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _data_uri(picture: Image.Image) -> str:
-  buffer = io.BytesIO()
-  save_jpeg(picture, buffer)
-  return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode()
-
 
 def _mean(metrics: tuple[_Metric, ...]) -> _Metric:
   before = statistics.fmean(metric.before for metric in metrics)
   return _Metric(metrics[0].key, before, statistics.fmean(metric.restored for metric in metrics))
-
-
-def _detail_box(
-  before: Image.Image, restored: Image.Image, full_size: tuple[int, int]
-) -> tuple[int, int, int, int]:
-  """Return the box of the full-size image in which the two shown pictures differ most.
-
-  Args:
-    before: the picture before restoration.
-    restored: the restored picture, of the same size.
-    full_size: width and height of the image.
-
-  Returns:
-    Left, top, right and bottom edge, in pixels.
-  """
-  grey_before, grey_restored = (np.asarray(image.convert('L')) for image in (before, restored))
-  difference = np.abs(np.subtract(grey_before, grey_restored, dtype=np.float32))
-  ratio = restored.width / full_size[0]
-  width, height = (min(side, full) for side, full in zip(DETAIL, full_size, strict=True))
-  window = max(1, round(ratio * height)), max(1, round(ratio * width))
-  means = ndimage.uniform_filter(difference, window, mode='constant')
-  # Only windows that lie within the picture; a window of n is centred on its element n // 2.
-  inside = tuple(
-    slice(n // 2, n // 2 + size - n + 1) for n, size in zip(window, means.shape, strict=True)
-  )
-  y, x = np.unravel_index(means[inside].argmax(), means[inside].shape)
-  left = min(round(x / ratio), full_size[0] - width)
-  top = min(round(y / ratio), full_size[1] - height)
-  return left, top, left + width, top + height

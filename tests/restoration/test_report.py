@@ -10,9 +10,9 @@ from PIL import Image
 from gfn_jax import UserError
 from gfn_jax.images.preview import to_picture
 from gfn_jax.ops.scores import bicubic
-from gfn_jax.restoration import report
+from gfn_jax.restoration import article, report
 from gfn_jax.restoration.report import open_report
-from tests.browser import console, open_browser, pixels, requests, resize
+from tests.browser import console, contrast, open_browser, pixels, requests, resize
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 160, 30), (30, 30, 200)
 SCORES = [
@@ -91,6 +91,7 @@ def test_the_slider_follows_the_keyboard(page):
   from selenium.webdriver import Keys
 
   slider = page.find_element('css selector', '.stage input')
+  assert slider.get_attribute('aria-valuetext') == '50% Bicubic, 50% Restored'
   for _ in range(5):
     slider.send_keys(Keys.ARROW_LEFT)
   assert slider.get_attribute('aria-valuetext') == '45% Bicubic, 55% Restored'
@@ -170,7 +171,14 @@ def test_a_phone(page, scheme):
   assert width == 360
   ground = page.find_element('tag name', 'body').value_of_css_property('background-color')
   assert ground == {'light': 'rgba(255, 255, 255, 1)', 'dark': 'rgba(21, 24, 27, 1)'}[scheme]
-  assert stage(page).size == {'width': 328, 'height': 246}
+  strip = 28  # the labels' place: none of them covers the picture
+  assert stage(page).size == {'width': 328, 'height': 246 + strip}
+  top = stage(page).find_element('css selector', 'img').rect['y']
+  labels = stage(page).find_elements('css selector', 'div:not(.off) > span')
+  assert [label.text for label in labels] == ['Bicubic', 'Restored']
+  for label in labels:
+    assert label.rect['y'] + label.rect['height'] <= top
+    assert contrast(label, ground) >= 4.5
 
 
 def test_nothing_is_loaded_nor_could_be(page, evaluated):
@@ -300,7 +308,7 @@ def test_an_image_that_fails_leaves_no_part_of_it(tmp_path, monkeypatch):
   large = flat(GREEN, 40, 1600)
   with open_report(tmp_path / 'report.html', 'T', weights='w') as page:
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-      patch.setattr(report, '_detail_box', no_memory)
+      patch.setattr(article, '_detail_box', no_memory)
       page.add('bad', large, large)
     page.add('good', large, large)
   text = (tmp_path / 'report.html').read_text('utf-8')
