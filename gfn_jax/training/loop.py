@@ -23,6 +23,7 @@ from gfn_jax.training.train_state import TrainState
 Hook = Callable[[int, TrainState, Phase], None]
 
 
+@jax.enable_x64(False)  # states and scores are the same under JAX_ENABLE_X64
 def train_and_evaluate(
   config: Mapping[str, Any], workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None
 ) -> TrainState:

@@ -1,4 +1,7 @@
 import itertools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +103,37 @@ def test_processes_share_the_global_batches(folder):
     for key, value in whole.items():
       np.testing.assert_array_equal(value[0::2], parts[0][key])
       np.testing.assert_array_equal(value[1::2], parts[1][key])
+
+
+SAVE_EXAMPLES = """
+import sys
+import jax, numpy as np
+from gfn_jax.data.photos import PhotoDataset
+from tests.data.test_photos import ALL_EFFECTS
+assert jax.config.jax_enable_x64
+[example] = PhotoDataset(sys.argv[1], **ALL_EFFECTS).images()
+np.savez(sys.argv[2], **example)
+"""
+ALL_EFFECTS = OPTIONS | {
+  'motion_blur': {
+    'camera': BLUR
+    | {'frames': 7, 'read_noise': (0.01, 0.02), 'sharp_share': 0.1, 'jpeg_share': 0.9},
+    'gopro': BLUR | {'frames': 7, 'gamma': (1.0, 1.0)},
+  },
+  'held_out': 1,
+  'scale': 2,
+  'frames': True,
+}
+
+
+def test_examples_are_the_same_with_64_bits(folder, tmp_path):
+  command = [sys.executable, '-c', SAVE_EXAMPLES, folder, tmp_path / 'saved.npz']
+  subprocess.run(command, env=os.environ | {'JAX_ENABLE_X64': '1'}, check=True)
+  [example] = PhotoDataset(folder, **ALL_EFFECTS).images()
+  with np.load(tmp_path / 'saved.npz') as saved:
+    assert set(saved) == set(example)
+    for key, value in example.items():
+      np.testing.assert_array_equal(saved[key], value)
 
 
 def test_other_seeds_give_other_batches(folder):
