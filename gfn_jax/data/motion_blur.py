@@ -287,7 +287,9 @@ def random_scene(key: jax.Array, radiance: jax.Array, options: MotionBlur) -> Sc
     radiance=radiance,
     masks=jnp.stack(masks) if masks else jnp.zeros((0, *radiance.shape[:2]), jnp.float32),
     camera=camera,
-    motions=jnp.stack(motions, axis=1) if motions else jnp.zeros((options.frames, 0, 3, 3), jnp.float32),
+    motions=jnp.stack(motions, axis=1)
+    if motions
+    else jnp.zeros((options.frames, 0, 3, 3), jnp.float32),
   )
 
 

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from gfn_jax.data.datasets import open_dataset
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, first_line
 from gfn_jax.images import folders
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.scores import Reference
 from gfn_jax.system import parallel
-from gfn_jax.system.files import holds_file, is_folder, printable, read_file, split_paths
+from gfn_jax.system.files import exists, holds_file, is_folder, printable, read_file, split_paths
 
 CONFIG_FORMAT = 2
 """Version of the format of `config.json`: 2 has sections."""
+
+DATA_FILES = 'data_files.json'
+"""Names and sizes of the files of a run's data set (`Dataset.files`), in the run's folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +159,7 @@ def dataset_test_set(config: Mapping[str, Any], limit: int = 0) -> TestSet:
 
 
 def run_config(workdir: str | os.PathLike) -> dict[str, Any]:
-  """Return the config of a run, from its `config.json`.
+  """Return the config of a run, from its `config.json`, with the names of its test photos.
 
   Args:
     workdir: the run's folder; may be in a bucket, `gs://...`.
@@ -174,7 +177,30 @@ def run_config(workdir: str | os.PathLike) -> dict[str, Any]:
       f'{os.fspath(workdir)} is the folder of a run of another version of gfn_jax; start a run in '
       'another folder, from its weights: --config.run.init_from=OLD/weights.safetensors'
     )
-  return config
+  return config | {'data': with_test_photos(config['data'], read_data_files(workdir))}
+
+
+def read_data_files(workdir: str | os.PathLike) -> dict[str, Any] | None:
+  """Return the recorded `Dataset.files` of a run; None if there are none.
+
+  Raises:
+    UserError: if the record cannot be read.
+  """
+  path = os.path.join(workdir, DATA_FILES)
+  if not exists(path):
+    return None
+  try:
+    files = json.loads(read_file(path))
+    return {split: dict(sizes) for split, sizes in files.items()}
+  except (OSError, ValueError, TypeError, AttributeError) as error:
+    raise UserError(f'cannot read {printable(path)}: {first_line(error)}; remove it') from error
+
+
+def with_test_photos(data: Mapping[str, Any], files: Mapping[str, Any] | None) -> dict[str, Any]:
+  """Return a config's `data` with the test photos of a run, which stay the same as files change."""
+  if files and files.get('test') and 'photos' in data and not data.get('photo_list'):
+    return {**data, 'test_photos': sorted(files['test'])}
+  return dict(data)
 
 
 def _reduced(scale: int, pair: tuple[str, str, str]) -> dict[str, Any]:
