@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from gfn_jax.data import layouts
 from gfn_jax.data.photo_cache import PhotoCache, read_sizes
 from gfn_jax.errors import UserError
-from gfn_jax.images import folders
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.system.files import printable
 
@@ -26,8 +26,7 @@ class RealPairs:
   gives way to the next one. Lines on stderr name them.
 
   Args:
-    path: folder with sibling folders `sharp` and `blur` at any depth, which have files of the same
-      names, as in GOPRO_Large.
+    path: folder in any layout of `gfn_jax.data.layouts`, such as GOPRO_Large's.
     blur: name of the blurred folders, such as 'blur_gamma'.
     reduce: 4 for files at the size of x4 HR images, 1 for files that are LR images already.
     memory: memory limit for decoded photographs, GiB.
@@ -39,7 +38,9 @@ class RealPairs:
   def __init__(self, path: str | os.PathLike, blur: str, reduce: int, memory: float = 4.0):
     if not isinstance(reduce, int) or reduce < 1:
       raise UserError(f'{os.fspath(path)}: reduce must be an integer of at least 1, not {reduce!r}')
-    pairs = folders.sharp_and_blurred(path, blur)
+    found = layouts.find_pairs(path, blur)
+    pairs = [(pair.name, os.fspath(pair.sharp), os.fspath(pair.blur)) for pair in found]
+    self._scenes = {os.fspath(pair.sharp): pair.scene for pair in found}
     sizes = read_sizes(image for _, *images in pairs for image in images)
     pairs = [pair for pair in pairs if pair[1] in sizes and pair[2] in sizes]
     for name, sharp, blurred in pairs:
@@ -111,8 +112,7 @@ class RealPairs:
         continue
       height, width = (n - n % self.reduce for n in sharp.shape[:2])
       example = self._example(sharp[:height, :width], blur[:height, :width])
-      scene = os.path.basename(os.path.dirname(os.path.dirname(self._sharp.paths[i])))
-      yield {'name': name, 'scene': scene, **example}
+      yield {'name': name, 'scene': self._scenes[self._sharp.paths[i]], **example}
 
   def _example(self, sharp: np.ndarray, blur: np.ndarray) -> dict[str, np.ndarray]:
     if self.reduce == 1:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gfn_jax.data import layouts
 from gfn_jax.data.datasets import open_dataset
 from gfn_jax.errors import UserError, first_line
 from gfn_jax.images import folders
@@ -82,7 +83,7 @@ def pairs_test_set(path: str | os.PathLike, blur_name: str, scale: int = 4) -> T
   of its folder.
 
   Args:
-    path: a folder with sibling folders `sharp` and `blur_name` at any depth.
+    path: a folder in any layout of `gfn_jax.data.layouts`.
     blur_name: name of the folders of blurred photos.
     scale: reduction factor of the LR image; photos are cropped to multiples of it.
 
@@ -93,9 +94,10 @@ def pairs_test_set(path: str | os.PathLike, blur_name: str, scale: int = 4) -> T
   if all(os.path.isdir(os.path.join(path, split)) for split in ('train', 'test')):
     test = printable(os.path.join(path, 'test'))
     raise UserError(f'{printable(path)} holds training images, too; pass {test}')
-  pairs = folders.sharp_and_blurred(path, blur_name)
+  pairs = layouts.find_pairs(path, blur_name)
   images = map(functools.partial(_reduced, scale), parallel.share(pairs))
-  facts = {'name': f'{_short(path)} ({blur_name})', 'scale': scale, 'files': _digest(pairs)}
+  files = _digest((pair.name, os.fspath(pair.sharp), os.fspath(pair.blur)) for pair in pairs)
+  facts = {'name': f'{_short(path)} ({blur_name})', 'scale': scale, 'files': files}
   return TestSet(images, len(pairs), facts)
 
 
@@ -203,11 +205,10 @@ def with_test_photos(data: Mapping[str, Any], files: Mapping[str, Any] | None) -
   return dict(data)
 
 
-def _reduced(scale: int, pair: tuple[str, str, str]) -> dict[str, Any]:
-  name, *paths = pair
-  scene = os.path.basename(os.path.dirname(os.path.dirname(paths[0])))
-  hr, blur = (_crop(folders.read_rgb(path), scale) for path in paths)
-  return {'scene': scene, 'name': name, 'lr_blur': imresize(blur, 1 / scale), 'hr': hr}
+def _reduced(scale: int, pair: layouts.ImagePair) -> dict[str, Any]:
+  hr, blur = (_crop(folders.read_rgb(path), scale) for path in (pair.sharp, pair.blur))
+  lr_blur = imresize(blur, 1 / scale)
+  return {'scene': pair.scene, 'name': pair.name, 'lr_blur': lr_blur, 'hr': hr}
 
 
 def _crop(photo: np.ndarray, scale: int) -> np.ndarray:

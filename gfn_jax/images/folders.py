@@ -143,29 +143,6 @@ def _pair(inputs: dict[str, str], targets: dict[str, str]) -> list[tuple[str, st
   return [(name, inputs[name], targets[name]) for name in sorted(inputs)]
 
 
-def sharp_and_blurred(path: str | os.PathLike, blur_name: str) -> list[tuple[str, str, str]]:
-  """List image pairs in GOPRO_Large's layout: sibling folders `sharp` and `blur_name`.
-
-  Args:
-    path: a folder that contains such folders at any depth.
-    blur_name: name of the folders of blurred images: 'blur_gamma' or 'blur' in GOPRO_Large.
-
-  Returns:
-    `(name, sharp path, blurred path)`, sorted by path.
-
-  Raises:
-    UserError: if there are no such folders, or a file has no counterpart.
-  """
-  top: str = os.fspath(path)
-  pairs = []
-  for folder, names, _ in sorted(os.walk(top)):
-    if {'sharp', blur_name} <= set(names):
-      pairs += pair_images(os.path.join(folder, 'sharp'), os.path.join(folder, blur_name))
-  if not pairs:
-    raise UserError(f'no sibling folders named sharp and {blur_name} in {printable(path)}')
-  return pairs
-
-
 def _by_stem(folder: str | os.PathLike) -> dict[str, str]:
   paths: dict[str, str] = {}
   for path in list_images(folder):

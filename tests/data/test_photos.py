@@ -460,7 +460,7 @@ def test_the_digest_tells_other_photos(folder, tmp_path):
     ({'motion_blur': {'camera': {'share': -1.0}}}, 'motion_blur needs a world'),
     ({'motion_blur': {'a': {'frames': 3}, 'b': {}}}, 'frames and regions must be the same'),
     ({'real_pairs': sources('x', share=1.5)}, 'shares of real_pairs must be 0 or more, with a sum'),
-    ({'real_pairs': sources('somewhere')}, 'no sibling folders named sharp and blur_gamma'),
+    ({'real_pairs': sources('somewhere')}, 'cannot read somewhere: No such file'),
     ({'real_pairs': {'a': {'path': 'x', 'share': 1, 'size': 2}}}, "a has no option 'size'"),
     ({'scale': 5}, 'unknown scale 5; choose from 1, 2, 3, 4'),
     ({'frames': True}, r'frames=True needs motion_blur.*.frames of at least 7, not 3'),

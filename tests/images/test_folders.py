@@ -262,23 +262,6 @@ def test_a_write_that_fails_leaves_the_old_image(tmp_path, monkeypatch):
   assert path.read_bytes() == before
 
 
-def test_pairs_in_the_layout_of_gopro(tmp_path):
-  for sequence in ('train/s2', 'train/s1'):
-    for kind in ('sharp', 'blur', 'blur_gamma'):
-      (tmp_path / sequence).mkdir(parents=True, exist_ok=True)
-      touch(tmp_path / sequence / kind, '1.png', '2.png')
-  touch(tmp_path / 'sharp', 'alone.png')
-  pairs = folders.sharp_and_blurred(tmp_path, 'blur')
-  assert [name for name, *_ in pairs] == ['1', '2', '1', '2']
-  assert os.path.relpath(pairs[0][1], tmp_path) == 'train/s1/sharp/1.png'
-  assert os.path.relpath(pairs[3][2], tmp_path) == 'train/s2/blur/2.png'
-  with pytest.raises(UserError, match='no sibling folders named sharp and blurred in'):
-    folders.sharp_and_blurred(tmp_path, 'blurred')
-  touch(tmp_path / 'train' / 's1' / 'blur', '3.png')
-  with pytest.raises(UserError, match='without a counterpart .*s1/blur/3.png'):
-    folders.sharp_and_blurred(tmp_path, 'blur')
-
-
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
   (tmp_path / 'closed').mkdir()
   Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / 'a.png')
