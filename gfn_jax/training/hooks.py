@@ -7,7 +7,7 @@ drawn.
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -26,7 +26,7 @@ from gfn_jax.system.console import print_message
 from gfn_jax.training.checkpoints import Checkpointer
 from gfn_jax.training.metric_writer import MetricWriter
 from gfn_jax.training.phases import Phase
-from gfn_jax.training.preemption import EXIT_STATUS, Preempted, Preemption
+from gfn_jax.training.preemption import Preempted, Preemption
 from gfn_jax.training.step_log import StepLog
 from gfn_jax.training.train_state import TrainState
 from gfn_jax.weights.pretrained import save_weights
@@ -189,8 +189,8 @@ class Saving:
     self._log, self._preemption, self._last_step = log, preemption, last_step
 
   def __call__(self, step: int, state: TrainState, phase: Phase) -> None:
-    """Save if it is due; after a SIGTERM, save and exit with status 143."""
-    ending = self._preemption.agreed or self._evaluation.pending
+    """Save if it is due; after SIGTERM or Ctrl-C, save and exit with its status."""
+    ending = bool(self._preemption.agreed) or self._evaluation.pending
     evaluated = is_due(step, self._config['evaluation']['every'], self._last_step)
     due = is_due(step, self._config['run']['checkpoint_every'], self._last_step)
     if due or evaluated or ending or step == self._last_step:
@@ -198,15 +198,20 @@ class Saving:
       self.save(step, state, phase)
       self._log.restart()
     if ending:
-      self._checkpointer.wait()
-      print_message(f'terminated after saving step {step}; the same command continues from there')
-      sys.exit(EXIT_STATUS)
+      self._exit(step)
     self._checkpointer.check()
+
+  def _exit(self, step: int) -> NoReturn:
+    self._checkpointer.wait()
+    print_message(f'stopped after saving step {step}; the same command continues from there')
+    sys.exit(self._preemption.exit_status)
 
   def make_up(self, step: int, state: TrainState, phase: Phase) -> None:
     """Evaluate and save a state whose evaluation was left by the run that saved it."""
     if self._evaluation.pending and phase.first_step < step <= phase.last_step:
       self._evaluation.evaluate(step, state, phase)
+      if self._evaluation.pending:
+        self._exit(step)
       self.save(step, state, phase)
 
   def save(self, step: int, state: TrainState, phase: Phase) -> None:

@@ -44,7 +44,8 @@ def train_and_evaluate(
   Raises:
     UserError: for data that is missing or damaged, a config that does not fit the devices or the
       run in `workdir`, a checkpoint that cannot be written, and a run that diverges.
-    SystemExit: with 143 after SIGTERM, once a checkpoint is saved. The same call continues there.
+    SystemExit: with 143 after SIGTERM and 130 after Ctrl-C, once a checkpoint is saved. The same
+      call continues there.
   """
   config, workdir = plain(config), os.fspath(workdir)
   training, run, is_first = config['training'], config['run'], jax.process_index() == 0

@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 
 from gfn_jax.training import hooks
@@ -53,7 +55,7 @@ def test_an_evaluation_that_comes_with_the_end_is_left_for_the_next_run():
   evaluation = make_evaluation(preemption)
   evaluation(4, None, None)  # without test images
   assert not evaluation.pending
-  preemption.agreed = True
+  preemption.agreed = signal.SIGTERM
   evaluation(5, None, None)
   assert not evaluation.pending
   evaluation(8, None, None)
@@ -78,10 +80,10 @@ def test_saving_at_its_cadence_at_evaluations_and_before_the_end(monkeypatch, ca
   progress = next(call[2] for call in checkpointer.calls if call[0] == 'save')
   assert progress == {'scores': {}, 'window': [{'loss': 1.0}], 'pending_evaluation': False}
 
-  preemption.agreed = True
+  preemption.agreed = signal.SIGTERM
   checkpointer.calls.clear()
   with pytest.raises(SystemExit) as ended:
     saving(7, 'state 7', None)
   assert ended.value.code == 143
   assert checkpointer.names() == ['save', 'wait']
-  assert 'terminated after saving step 7' in capsys.readouterr().err
+  assert 'stopped after saving step 7' in capsys.readouterr().err

@@ -512,9 +512,17 @@ def terminate(*_):
   os.kill(os.getpid(), signal.SIGTERM)
 
 
+def press_ctrl_c(*_):
+  os.kill(os.getpid(), signal.SIGINT)
+
+
 @pytest.mark.parametrize(
   ('any_config', 'end', 'steps'),
-  [('tfrecords', kill, 2), pytest.param('photos', terminate, 3, marks=pytest.mark.full)],
+  [
+    ('tfrecords', kill, 2),
+    pytest.param('photos', terminate, 3, marks=pytest.mark.full),
+    pytest.param('tfrecords', press_ctrl_c, 3, marks=pytest.mark.full),
+  ],
   indirect=['any_config'],
 )
 def test_a_run_that_is_ended_and_continued_equals_an_uninterrupted_one(
@@ -535,8 +543,8 @@ def test_a_run_that_is_ended_and_continued_equals_an_uninterrupted_one(
   with monkeypatch.context() as patch, pytest.raises((Killed, SystemExit)) as ended:
     patch.setattr(parallel, 'shard', shard)
     loop.train_and_evaluate(any_config, tmp_path / 'ended')
-  if end is terminate:
-    assert ended.value.code == 143
+  if end is not kill:
+    assert ended.value.code == {terminate: 143, press_ctrl_c: 130}[end]
   saved = [int(path.name) for path in (tmp_path / 'ended' / 'checkpoints').iterdir()]
   assert max(saved) == steps
   continued = loop.train_and_evaluate(any_config, tmp_path / 'ended')
