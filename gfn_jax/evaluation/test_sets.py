@@ -17,6 +17,7 @@ from gfn_jax.images import folders
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.scores import Reference
 from gfn_jax.system import parallel
+from gfn_jax.system.console import print_message
 from gfn_jax.system.files import exists, holds_file, is_folder, printable, read_file, split_paths
 
 CONFIG_FORMAT = 2
@@ -106,6 +107,9 @@ def folder_test_set(
 ) -> TestSet:
   """Return the test images of two folders, paired by name: the first `limit`, or all.
 
+  Their sizes are checked before any image is read. A sharp image that is not a multiple of the
+  scale is cropped at the bottom and the right, as benchmarks do, and a line on stderr says so.
+
   Args:
     input_dir: folder of the blurred images.
     target_dir: folder of the sharp images. If it holds folders in their place, such as
@@ -113,18 +117,46 @@ def folder_test_set(
     limit: number of images, or 0.
 
   Raises:
-    UserError: if files have no partner, or a folder of references holds no image. The message
-      names them.
+    UserError: if files have no partner, a folder of references holds no image, a header cannot be
+      read, or the sizes of a pair do not fit those of the first one. The message names them.
   """
   facts = {'input_dir': os.path.abspath(input_dir), 'target_dir': os.path.abspath(target_dir)}
   if folders.holds_only_folders(target_dir):
     return _reference_test_set(folders.pair_folders(input_dir, target_dir)[: limit or None], facts)
   pairs = folders.pair_images(input_dir, target_dir)[: limit or None]
-  images = (
-    {'name': name, 'lr_blur': folders.read_rgb(input_path), 'hr': folders.read_rgb(target_path)}
-    for name, input_path, target_path in parallel.share(pairs)
-  )
+  scale = _common_scale(pairs)
+  images = map(functools.partial(_read_pair, scale), parallel.share(pairs))
   return TestSet(images, len(pairs), facts | {'files': _digest(pairs)})
+
+
+def _common_scale(pairs: Sequence[tuple[str, str, str]]) -> int:
+  """Return how many times larger the targets are, and print how many of them are cropped.
+
+  Raises:
+    UserError: naming the first pair whose sizes do not fit this scale.
+  """
+  scale, cropped = 0, 0
+  for name, *paths in pairs:
+    (width, height), target = map(folders.image_size, paths)
+    scale = scale or max(1, target[0] // width)
+    if (target[0] // scale, target[1] // scale) != (width, height):
+      raise UserError(
+        f'{printable(name)}: expected a target of {scale * width}x{scale * height} for the input '
+        f'of {width}x{height}, found {target[0]}x{target[1]} ({printable(paths[1])})'
+      )
+    cropped += target != (scale * width, scale * height)
+  if cropped:
+    print_message(
+      f'{cropped} of {len(pairs)} sharp images are cropped at the bottom and the right, to '
+      f'multiples of {scale}'
+    )
+  return scale
+
+
+def _read_pair(scale: int, pair: tuple[str, str, str]) -> dict[str, Any]:
+  name, lr_blur, hr = pair
+  hr_pixels = _crop(folders.read_rgb(hr), scale)
+  return {'name': name, 'lr_blur': folders.read_rgb(lr_blur), 'hr': hr_pixels}
 
 
 def _reference_test_set(pairs: Sequence[tuple[str, str, str]], facts: Mapping[str, Any]) -> TestSet:

@@ -1,6 +1,7 @@
 """8-bit RGB images in folders, for training and evaluation."""
 
 import os
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,6 +12,13 @@ from gfn_jax.images.reading import Photo
 from gfn_jax.images.writing import EXTENSIONS, write_photo
 from gfn_jax.ops.pixels import to_8_bits
 from gfn_jax.system.files import printable
+
+# Endings of DIV2K (x4), RCAN (_LRBI_x4, _HR_x4), SelfExSR (_SRF_4_LR) and similar files.
+_ENDINGS = re.compile(
+  r'([-_ ]?x[2348]|[-_ ]?SRF[-_ ]?[2348]'
+  r'|[-_ ](LRBI|LRBD|LRDN|BI|BD|DN|LR|HR|GT|bicubic|blur|sharp))+$',
+  re.IGNORECASE,
+)
 
 
 def list_images(path: str | os.PathLike, recursive: bool = False) -> list[str]:
@@ -97,13 +105,27 @@ def pair_images(
 ) -> list[tuple[str, str, str]]:
   """Pair the images of two folders by name, ignoring extensions.
 
+  If names differ, the endings of benchmarks are ignored, too: `0001x4.png` belongs to `0001.png`,
+  and `baby_LRBI_x4.png` to `baby_HR_x4.png`.
+
   Returns:
-    `(name, input path, target path)`, sorted by name.
+    `(name, input path, target path)`, sorted by name. Names are without endings where these differ.
 
   Raises:
     UserError: if a file has no partner. The message names all such files.
   """
-  return _pair(_by_stem(input_dir), _by_stem(target_dir))
+  inputs, targets = _by_stem(input_dir), _by_stem(target_dir)
+  if inputs.keys() != targets.keys():
+    shorter = [_without_endings(paths) for paths in (inputs, targets)]
+    if shorter[0].keys() == shorter[1].keys():
+      inputs, targets = shorter
+  return _pair(inputs, targets)
+
+
+def _without_endings(paths: dict[str, str]) -> dict[str, str]:
+  """Return paths by their names without endings of benchmarks; unchanged if two would be equal."""
+  shorter = {_ENDINGS.sub('', name) or name: path for name, path in paths.items()}
+  return shorter if len(shorter) == len(paths) else paths
 
 
 def pair_folders(

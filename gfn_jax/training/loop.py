@@ -53,7 +53,7 @@ def train_and_evaluate(
   records.check_format(workdir)
   dataset = records.open_data(config, workdir)
   test_pairs = open_test_pairs(config)
-  phases = make_phases(config, dataset)
+  phases = make_phases(config, dataset, (overrides or {}).keys())
   last_step = phases[-1].last_step
   settings = records.resume_settings(config, dataset)
   accept = functools.partial(

@@ -107,6 +107,30 @@ def test_pairs_are_made_by_name_and_sorted(tmp_path):
   ]
 
 
+@pytest.mark.parametrize(
+  ('lr', 'hr', 'name'),
+  [
+    ('0001x4.png', '0001.png', '0001'),
+    ('0001_x2.jpg', '0001.PNG', '0001'),
+    ('baby_LRBI_x4.png', 'baby_HR_x4.png', 'baby'),
+    ('img_001_SRF_4_LR.png', 'img_001_SRF_4_HR.png', 'img_001'),
+    ('a-bicubic.png', 'a.png', 'a'),
+    ('matrix4.png', 'matrix4.png', 'matrix4'),
+  ],
+)
+def test_names_of_benchmarks_are_paired(tmp_path, lr, hr, name):
+  inputs = touch(tmp_path / 'in', lr)
+  targets = touch(tmp_path / 'out', hr)
+  assert folders.pair_images(inputs, targets) == [(name, str(inputs / lr), str(targets / hr))]
+
+
+def test_endings_that_tell_images_apart_are_kept(tmp_path):
+  inputs = touch(tmp_path / 'in', 'a.png', 'ax4.png')
+  targets = touch(tmp_path / 'out', 'a.png')
+  with pytest.raises(UserError, match=r'without a counterpart .*: .*ax4\.png$'):
+    folders.pair_images(inputs, targets)
+
+
 def test_every_image_without_a_partner_is_named(tmp_path):
   inputs = touch(tmp_path / 'in', '1.png', '2.png', '3.png')
   targets = touch(tmp_path / 'out', '2.png', '4.png')
