@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
@@ -13,7 +14,10 @@ from gfn_jax.errors import UserError
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-  """Turn a `UserError`, an `OSError` or Ctrl-C into one line on stderr and an exit status."""
+  """Turn an error of the user or Ctrl-C into one line on stderr and an exit status.
+
+  These are `UserError`, `OSError` and a `JAX_PLATFORMS` that JAX cannot use.
+  """
   try:
     yield
   except (UserError, OSError) as error:
@@ -21,6 +25,26 @@ def exit_on_user_error() -> Iterator[None]:
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     sys.exit(130)
+  except Exception:
+    if problem := _platform_problem():
+      sys.exit(f'error: {problem}')
+    raise
+
+
+def _platform_problem() -> str | None:
+  """Return why JAX has no device, if the environment asks for some platform; otherwise None."""
+  platforms = os.environ.get('JAX_PLATFORMS')
+  if not platforms or 'jax' not in sys.modules:
+    return None
+  try:
+    sys.modules['jax'].devices()
+  except Exception as error:  # AssertionError if the platform's plugin is not installed
+    reason = str(error).strip().partition('\n')[0]
+    return (
+      f'JAX_PLATFORMS={platforms}: JAX has no such device{reason and f" ({reason})"}; unset '
+      'JAX_PLATFORMS, or install JAX for it (docs/install.md)'
+    )
+  return None
 
 
 class ArgumentParser(argparse.ArgumentParser):

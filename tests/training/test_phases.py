@@ -42,7 +42,7 @@ def test_precision_is_the_networks():
 def test_a_warmup_is_shortened_to_its_phase_unless_it_was_set(capsys):
   config = gfn_photos.get_config('small').to_dict()
   config['training']['steps_per_epoch'] = 20
-  first, second = make_phases(config, NoData())
+  first, second = make_phases(config, NoData(4))
   rate = first.learning_rates['learning_rate']
   assert float(rate(20)) == pytest.approx(3e-3)  # a tenth of 200 steps
   assert float(rate(10)) == pytest.approx(1.5e-3)
@@ -52,7 +52,7 @@ def test_a_warmup_is_shortened_to_its_phase_unless_it_was_set(capsys):
   assert '--config.phases.phase_2.schedule.warmup_steps' in err
   config['phases']['phase_2']['epochs'] = 20
   with pytest.raises(UserError, match='warmup_steps is 200, .*--config.phases.NAME.schedule.warmu'):
-    make_phases(config, NoData(), {'phases.phase_1.schedule.warmup_steps': 200})
+    make_phases(config, NoData(4), {'phases.phase_1.schedule.warmup_steps': 200})
 
 
 def test_a_module_without_a_rate_is_frozen():
