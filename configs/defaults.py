@@ -90,7 +90,7 @@ def _config(data):
         init_from='',  # initial weights: a file or the name of released weights
         init_except=(),  # modules that may differ from `init_from`, such as ('gate',)
         perceptual_weights='',  # file of torchvision's VGG19, for the perceptual loss
-        log_every=100,  # steps
+        log_every=0,  # steps; 0: 100, or a twentieth of a shorter run
         checkpoint_every=1000,  # steps
         keep_checkpoints=3,
         accept_changed_data=False,  # True continues a run although its data have changed

@@ -47,16 +47,21 @@ class Logging:
     log: the scalars.
     writer: where they go.
     bar: the progress bar.
-    every: steps between two rows.
+    every: steps between two rows; 0 for 100, or a twentieth of a shorter run.
     last_step: last step of the run.
   """
 
   def __init__(self, log: StepLog, writer: MetricWriter, bar: tqdm, every: int, last_step: int):
     self._log, self._writer, self._bar = log, writer, bar
-    self._every, self._last_step = every, last_step
+    self._every = every or min(100, max(1, last_step // 20))
+    self._last_step, self._phase = last_step, 0
 
   def __call__(self, step: int, state: TrainState, phase: Phase) -> None:
     """Move the bar, and write a row if one is due."""
+    if phase.number != self._phase:
+      self._phase = phase.number
+      self._bar.unpause()  # the first step compiles, which is no measure of the time left
+      self._bar.set_description(f'phase {phase.number}', refresh=False)
     self._bar.update()
     if is_due(step, self._every, self._last_step):
       means = self._log.means()
