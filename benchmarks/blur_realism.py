@@ -28,6 +28,7 @@ from tqdm import tqdm
 import gfn_jax
 from configs import gfn_open
 from gfn_jax.cli.runner import run_command
+from gfn_jax.data import layouts
 from gfn_jax.data.motion_blur import MotionBlur, synthesize
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
@@ -83,10 +84,10 @@ def main(_):
     example = synthesize(key, window, options, margin)
     return example['hr'], example['hr_blur']  # XLA drops the LR images and their JPEG
 
-  pairs = folders.sharp_and_blurred(PAIRS.value, BLUR_NAME.value)
+  pairs = layouts.find_pairs(PAIRS.value, BLUR_NAME.value)
   real, synthetic = [], []
-  for _, sharp_path, blur_path in tqdm(pairs, unit='pair'):
-    for window, blur in patches(sharp_path, blur_path, side, margin):
+  for pair in tqdm(pairs, unit='pair'):
+    for window, blur in patches(pair.sharp, pair.blur, side, margin):
       real.append(statistics(window[margin:-margin, margin:-margin], blur))
       for _ in range(REPEATS.value):
         key = jax.random.fold_in(jax.random.key(SEED.value), len(synthetic))

@@ -38,7 +38,7 @@ def photos(**worlds):
   """
   data = dict(
     photos='',  # folder of photographs, with subfolders
-    held_out=20,  # number of test photos
+    held_out=-1,  # number of test photos; -1: a fifth, at most 20
     photo_list='',  # CSV file that names all photos and the test photos, instead of `held_out`
     memory=4.0,  # GiB of decoded photos to keep; others are decoded when drawn
     photo_scales=(1.0, 0.84, 0.7, 0.6, 0.5),  # initial reductions of the photos
@@ -90,9 +90,10 @@ def _config(data):
         init_from='',  # initial weights: a file or the name of released weights
         init_except=(),  # modules that may differ from `init_from`, such as ('gate',)
         perceptual_weights='',  # file of torchvision's VGG19, for the perceptual loss
-        log_every=100,  # steps
+        log_every=0,  # steps; 0: 100, or a twentieth of a shorter run
         checkpoint_every=1000,  # steps
         keep_checkpoints=3,
+        accept_changed_data=False,  # True continues a run although its data have changed
         profile=False,  # True traces steps 11 to 15, for TensorBoard
       ),
     )

@@ -1,1 +1,7 @@
 """TFDS builders that convert downloaded archives to TFRecords, and the degradations they apply."""
+
+import os
+
+# Before any import of TensorFlow: no log lines but errors. Of oneDNN nothing is used.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')

@@ -15,7 +15,7 @@ CLIPS = (
 FRAMES = range(9, 100, 10)
 
 _ARCHIVE = 'DeepVideoDeblurring_Dataset'
-_ENDINGS = ('.jpg', '.png')
+_ENDINGS = ('.jpg', '.png', '.jpeg', '.JPG', '.PNG', '.JPEG')
 
 
 def find_frames(root: epath.Path) -> list[FramePair]:
@@ -81,6 +81,6 @@ def degrade_pair(pair: FramePair) -> degradation.Degraded:
 
 
 def _read(path: epath.Path):
-  if path.suffix == '.png':
+  if path.suffix.lower() == '.png':
     frame_files.png_size(path, _ARCHIVE)  # Pillow would reduce 16 bits to 8
   return frame_files.read_rgb(path, _ARCHIVE)

@@ -12,6 +12,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from gfn_jax.errors import UserError
 
+EXTENSIONS = ('.png', '.jpg', '.jpeg')
+"""Extensions of frames, which may be in capitals."""
+
 _PNG_START = b'\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR'
 _COLOUR_TYPES = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
 _MAX_PIXELS = 2**25  # 8K video; a larger size is a corrupt header and would exhaust the memory
@@ -55,6 +58,11 @@ def jpeg_size(path: epath.Path, archive: str) -> tuple[int, int]:
     size = f'{image.height}x{image.width}'
     raise UserError(f'{path} has an invalid size of {size}; unpack {archive} again')
   return image.height, image.width
+
+
+def frame_size(path: epath.Path, archive: str) -> tuple[int, int]:
+  """Read the header of a PNG or JPEG frame, with the arguments, result and errors of `png_size`."""
+  return (jpeg_size if path.suffix.lower() in ('.jpg', '.jpeg') else png_size)(path, archive)
 
 
 def read_rgb(path: epath.Path, archive: str) -> np.ndarray:

@@ -10,6 +10,7 @@ from absl import logging
 from etils import epath
 
 from data_prep import frame_files
+from gfn_jax.data import layouts
 from gfn_jax.errors import UserError
 from gfn_jax.ops.sizes import SHARP_FRAMES
 from gfn_jax.system.files import printable
@@ -17,11 +18,6 @@ from gfn_jax.system.files import printable
 ARCHIVE = 'the frames'  # to unpack again if a file is damaged
 SPLITS = ('train', 'test')
 
-_SIZE_OF = {
-  '.png': frame_files.png_size,
-  '.jpg': frame_files.jpeg_size,
-  '.jpeg': frame_files.jpeg_size,
-}
 _STEM = re.compile(r'(.*?)([0-9]+)')
 _AT_ONCE = 16  # sequences listed concurrently, because remote listing is slow
 
@@ -90,6 +86,7 @@ def _split_folders(
   root: epath.Path, test_sequences: Collection[str]
 ) -> dict[str, list[epath.Path]]:
   """Return the folders of the sequences, by split."""
+  root = layouts.with_splits(root, SPLITS)
   splits = [split for split in SPLITS if (root / split).is_dir()]
   if not splits:
     return _named_folders(root, test_sequences)
@@ -98,7 +95,7 @@ def _split_folders(
   for split in SPLITS:
     if split not in splits:
       logging.warning('%s does not exist: the %s split is left out', root / split, split)
-  folders = {split: _subfolders(root / split) for split in splits}
+  folders = {split: layouts.subfolders(root / split) for split in splits}
   for split in splits:
     if not folders[split]:
       raise UserError(f'{root / split} holds no folder; put the frames of each sequence into one')
@@ -109,7 +106,7 @@ def _named_folders(
   root: epath.Path, test_sequences: Collection[str]
 ) -> dict[str, list[epath.Path]]:
   """Return the folders of the sequences, by split, where there is neither `train` nor `test`."""
-  folders = {folder.name: folder for folder in _subfolders(root) if _images(folder)}
+  folders = {folder.name: folder for folder in layouts.subfolders(root) if _images(folder)}
   if not folders and _images(root):
     raise UserError(f'{root} holds frames itself; pass its parent, {root.parent}')
   if not folders:
@@ -133,13 +130,8 @@ def _summarise(names: Collection[str]) -> str:
   return ', '.join([*sorted(names)[:5], *(['...'] if len(names) > 5 else [])])
 
 
-def _subfolders(folder: epath.Path) -> list[epath.Path]:
-  return sorted(path for path in folder.iterdir() if path.name[0] != '.' and path.is_dir())
-
-
 def _images(folder: epath.Path) -> list[epath.Path]:
-  paths = [path for path in folder.iterdir() if path.suffix.lower() in _SIZE_OF]
-  return sorted(path for path in paths if path.name[0] != '.')
+  return layouts.images(folder, frame_files.EXTENSIONS)
 
 
 def _find_sequence(folder: epath.Path) -> Sequence:
@@ -156,9 +148,9 @@ def _find_sequence(folder: epath.Path) -> Sequence:
   name = f'{folder.name}/{frames[0].stem}'  # as in the names of examples
   if printable(name) != name:
     raise UserError(f'{printable(frames[0])} has unprintable characters; rename it')
-  size = _size(frames[0])
+  size = frame_files.frame_size(frames[0], ARCHIVE)
   for path in frames[1:]:
-    if (other := _size(path)) != size:
+    if (other := frame_files.frame_size(path, ARCHIVE)) != size:
       raise UserError(
         f'{path} is {other[0]}x{other[1]} but {frames[0]} is {size[0]}x{size[1]} (height x width); '
         'put them into different folders, or unpack both again'
@@ -189,7 +181,3 @@ def _in_order(paths: list[epath.Path]) -> tuple[epath.Path, ...]:
         'parts into different folders'
       )
   return tuple(found[number] for number in sorted(found))
-
-
-def _size(path: epath.Path) -> tuple[int, int]:
-  return _SIZE_OF[path.suffix.lower()](path, ARCHIVE)

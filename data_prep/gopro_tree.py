@@ -1,7 +1,6 @@
 """Discovery, checks and reading of the frame pairs of a GOPRO_Large folder."""
 
 import dataclasses
-import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,9 +8,9 @@ from absl import logging
 from etils import epath
 
 from data_prep import frame_files
+from gfn_jax.data import layouts
 from gfn_jax.errors import UserError
 
-BLUR_FOLDERS = ('blur_gamma', 'blur')
 SPLITS = ('train', 'test')
 CITATION = """\
 @inproceedings{Nah2017,
@@ -23,7 +22,7 @@ CITATION = """\
 """
 
 _ARCHIVE = 'GOPRO_Large'
-_AT_ONCE = 16  # sequences listed concurrently, because remote listing is slow
+_AT_ONCE = 16  # headers read concurrently, because remote reading is slow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +30,7 @@ class FramePair:
   """Sharp and blurred frame of one moment.
 
   Attributes:
-    name: `<sequence>/<frame>`, without file extension.
+    name: `<sequence>/<frame>`, without file extension; `<frame>` without sequences.
     sharp: path of the sharp frame.
     blur: path of the blurred frame, of the same name and size.
   """
@@ -45,7 +44,7 @@ def find_splits(root: epath.Path, blur_folder: str) -> dict[str, list[FramePair]
   """List the frame pairs of the existing splits, and log a warning for a missing one.
 
   Args:
-    root: the GOPRO_Large folder, with `train` or `test` or both.
+    root: the GOPRO_Large folder, with `train` or `test` or both, or a folder that holds it.
     blur_folder: 'blur_gamma' or 'blur'.
 
   Returns:
@@ -54,6 +53,7 @@ def find_splits(root: epath.Path, blur_folder: str) -> dict[str, list[FramePair]
   Raises:
     UserError: if there is neither split, or as `find_pairs`.
   """
+  root = layouts.with_splits(root, SPLITS)
   found = [split for split in SPLITS if (root / split).is_dir()]
   if not found:
     raise UserError(f'{root} has neither train nor test; pass the GOPRO_Large folder itself')
@@ -67,55 +67,39 @@ def find_pairs(split_dir: epath.Path, blur_folder: str) -> list[FramePair]:
   """List the frame pairs of one split, and check them without decoding.
 
   Args:
-    split_dir: `GOPRO_Large/train` or `GOPRO_Large/test`, with one folder per sequence that holds
-      `sharp/*.png` and `<blur_folder>/*.png`. Hidden files are ignored.
-    blur_folder: 'blur_gamma' or 'blur'.
+    split_dir: `GOPRO_Large/train` or `GOPRO_Large/test`, in any layout of `gfn_jax.data.layouts`.
+      The frames are PNG or JPEG files.
+    blur_folder: 'blur_gamma' or 'blur'. A warning is logged if `input` is read in its place.
 
   Returns:
     The pairs, sorted by sequence and frame name; at least one.
 
   Raises:
-    UserError: if a folder is missing or empty, a frame has no counterpart, the sizes of a pair
-      differ, or a file is not an 8-bit RGB PNG. The message names the file.
+    UserError: as `layouts.find_pairs`, or if the sizes of a pair differ or a file is not an 8-bit
+      RGB PNG or JPEG. The message names the file.
   """
-  sequences = sorted(p for p in split_dir.iterdir() if p.is_dir() and not p.name.startswith('.'))
-  if not sequences:
-    raise UserError(f'{split_dir} holds no sequence folder; unpack GOPRO_Large there')
+  pairs = layouts.find_pairs(split_dir, blur_folder, complete=True)
+  for blur in {pair.blur.parent for pair in pairs if 'input' in pair.blur.parts}:
+    logging.warning(
+      '%s is read as %s; the input of MPRNet is made as blur (--blur_folder=blur)',
+      blur, blur_folder,
+    )  # fmt: skip
+    break
   with ThreadPoolExecutor(_AT_ONCE) as pool:
-    pairs = pool.map(functools.partial(_sequence_pairs, blur_folder=blur_folder), sequences)
-    return [pair for of_sequence in pairs for pair in of_sequence]
+    return list(pool.map(_check_pair, pairs))
 
 
-def _sequence_pairs(sequence: epath.Path, blur_folder: str) -> list[FramePair]:
-  sharp, blur = (_frames(sequence / folder) for folder in ('sharp', blur_folder))
-  for name in sorted(sharp.keys() ^ blur.keys()):
-    found = sharp.get(name) or blur[name]
-    partner = sequence / (blur_folder if name in sharp else 'sharp') / name
-    raise UserError(f'{found} has no counterpart {partner}; restore that file or remove this one')
-  for name in sorted(sharp):
-    sizes = [frame_files.png_size(frames[name], _ARCHIVE) for frames in (sharp, blur)]
-    if sizes[0] != sizes[1]:
-      raise UserError(
-        f'{blur[name]} is {sizes[1][0]}x{sizes[1][1]} but {sharp[name]} is '
-        f'{sizes[0][0]}x{sizes[0][1]} (height x width); unpack both again'
-      )
-  return [
-    FramePair(f'{sequence.name}/{sharp[name].stem}', sharp[name], blur[name])
-    for name in sorted(sharp)
-  ]
-
-
-def _frames(folder: epath.Path) -> dict[str, epath.Path]:
-  if not folder.is_dir():
-    others = [name for name in BLUR_FOLDERS if (folder.parent / name).is_dir()]
-    hint = ''
-    if others and folder.name != 'sharp':
-      hint = f'pass --blur_folder={others[0]}, which exists, or '
-    raise UserError(f'{folder} does not exist; {hint}unpack GOPRO_Large again')
-  frames = {p.name: p for p in folder.glob('*.png') if not p.name.startswith('.')}
-  if not frames:
-    raise UserError(f'{folder} holds no PNG frame; unpack GOPRO_Large again or remove the sequence')
-  return frames
+def _check_pair(pair: layouts.ImagePair) -> FramePair:
+  (height, width), other = (
+    frame_files.frame_size(path, _ARCHIVE) for path in (pair.sharp, pair.blur)
+  )
+  if other != (height, width):
+    raise UserError(
+      f'{pair.blur} is {other[0]}x{other[1]} but {pair.sharp} is {height}x{width} '
+      '(height x width); unpack both again'
+    )
+  name = f'{pair.folder}/{pair.name}' if pair.folder else pair.name
+  return FramePair(name, pair.sharp, pair.blur)
 
 
 def read_pair(pair: FramePair) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from absl import logging
 from etils import epath
 
 from data_prep import degradation, frame_files
+from gfn_jax.data import layouts
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.pixels import to_uint8
@@ -78,7 +79,7 @@ def _find_files(root: epath.Path, pattern: re.Pattern) -> dict[tuple[int, ...], 
   """Return the files whose names match a pattern, by the numbers in their names."""
   found: dict[tuple[int, ...], epath.Path] = {}
   for folder, subfolders, names in os.walk(root):
-    subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
+    subfolders[:] = sorted(name for name in subfolders if not layouts.is_ignored(name))
     for name in sorted(names):
       if not (match := pattern.fullmatch(name)):
         continue

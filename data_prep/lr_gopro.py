@@ -12,8 +12,9 @@ from pathlib import Path
 from absl import flags
 from etils import epath
 
-from data_prep import gopro_tree, tfds_build
+from data_prep import tfds_build
 from gfn_jax.cli.runner import run_command
+from gfn_jax.data import layouts
 from gfn_jax.errors import UserError
 from gfn_jax.system.files import is_remote
 
@@ -97,8 +98,8 @@ def _check_options(
 ) -> None:
   if source not in SOURCES:
     raise UserError(f'source must be one of {", ".join(SOURCES)}, not {source!r}')
-  if blur_folder not in gopro_tree.BLUR_FOLDERS:
-    folders = ', '.join(gopro_tree.BLUR_FOLDERS)
+  if blur_folder not in layouts.BLUR_FOLDERS:
+    folders = ', '.join(layouts.BLUR_FOLDERS)
     raise UserError(f'blur_folder must be one of {folders}, not {blur_folder!r}')
   if source == 'hdf5' and blur_folder != 'blur_gamma':
     raise UserError("the authors' HDF5 parts hold blur_gamma; omit --blur_folder")
@@ -119,7 +120,7 @@ def define_flags() -> None:
   tfds_build.define_flags('folder of GOPRO_Large, or of the *.h5 parts')
   flags.adopt_module_key_flags(tfds_build)
   flags.DEFINE_enum(
-    'blur_folder', 'blur_gamma', gopro_tree.BLUR_FOLDERS, 'of GFN, or of most later work'
+    'blur_folder', 'blur_gamma', layouts.BLUR_FOLDERS, 'of GFN, or of most later work'
   )
   flags.DEFINE_bool('float_lr', False, 'keep the training LR images unquantised, as float32')
   flags.DEFINE_integer('scale', 4, 'reduction factor of the LR images: 4, or 1 for full size')

@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from data_prep import degradation, gopro_tree, hdf5_parts, pair_builder
+from gfn_jax.data import layouts
 
 _CITATION = """
 @inproceedings{Zhang2018GFN,
@@ -52,11 +53,11 @@ def config_name(source: str, blur_folder: str, float_lr: bool, scale: int, windo
 def _configs() -> list[LrGoproConfig]:
   x4 = degradation.SCALE
   options = [
-    *(('frames', folder, False, x4, 'gfn') for folder in gopro_tree.BLUR_FOLDERS),
-    *(('frames', folder, True, x4, 'gfn') for folder in gopro_tree.BLUR_FOLDERS),
+    *(('frames', folder, False, x4, 'gfn') for folder in layouts.BLUR_FOLDERS),
+    *(('frames', folder, True, x4, 'gfn') for folder in layouts.BLUR_FOLDERS),
     *(('hdf5', 'blur_gamma', float_lr, x4, 'gfn') for float_lr in (False, True)),
-    *(('frames', folder, False, 1, 'gfn') for folder in gopro_tree.BLUR_FOLDERS),
-    *(('frames', folder, False, x4, 'full_size') for folder in gopro_tree.BLUR_FOLDERS),
+    *(('frames', folder, False, 1, 'gfn') for folder in layouts.BLUR_FOLDERS),
+    *(('frames', folder, False, x4, 'full_size') for folder in layouts.BLUR_FOLDERS),
   ]
   return [
     LrGoproConfig(

@@ -10,6 +10,7 @@ from absl import logging
 from etils import epath
 
 from data_prep import degradation, frame_files
+from gfn_jax.data import layouts
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
 
@@ -17,7 +18,7 @@ PARTS = {'train': 'train', 'test': 'val'}  # split to its name in REDS
 _TEST_STEP = 10  # Val300 of CNLRN: frames 9, 19, ..., 99 of each clip
 
 _FOLDERS = {'hr': 'sharp', 'lr_blur': 'blur_bicubic', 'lr': 'sharp_bicubic'}
-_FRAME = re.compile(r'\d{8}\.png')
+_FRAME = re.compile(r'\d{8}')
 _AT_ONCE = 16  # clips listed concurrently, because remote listing is slow
 
 
@@ -45,7 +46,8 @@ def find_splits(root: epath.Path) -> dict[str, list[Frame]]:
 
   Args:
     root: the folder with `train_sharp`, `train_blur_bicubic/X4` and `train_sharp_bicubic/X4`, and
-      the same for `val`, directly or in subfolders `train` and `val`. `sharp_bicubic` is optional.
+      the same for `val`; directly, in subfolders `train` and `val`, or with each archive in a
+      folder of its own. `sharp_bicubic` is optional.
 
   Returns:
     Name of each split to its frames, in the order of clips and frames: all of `train`, and every
@@ -73,7 +75,11 @@ def _find_folders(root: epath.Path, part: str) -> dict[str, epath.Path]:
   folders = {}
   for key, kind in _FOLDERS.items():
     name = f'{part}_{kind}'
-    places = [folder for folder in (root / name, root / part / name) if folder.is_dir()]
+    bases = (root, *layouts.subfolders(root))
+    places = [base / inner for base in bases for inner in (name, f'{part}/{name}')]
+    places = list(dict.fromkeys(place for place in places if place.is_dir()))
+    # The folder of an archive may have the name of the folder in it.
+    places = [place for place in places if not any(place in other.parents for other in places)]
     if len(places) > 1:
       raise UserError(f'{places[0]} and {places[1]} both exist; remove one of them')
     if places:
@@ -101,7 +107,7 @@ def _find_frames(folders: Mapping[str, epath.Path], step: int) -> list[Frame]:
 def _clips(folder: epath.Path) -> set[str]:
   if not folder.is_dir():
     raise UserError(f'{folder} does not exist; unpack REDS again')
-  clips = {path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != '.'}
+  clips = {path.name for path in layouts.subfolders(folder)}
   if not clips:
     raise UserError(f'{folder} holds no clip; unpack REDS again')
   return clips
@@ -112,24 +118,28 @@ def _clip_frames(clip: str, folders: Mapping[str, epath.Path], step: int) -> lis
   last = max(name for found in names.values() for name in found)
   expected = []
   while not expected or expected[-1] != last:
-    expected.append(f'{len(expected):08d}.png')
+    expected.append(f'{len(expected):08d}')
     for key, found in names.items():
       if expected[-1] not in found:
-        path = folders[key] / clip / expected[-1]
+        path = folders[key] / clip / f'{expected[-1]}.png'
         raise UserError(f'{path} is missing; unpack it, or remove clip {clip} everywhere')
   return [
-    _frame(clip, {key: folder / clip / name for key, folder in folders.items()})
+    _frame(clip, {key: found[name] for key, found in names.items()})
     for name in expected[step - 1 :: step]
   ]
 
 
-def _numbered(folder: epath.Path) -> set[str]:
-  names = {path.name for path in folder.glob('*.png') if not path.name.startswith('.')}
-  if others := sorted(name for name in names if not _FRAME.fullmatch(name)):
-    raise UserError(f'{folder / others[0]} is not a frame such as 00000000.png; remove it')
-  if not names:
-    raise UserError(f'{folder} holds no frame; unpack REDS again, or remove that clip everywhere')
-  return names
+def _numbered(folder: epath.Path) -> dict[str, epath.Path]:
+  """Return the frames of a clip by their names without extension."""
+  paths = layouts.images(folder, ('.png',))
+  for path in paths:
+    if not _FRAME.fullmatch(path.stem):
+      raise UserError(f'{path} is not a frame such as 00000000.png; remove it')
+  if not paths:
+    raise UserError(
+      f'{folder} holds no frame (a PNG file); unpack REDS again, or remove that clip everywhere'
+    )
+  return {path.stem: path for path in paths}
 
 
 def _frame(clip: str, paths: Mapping[str, epath.Path]) -> Frame:

@@ -234,7 +234,6 @@ def run(argv: list[str], build: Callable[..., Path | epath.Path], *own_flags: st
   """
   if argv[1:]:
     raise app.UsageError(f'unexpected argument {argv[1]}')
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # run the clean-up
   values = flags.FLAGS
   if values.beam_runner is not None and values['workers'].present:

@@ -19,7 +19,8 @@ from gfn_jax.errors import UsageError, UserError
 def exit_on_user_error() -> Iterator[None]:
   """Turn an error or Ctrl-C into one line on stderr and an exit status.
 
-  The status is 2 for a `UsageError`, 1 for another `UserError` or an `OSError`, and 130 for Ctrl-C.
+  The status is 2 for a `UsageError`, 130 for Ctrl-C, and 1 for another `UserError`, an `OSError` or
+  a `JAX_PLATFORMS` that JAX cannot use.
   """
   try:
     yield
@@ -31,6 +32,10 @@ def exit_on_user_error() -> Iterator[None]:
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     sys.exit(_INTERRUPTED)
+  except Exception:
+    if problem := _platform_problem():
+      sys.exit(f'error: {problem}')
+    raise
 
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -67,6 +72,22 @@ def _interrupt_main() -> None:
     signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGINT)
   else:  # Windows
     _thread.interrupt_main()
+
+
+def _platform_problem() -> str | None:
+  """Return why JAX has no device, if the environment asks for some platform; otherwise None."""
+  platforms = os.environ.get('JAX_PLATFORMS')
+  if not platforms or 'jax' not in sys.modules:
+    return None
+  try:
+    sys.modules['jax'].devices()
+  except Exception as error:  # AssertionError if the platform's plugin is not installed
+    reason = str(error).strip().partition('\n')[0]
+    return (
+      f'JAX_PLATFORMS={platforms}: JAX has no such device{reason and f" ({reason})"}; unset '
+      'JAX_PLATFORMS, or install JAX for it (docs/install.md)'
+    )
+  return None
 
 
 class ArgumentParser(argparse.ArgumentParser):

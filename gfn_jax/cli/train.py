@@ -3,7 +3,8 @@
     gfn-train --config=configs/gfn.py --workdir=W --config.data.data_dir=DIR
 
 On several machines, run the same command with `--distributed` in each process (docs/cluster.md).
-After SIGTERM it saves a checkpoint and exits with status 143. The same command continues the run.
+After SIGTERM it saves a checkpoint and exits with status 143, after Ctrl-C with 130. A second
+Ctrl-C ends it at once. The same command continues the run.
 """
 
 import os

@@ -20,12 +20,15 @@ class Dataset(Protocol):
     has_frames: True if examples have `frames`.
     metadata: everything that the examples depend on, except the location of the files. A run can
       only be continued with equal metadata.
+    files: sizes of the files of the examples, by group and name, to say which of them have changed
+      when the metadata differ; empty if unknown.
   """
 
   path: str
   scale: int
   has_frames: bool
   metadata: dict[str, Any]
+  files: dict[str, dict[str, Any]]
 
   def num_examples(self, split: str) -> int:
     """Return the number of examples of 'train' or 'test'."""
@@ -78,6 +81,7 @@ class CleanDataset:
     scale: see `Dataset`.
     has_frames: False.
     metadata: that of the data set with blur, and `clean`.
+    files: see `Dataset`.
   """
 
   has_frames = False
@@ -85,7 +89,7 @@ class CleanDataset:
   def __init__(self, dataset: Dataset):
     self._dataset = dataset
     self.path, self.scale = dataset.path, dataset.scale
-    self.metadata = {**dataset.metadata, 'clean': True}
+    self.metadata, self.files = {**dataset.metadata, 'clean': True}, dataset.files
     self.num_examples = dataset.num_examples
     self.steps_per_pass = dataset.steps_per_pass
     self.check_crop_size = dataset.check_crop_size

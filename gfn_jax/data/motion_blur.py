@@ -6,7 +6,8 @@
 
 An example can include seven of the sub-frames, reduced to LR.
 
-All functions are pure and can be used under `jit` and `vmap`. As in the GOPRO data (Nah et al.,
+All functions are pure and can be used under `jit` and `vmap`. They draw and compute in float32,
+also with `JAX_ENABLE_X64`: the same key gives the same image. As in the GOPRO data (Nah et al.,
 CVPR 2017), blur is the mean of sharp sub-frames around the sharp target.
 """
 
@@ -192,7 +193,7 @@ def synthesize(
     LR-GOPRO.
   """
   scene_key, sensor_key, noise_key = jax.random.split(key, 3)
-  still, has_jpeg, quality = jax.random.uniform(jax.random.fold_in(key, 3), (3,))
+  still, has_jpeg, quality = jax.random.uniform(jax.random.fold_in(key, 3), (3,), jnp.float32)
   sensor = random_sensor(sensor_key, options)
   scene = random_scene(scene_key, decode(photo, sensor.gamma), options)
   if not _is_zero(options.sharp_share):
@@ -254,13 +255,14 @@ def encode(light: jax.Array, gamma: jax.typing.ArrayLike) -> jax.Array:
 def add_noise(key: jax.Array, light: jax.Array, shot: jax.Array, read: jax.Array) -> jax.Array:
   """Clip light as a sensor does, and add noise of the variance `shot * light + read**2`."""
   light = jnp.clip(light, 0, 1)
-  return light + jnp.sqrt(shot * light + read**2) * jax.random.normal(key, light.shape)
+  return light + jnp.sqrt(shot * light + read**2) * jax.random.normal(key, light.shape, jnp.float32)
 
 
 def random_sensor(key: jax.Array, options: MotionBlur) -> Sensor:
   """Draw the factor of exposure, the noise levels and the gamma."""
   ranges = [getattr(options, name) for name in Sensor._fields]
-  return Sensor(*map(_between, ranges, jax.random.uniform(key, (len(ranges),))))
+  shares = jax.random.uniform(key, (len(ranges),), jnp.float32)
+  return Sensor(*map(_between, ranges, shares))
 
 
 def random_scene(key: jax.Array, radiance: jax.Array, options: MotionBlur) -> Scene:
@@ -268,8 +270,8 @@ def random_scene(key: jax.Array, radiance: jax.Array, options: MotionBlur) -> Sc
   # One call for all numbers: every call of jax.random takes half a second to compile on a CPU.
   uniform_key, normal_key = jax.random.split(key)
   moving = 1 + options.regions  # the camera, then the regions
-  shares = jax.random.uniform(uniform_key, (moving, 4 + 5 + _WAVES))
-  normals = jax.random.normal(normal_key, (moving, 3 * 6 + _WAVES))
+  shares = jax.random.uniform(uniform_key, (moving, 4 + 5 + _WAVES), jnp.float32)
+  normals = jax.random.normal(normal_key, (moving, 3 * 6 + _WAVES), jnp.float32)
 
   def motion(i: int, translation: Range, rotation: Range, zoom: Range, tilt: Range) -> jax.Array:
     numbers = shares[i, :4], normals[i, :18].reshape(3, 1, 6)
@@ -283,9 +285,11 @@ def random_scene(key: jax.Array, radiance: jax.Array, options: MotionBlur) -> Sc
     masks.append(random_region(shares[i, 4:], normals[i, 18:], radiance.shape, options))
   return Scene(
     radiance=radiance,
-    masks=jnp.stack(masks) if masks else jnp.zeros((0, *radiance.shape[:2])),
+    masks=jnp.stack(masks) if masks else jnp.zeros((0, *radiance.shape[:2]), jnp.float32),
     camera=camera,
-    motions=jnp.stack(motions, axis=1) if motions else jnp.zeros((options.frames, 0, 3, 3)),
+    motions=jnp.stack(motions, axis=1)
+    if motions
+    else jnp.zeros((options.frames, 0, 3, 3), jnp.float32),
   )
 
 
@@ -329,7 +333,7 @@ def unit_path(terms: jax.Array, frames: int, wobble: float) -> jax.Array:
     frames: number N of positions.
     wobble: weight of the quadratic and the cubic term.
   """
-  t = jnp.linspace(-1, 1, frames)[:, None]  # [N, 1]
+  t = jnp.linspace(-1, 1, frames, dtype=jnp.float32)[:, None]  # [N, 1]
   line, bend, sway = terms
   path = t * line + wobble * (t**2 * bend + (t**3 - 0.6 * t) * sway)
   extent = jnp.max(jnp.linalg.norm(path[:, None] - path[None], axis=-1))
@@ -394,7 +398,7 @@ def random_region(
   x, y = _pixels(height, width)
   x = (x - width * (shares[3] - 0.5)) * stretch
   y = (y - height * (shares[4] - 0.5)) / stretch
-  waves = jnp.arange(1.0, _WAVES + 1)
+  waves = jnp.arange(1.0, _WAVES + 1, dtype=jnp.float32)
   sizes = 0.2 * normals / waves
   starts = 2 * jnp.pi * shares[5:]
   angle = jnp.arctan2(y, x)
@@ -431,7 +435,7 @@ def render(scene: Scene, n: jax.typing.ArrayLike, margin: int = 0) -> jax.Array:
 def _hold_still(scene: Scene, still: jax.Array) -> Scene:
   """Return the scene without any motion if the scalar `still` is True."""
   camera, motions = (
-    jnp.where(still, jnp.broadcast_to(jnp.eye(3), moves.shape), moves)
+    jnp.where(still, jnp.broadcast_to(jnp.eye(3, dtype=jnp.float32), moves.shape), moves)
     for moves in (scene.camera, scene.motions)
   )
   return scene._replace(camera=camera, motions=motions)
@@ -453,8 +457,8 @@ def _between(extents: Range, share: jax.Array) -> jax.Array:
 
 def _pixels(height: int, width: int) -> tuple[jax.Array, jax.Array]:
   """Return the coordinates x `[1, W]` and y `[H, 1]` of the pixels, from the centre."""
-  x = jnp.arange(width) - (width - 1) / 2
-  y = jnp.arange(height) - (height - 1) / 2
+  x = jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2
+  y = jnp.arange(height, dtype=jnp.float32) - (height - 1) / 2
   return x[None], y[:, None]
 
 

@@ -4,11 +4,12 @@ Every batch is a function of (seed, step): a run that starts at step n gets the 
 uninterrupted run, on any number of processes. TensorFlow is not needed.
 """
 
+import contextlib
 import functools
 import itertools
 import os
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -18,37 +19,45 @@ import numpy as np
 
 from gfn_jax.data.examples import Example
 from gfn_jax.data.motion_blur import MotionBlur, select_world, synthesize
-from gfn_jax.data.photo_cache import PhotoCache, cut_window
+from gfn_jax.data.photo_cache import PhotoCache, cut_window, read_sizes
 from gfn_jax.data.photo_list import check_listed, read_photo_list
 from gfn_jax.data.real_pairs import RealSources
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
 from gfn_jax.ops.sizes import SCALES, SHARP_FRAMES
 from gfn_jax.ops.symmetries import apply_traced_symmetry
+from gfn_jax.system.files import printable
 
 TEST_SIZE = 64  # side of a held-out example, LR pixels
 
 _ORDER, _BATCH, _TEST = range(3)  # streams of random numbers
 _AHEAD = 3  # batches that are made in advance
+_MOST_HELD_OUT = 20  # unless a config sets another number
 
 
 class PhotoDataset:
   """Sharp photos, some of them held out for testing, and optional pairs with real blur.
 
   Photos are decoded and reduced once and kept in memory up to a limit. Those beyond the limit are
-  decoded at each use.
+  decoded at each use. A photo that cannot be used is named on stderr. One with a damaged header is
+  left out, and one that cannot be decoded, or has transparent pixels, gives way to the next photo
+  of the pass. So the batches do not depend on when such a photo is found.
 
   Attributes:
     path: folder of the photos.
     scale: factor between HR and LR images.
     has_frames: True if examples have `frames`.
     metadata: the options of the examples, and a digest of the photos' names and sizes.
+    files: see `Dataset`.
 
   Args:
     photos: folder of photos, searched at any depth.
     motion_blur: options of `MotionBlur` and `share` of each world (kind of blur), by its name. A
       world is drawn in proportion to its share. Test images use the first world by name.
-    held_out: number of photos for testing only, spread evenly over the sorted names.
+    held_out: number of photos for testing only, spread evenly over the sorted names; -1 for a
+      fifth of them, at most 20.
+    test_photos: paths of the photos for testing, below the folder, in the place of `held_out`.
+      Those that do not exist are ignored.
     photo_list: CSV file for `read_photo_list` that names the photos and the held-out ones; '' for
       any photos.
     margin: pixels around a crop that motion can bring into view.
@@ -70,6 +79,7 @@ class PhotoDataset:
     *,
     motion_blur: Mapping[str, Mapping[str, Any]],
     held_out: int = 0,
+    test_photos: Collection[str] = (),
     photo_list: str | os.PathLike = '',
     margin: int = 32,
     photo_scales: Sequence[float] = (1.0, 0.7, 0.5),
@@ -99,18 +109,21 @@ class PhotoDataset:
     paths = folders.list_images(photos, recursive=True)
     if photo_list:
       train, test = check_listed(paths, photos, read_photo_list(photo_list))
+      sizes = {path: folders.image_size(path) for path in (*train, *test)}
     else:
-      if not 0 <= held_out < (count := len(paths)):
-        raise UserError(
-          f'held_out is {held_out}, but {self.path} has {count} photos; '
-          'set --config.data.held_out to a smaller number'
-        )
-      numbers = np.linspace(0, count - 1, held_out).round().astype(int)
-      test = [paths[i] for i in numbers]
-      train = sorted(set(paths) - set(test))
-    self._photos = PhotoCache([*train, *test], memory, scales)
+      sizes = read_sizes(paths)
+      known = {os.path.join(self.path, *name.split('/')) for name in test_photos}
+      test = [path for path in sizes if path in known] or self._hold_out(list(sizes), held_out)
+      train = [path for path in sizes if path not in set(test)]
+    self._photos = PhotoCache({path: sizes[path] for path in (*train, *test)}, memory, scales)
+    self._fitting: dict[int, list[int]] = {}  # by crop size
     self._train = list(range(len(train)))
     self._test = list(range(len(train), len(train) + len(test)))
+    self.files = {
+      'train': self._sizes_by_name(self._train),
+      'test': self._sizes_by_name(self._test),
+      **self._real.files,
+    }
     self.metadata = {
       'photos': self._photos.digest,
       'train_photos': len(train),
@@ -121,6 +134,31 @@ class PhotoDataset:
       'photo_scales': list(photo_scales),
       'scale': scale,
       'frames': frames,
+    }
+
+  def _hold_out(self, paths: Sequence[str], count: int) -> list[str]:
+    """Return photos for testing, spread evenly; the next one for each that cannot be decoded."""
+    if count == -1:
+      count = min(_MOST_HELD_OUT, max(len(paths) // 5, len(paths) > 1))
+    if not 0 <= count < len(paths):
+      raise UserError(
+        f'held_out is {count}, but {self.path} has {len(paths)} photos; set '
+        '--config.data.held_out to a smaller number, or to -1 for a fifth of them'
+      )
+    test: list[str] = []
+    for n in np.linspace(0, len(paths) - 1, count).round().astype(int):
+      candidates = (path for path in (*paths[n:], *paths[:n]) if path not in test)
+      if path := next(filter(_is_usable, candidates), None):
+        test.append(path)
+    return sorted(test)
+
+  def _sizes_by_name(self, numbers: Sequence[int]) -> dict[str, list[int]]:
+    """Return width and height of photos, by their path below the folder."""
+    return {
+      os.path.relpath(self._photos.paths[i], self.path).replace(os.sep, '/'): [
+        *self._photos.sizes[i]
+      ]
+      for i in numbers
     }
 
   def num_examples(self, split: str) -> int:
@@ -138,10 +176,17 @@ class PhotoDataset:
       crop_size: side of a crop, in LR pixels.
 
     Raises:
-      UserError: if a photo, or one of the real pairs, is smaller than a crop.
+      UserError: if all photos, or all pairs of a source, are smaller than a crop. If only some are,
+        a line on stderr says that they are left out.
     """
-    self._photos.check_sizes(self._train, self.scale * crop_size)
+    self._large_enough(crop_size)
     self._real.check_crop_size(crop_size)
+
+  def _large_enough(self, crop_size: int) -> list[int]:
+    """Return the training photos that are no smaller than a crop; name the others once."""
+    if crop_size not in self._fitting:
+      self._fitting[crop_size] = self._photos.fitting(self._train, self.scale * crop_size)
+    return self._fitting[crop_size]
 
   def train_batches(
     self,
@@ -170,7 +215,7 @@ class PhotoDataset:
       int32. The share of the real pairs determines R.
 
     Raises:
-      UserError: if a photo or a real pair is smaller than a crop, the shares of the real pairs are
+      UserError: as `check_crop_size`; if no photo can be decoded, the shares of the real pairs are
         too small for the batch, or the examples of either kind cannot be divided equally among the
         processes.
     """
@@ -232,6 +277,8 @@ class PhotoDataset:
   def images(self, split: str = 'test', limit: int = 0) -> Iterator[Example]:
     """Yield the centres of photos, with synthetic blur of the first world, the same every time.
 
+    Photos that cannot be decoded are left out.
+
     Args:
       split: 'test' for the held-out photos, 'train' for the others.
       limit: number of photos, spread over the split; 0 for all.
@@ -252,7 +299,10 @@ class PhotoDataset:
     make = jax.jit(self._synthesize)
     limit = min(limit or len(photos), len(photos))
     for n in np.linspace(0, len(photos) - 1, limit).round().astype(int):
-      photo = self._photos[photos[n]]
+      try:
+        photo = self._photos[photos[n]]
+      except UserError:  # which the cache prints
+        continue
       top, left = ((length - side) // 2 for length in photo.shape[:2])
       key = np.random.default_rng((_TEST, n)).integers(2**32, size=2, dtype=np.uint32)
       window = cut_window(photo, top, left, side)
@@ -275,9 +325,9 @@ class PhotoDataset:
       }
       shares = rng.random((synthetic, 3))[mine]  # size, and position of the crop
       numbers = range(step * synthetic, (step + 1) * synthetic)[mine]
-      side = self.scale * crop_size
+      side, photos = self.scale * crop_size, self._large_enough(crop_size)
       windows = [
-        self._cut(self._photos.draw_level(self._photo(seed, number), level, side), corner, side)
+        self._cut(self._draw(photos, seed, number, level, side), corner, side)
         for number, (level, *corner) in zip(numbers, shares, strict=True)
       ]
       batch['photo'] = np.stack(windows)
@@ -291,10 +341,18 @@ class PhotoDataset:
     ends = np.cumsum(self._world_shares) / sum(self._world_shares)
     return np.searchsorted(ends, rng.random(count), side='right').astype(np.int32)
 
-  def _photo(self, seed: int, number: int) -> int:
-    """Return the photo of an example: each pass uses every photo once, in a new order."""
-    one_pass, position = divmod(number, len(self._train))
-    return self._train[_order(seed, one_pass, len(self._train))[position]]
+  def _draw(
+    self, photos: Sequence[int], seed: int, number: int, level: float, side: int
+  ) -> np.ndarray:
+    """Return the photo of an example, or the next one of the pass that can be decoded.
+
+    Each pass uses every photo once, in a new order.
+    """
+    one_pass, position = divmod(number, len(photos))
+    for i in np.roll(_order(seed, one_pass, len(photos)), -position):
+      with contextlib.suppress(UserError):  # which the cache prints
+        return self._photos.draw_level(photos[i], level, side)
+    raise UserError(f'no training photo of {printable(self.path)} can be decoded')
 
   def _cut(self, photo: np.ndarray, corner: Sequence[float], side: int) -> np.ndarray:
     """Cut a window with its margins, which may lie outside the photo."""
@@ -326,6 +384,14 @@ def _make_worlds(
   if len({(world.frames, world.regions) for world in worlds}) > 1:
     raise UserError('frames and regions must be the same in all worlds of motion_blur')
   return worlds, shares
+
+
+def _is_usable(path: str) -> bool:
+  try:
+    folders.read_rgb(path)
+  except UserError:
+    return False
+  return True
 
 
 @functools.lru_cache(maxsize=4)

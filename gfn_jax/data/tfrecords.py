@@ -44,6 +44,7 @@ class TFRecordDataset:
     has_frames: True if examples have `frames`, the seven sharp LR frames of the blur.
     metadata: facts about the dataset: blur folder, quantisation, counts. `patch_size` is the side
       of the train split's `hr`, or None if that split holds whole frames.
+    files: empty; `metadata` has the counts.
 
   Args:
     data_dir: folder with `dataset_info.json`, or with exactly one such folder at any depth; local,
@@ -66,6 +67,7 @@ class TFRecordDataset:
       raise UserError(f'cannot read {printable(data_dir)}: {_reason(error)}') from error
     self._shuffle_buffer = shuffle_buffer
     self.metadata = dict(self._info.metadata) | {'shuffle_buffer': shuffle_buffer}
+    self.files: dict[str, dict[str, Any]] = {}
     self.scale: int = self.metadata.get('scale', _DEFAULT_SCALE)
     self.has_frames = 'frames' in self._info.features
     self._images = (*IMAGES, 'frames') if self.has_frames else IMAGES

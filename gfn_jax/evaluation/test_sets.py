@@ -10,16 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from gfn_jax.data import layouts
 from gfn_jax.data.datasets import open_dataset
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, first_line
 from gfn_jax.images import folders
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.scores import Reference
 from gfn_jax.system import parallel
-from gfn_jax.system.files import holds_file, is_folder, printable, read_file, split_paths
+from gfn_jax.system.console import print_message
+from gfn_jax.system.files import exists, holds_file, is_folder, printable, read_file, split_paths
 
 CONFIG_FORMAT = 2
 """Version of the format of `config.json`: 2 has sections."""
+
+DATA_FILES = 'data_files.json'
+"""Names and sizes of the files of a run's data set (`Dataset.files`), in the run's folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +84,7 @@ def pairs_test_set(path: str | os.PathLike, blur_name: str, scale: int = 4) -> T
   of its folder.
 
   Args:
-    path: a folder with sibling folders `sharp` and `blur_name` at any depth.
+    path: a folder in any layout of `gfn_jax.data.layouts`.
     blur_name: name of the folders of blurred photos.
     scale: reduction factor of the LR image; photos are cropped to multiples of it.
 
@@ -90,9 +95,10 @@ def pairs_test_set(path: str | os.PathLike, blur_name: str, scale: int = 4) -> T
   if all(os.path.isdir(os.path.join(path, split)) for split in ('train', 'test')):
     test = printable(os.path.join(path, 'test'))
     raise UserError(f'{printable(path)} holds training images, too; pass {test}')
-  pairs = folders.sharp_and_blurred(path, blur_name)
+  pairs = layouts.find_pairs(path, blur_name)
   images = map(functools.partial(_reduced, scale), parallel.share(pairs))
-  facts = {'name': f'{_short(path)} ({blur_name})', 'scale': scale, 'files': _digest(pairs)}
+  files = _digest((pair.name, os.fspath(pair.sharp), os.fspath(pair.blur)) for pair in pairs)
+  facts = {'name': f'{_short(path)} ({blur_name})', 'scale': scale, 'files': files}
   return TestSet(images, len(pairs), facts)
 
 
@@ -101,6 +107,9 @@ def folder_test_set(
 ) -> TestSet:
   """Return the test images of two folders, paired by name: the first `limit`, or all.
 
+  Their sizes are checked before any image is read. A sharp image that is not a multiple of the
+  scale is cropped at the bottom and the right, as benchmarks do, and a line on stderr says so.
+
   Args:
     input_dir: folder of the blurred images.
     target_dir: folder of the sharp images. If it holds folders in their place, such as
@@ -108,18 +117,46 @@ def folder_test_set(
     limit: number of images, or 0.
 
   Raises:
-    UserError: if files have no partner, or a folder of references holds no image. The message
-      names them.
+    UserError: if files have no partner, a folder of references holds no image, a header cannot be
+      read, or the sizes of a pair do not fit those of the first one. The message names them.
   """
   facts = {'input_dir': os.path.abspath(input_dir), 'target_dir': os.path.abspath(target_dir)}
   if folders.holds_only_folders(target_dir):
     return _reference_test_set(folders.pair_folders(input_dir, target_dir)[: limit or None], facts)
   pairs = folders.pair_images(input_dir, target_dir)[: limit or None]
-  images = (
-    {'name': name, 'lr_blur': folders.read_rgb(input_path), 'hr': folders.read_rgb(target_path)}
-    for name, input_path, target_path in parallel.share(pairs)
-  )
+  scale = _common_scale(pairs)
+  images = map(functools.partial(_read_pair, scale), parallel.share(pairs))
   return TestSet(images, len(pairs), facts | {'files': _digest(pairs)})
+
+
+def _common_scale(pairs: Sequence[tuple[str, str, str]]) -> int:
+  """Return how many times larger the targets are, and print how many of them are cropped.
+
+  Raises:
+    UserError: naming the first pair whose sizes do not fit this scale.
+  """
+  scale, cropped = 0, 0
+  for name, *paths in pairs:
+    (width, height), target = map(folders.image_size, paths)
+    scale = scale or max(1, target[0] // width)
+    if (target[0] // scale, target[1] // scale) != (width, height):
+      raise UserError(
+        f'{printable(name)}: expected a target of {scale * width}x{scale * height} for the input '
+        f'of {width}x{height}, found {target[0]}x{target[1]} ({printable(paths[1])})'
+      )
+    cropped += target != (scale * width, scale * height)
+  if cropped:
+    print_message(
+      f'{cropped} of {len(pairs)} sharp images are cropped at the bottom and the right, to '
+      f'multiples of {scale}'
+    )
+  return scale
+
+
+def _read_pair(scale: int, pair: tuple[str, str, str]) -> dict[str, Any]:
+  name, lr_blur, hr = pair
+  hr_pixels = _crop(folders.read_rgb(hr), scale)
+  return {'name': name, 'lr_blur': folders.read_rgb(lr_blur), 'hr': hr_pixels}
 
 
 def _reference_test_set(pairs: Sequence[tuple[str, str, str]], facts: Mapping[str, Any]) -> TestSet:
@@ -156,7 +193,7 @@ def dataset_test_set(config: Mapping[str, Any], limit: int = 0) -> TestSet:
 
 
 def run_config(workdir: str | os.PathLike) -> dict[str, Any]:
-  """Return the config of a run, from its `config.json`.
+  """Return the config of a run, from its `config.json`, with the names of its test photos.
 
   Args:
     workdir: the run's folder; may be in a bucket, `gs://...`.
@@ -174,14 +211,36 @@ def run_config(workdir: str | os.PathLike) -> dict[str, Any]:
       f'{os.fspath(workdir)} is the folder of a run of another version of gfn_jax; start a run in '
       'another folder, from its weights: --config.run.init_from=OLD/weights.safetensors'
     )
-  return config
+  return config | {'data': with_test_photos(config['data'], read_data_files(workdir))}
 
 
-def _reduced(scale: int, pair: tuple[str, str, str]) -> dict[str, Any]:
-  name, *paths = pair
-  scene = os.path.basename(os.path.dirname(os.path.dirname(paths[0])))
-  hr, blur = (_crop(folders.read_rgb(path), scale) for path in paths)
-  return {'scene': scene, 'name': name, 'lr_blur': imresize(blur, 1 / scale), 'hr': hr}
+def read_data_files(workdir: str | os.PathLike) -> dict[str, Any] | None:
+  """Return the recorded `Dataset.files` of a run; None if there are none.
+
+  Raises:
+    UserError: if the record cannot be read.
+  """
+  path = os.path.join(workdir, DATA_FILES)
+  if not exists(path):
+    return None
+  try:
+    files = json.loads(read_file(path))
+    return {split: dict(sizes) for split, sizes in files.items()}
+  except (OSError, ValueError, TypeError, AttributeError) as error:
+    raise UserError(f'cannot read {printable(path)}: {first_line(error)}; remove it') from error
+
+
+def with_test_photos(data: Mapping[str, Any], files: Mapping[str, Any] | None) -> dict[str, Any]:
+  """Return a config's `data` with the test photos of a run, which stay the same as files change."""
+  if files and files.get('test') and 'photos' in data and not data.get('photo_list'):
+    return {**data, 'test_photos': sorted(files['test'])}
+  return dict(data)
+
+
+def _reduced(scale: int, pair: layouts.ImagePair) -> dict[str, Any]:
+  hr, blur = (_crop(folders.read_rgb(path), scale) for path in (pair.sharp, pair.blur))
+  lr_blur = imresize(blur, 1 / scale)
+  return {'scene': pair.scene, 'name': pair.name, 'lr_blur': lr_blur, 'hr': hr}
 
 
 def _crop(photo: np.ndarray, scale: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+import re
 
 import numpy as np
 
@@ -31,6 +32,14 @@ class Found:
   videos: list[str] = dataclasses.field(default_factory=list)
   others: dict[str, int] = dataclasses.field(default_factory=dict)
   failures: list[str] = dataclasses.field(default_factory=list)
+
+
+# Endings of DIV2K (x4), RCAN (_LRBI_x4, _HR_x4), SelfExSR (_SRF_4_LR) and similar files.
+_ENDINGS = re.compile(
+  r'([-_ ]?x[2348]|[-_ ]?SRF[-_ ]?[2348]'
+  r'|[-_ ](LRBI|LRBD|LRDN|BI|BD|DN|LR|HR|GT|bicubic|blur|sharp))+$',
+  re.IGNORECASE,
+)
 
 
 def list_images(path: str | os.PathLike, recursive: bool = False) -> list[str]:
@@ -172,13 +181,27 @@ def pair_images(
 ) -> list[tuple[str, str, str]]:
   """Pair the images of two folders by name, ignoring extensions.
 
+  If names differ, the endings of benchmarks are ignored, too: `0001x4.png` belongs to `0001.png`,
+  and `baby_LRBI_x4.png` to `baby_HR_x4.png`.
+
   Returns:
-    `(name, input path, target path)`, sorted by name.
+    `(name, input path, target path)`, sorted by name. Names are without endings where these differ.
 
   Raises:
     UserError: if a file has no partner. The message names all such files.
   """
-  return _pair(_by_stem(input_dir), _by_stem(target_dir))
+  inputs, targets = _by_stem(input_dir), _by_stem(target_dir)
+  if inputs.keys() != targets.keys():
+    shorter = [_without_endings(paths) for paths in (inputs, targets)]
+    if shorter[0].keys() == shorter[1].keys():
+      inputs, targets = shorter
+  return _pair(inputs, targets)
+
+
+def _without_endings(paths: dict[str, str]) -> dict[str, str]:
+  """Return paths by their names without endings of benchmarks; unchanged if two would be equal."""
+  shorter = {_ENDINGS.sub('', name) or name: path for name, path in paths.items()}
+  return shorter if len(shorter) == len(paths) else paths
 
 
 def pair_folders(
@@ -216,29 +239,6 @@ def _pair(inputs: dict[str, str], targets: dict[str, str]) -> list[tuple[str, st
     names = ', '.join(printable(path) for path in sorted(alone))
     raise UserError(f'files without a counterpart of the same name: {names}')
   return [(name, inputs[name], targets[name]) for name in sorted(inputs)]
-
-
-def sharp_and_blurred(path: str | os.PathLike, blur_name: str) -> list[tuple[str, str, str]]:
-  """List image pairs in GOPRO_Large's layout: sibling folders `sharp` and `blur_name`.
-
-  Args:
-    path: a folder that contains such folders at any depth.
-    blur_name: name of the folders of blurred images: 'blur_gamma' or 'blur' in GOPRO_Large.
-
-  Returns:
-    `(name, sharp path, blurred path)`, sorted by path.
-
-  Raises:
-    UserError: if there are no such folders, or a file has no counterpart.
-  """
-  top: str = os.fspath(path)
-  pairs = []
-  for folder, names, _ in sorted(os.walk(top)):
-    if {'sharp', blur_name} <= set(names):
-      pairs += pair_images(os.path.join(folder, 'sharp'), os.path.join(folder, blur_name))
-  if not pairs:
-    raise UserError(f'no sibling folders named sharp and {blur_name} in {printable(path)}')
-  return pairs
 
 
 def _by_stem(folder: str | os.PathLike) -> dict[str, str]:

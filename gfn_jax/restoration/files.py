@@ -225,8 +225,8 @@ def _plan_folder(plan: Plan, folder: str, extension: str | None, alone: bool) ->
     if not (itself and records.is_result(path)):
       name = os.path.join(top, os.path.relpath(path, folder))
       plan.jobs.append(_job(name, path, plan.target, extension, kind))
-  for kind, count in found.others.items():
-    plan.pass_over(kind, count)
+  for other, count in found.others.items():
+    plan.pass_over(other, count)
   plan.failures += found.failures
 
 

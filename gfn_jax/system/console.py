@@ -12,6 +12,11 @@ def print_message(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
+def print_warning(line: str) -> None:
+  """Print a line on stderr, above any progress bar, in every process that finds it."""
+  tqdm.write(line, file=sys.stderr)
+
+
 def progress_bar(total: int, initial: int, unit: str) -> tqdm:
   """Return a progress bar, shown by the first process; without a terminal, every half minute.
 

@@ -17,7 +17,7 @@ depends on verification and on the PSNR in `run.json`.
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,18 @@ class Checkpointer:
     workdir: the run's folder, a path or a `gs://` address.
     settings: JSON values that must be equal for a run to be continued.
     keep: number of checkpoints to keep beside the best one.
+    accept: maps the settings of a checkpoint to those to compare, with permitted differences
+      replaced.
   """
 
-  def __init__(self, workdir: str | os.PathLike, settings: Mapping[str, Any], keep: int = 3):
+  def __init__(
+    self,
+    workdir: str | os.PathLike,
+    settings: Mapping[str, Any],
+    keep: int = 3,
+    accept: Callable[[dict[str, Any]], dict[str, Any]] = lambda saved: saved,
+  ):
+    self._accept = accept
     self._settings = json.loads(json.dumps(settings))  # as it is read back: tuples become lists
     self._folder = as_path(absolute(workdir)) / 'checkpoints'
     self._keep = keep
@@ -218,10 +227,15 @@ class Checkpointer:
 
   def _read(self, step: int, folder: Path, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
     run = json.loads((folder / 'run.json').read_text())
-    if differences := _differences(run['settings'], self._settings):
+    if differences := _differences(self._accept(run['settings']), self._settings):
+      if all(difference.startswith('config.data.') for difference in differences):
+        hint = 'continue with these data: --config.run.accept_changed_data=True'
+      else:
+        weights = self._folder.parent / 'weights.safetensors'
+        hint = f'another --workdir that starts from these weights: --config.run.init_from={weights}'
       raise UserError(
         f'checkpoint {step} in {self._folder} is of another run: {"; ".join(differences)}; use the '
-        'same config, or another --workdir'
+        f'same config, or {hint}'
       )
     args = ocp.args.StandardRestore(_empty(target))
     try:

@@ -7,7 +7,7 @@ drawn.
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -26,7 +26,7 @@ from gfn_jax.system.console import print_message
 from gfn_jax.training.checkpoints import Checkpointer
 from gfn_jax.training.metric_writer import MetricWriter
 from gfn_jax.training.phases import Phase
-from gfn_jax.training.preemption import EXIT_STATUS, Preempted, Preemption
+from gfn_jax.training.preemption import Preempted, Preemption
 from gfn_jax.training.step_log import StepLog
 from gfn_jax.training.train_state import TrainState
 from gfn_jax.weights.pretrained import WEIGHTS_FILE, save_weights
@@ -44,16 +44,21 @@ class Logging:
     log: the scalars.
     writer: where they go.
     bar: the progress bar.
-    every: steps between two rows.
+    every: steps between two rows; 0 for 100, or a twentieth of a shorter run.
     last_step: last step of the run.
   """
 
   def __init__(self, log: StepLog, writer: MetricWriter, bar: tqdm, every: int, last_step: int):
     self._log, self._writer, self._bar = log, writer, bar
-    self._every, self._last_step = every, last_step
+    self._every = every or min(100, max(1, last_step // 20))
+    self._last_step, self._phase = last_step, 0
 
   def __call__(self, step: int, state: TrainState, phase: Phase) -> None:
     """Move the bar, and write a row if one is due."""
+    if phase.number != self._phase:
+      self._phase = phase.number
+      self._bar.unpause()  # the first step compiles, which is no measure of the time left
+      self._bar.set_description(f'phase {phase.number}', refresh=False)
     self._bar.update()
     if is_due(step, self._every, self._last_step):
       means = self._log.means()
@@ -186,8 +191,8 @@ class Saving:
     self._log, self._preemption, self._last_step = log, preemption, last_step
 
   def __call__(self, step: int, state: TrainState, phase: Phase) -> None:
-    """Save if it is due; after a SIGTERM, save and exit with status 143."""
-    ending = self._preemption.agreed or self._evaluation.pending
+    """Save if it is due; after SIGTERM or Ctrl-C, save and exit with its status."""
+    ending = bool(self._preemption.agreed) or self._evaluation.pending
     evaluated = is_due(step, self._config['evaluation']['every'], self._last_step)
     due = is_due(step, self._config['run']['checkpoint_every'], self._last_step)
     if due or evaluated or ending or step == self._last_step:
@@ -195,15 +200,20 @@ class Saving:
       self.save(step, state, phase)
       self._log.restart()
     if ending:
-      self._checkpointer.wait()
-      print_message(f'terminated after saving step {step}; the same command continues from there')
-      sys.exit(EXIT_STATUS)
+      self._exit(step)
     self._checkpointer.check()
+
+  def _exit(self, step: int) -> NoReturn:
+    self._checkpointer.wait()
+    print_message(f'stopped after saving step {step}; the same command continues from there')
+    sys.exit(self._preemption.exit_status)
 
   def make_up(self, step: int, state: TrainState, phase: Phase) -> None:
     """Evaluate and save a state whose evaluation was left by the run that saved it."""
     if self._evaluation.pending and phase.first_step < step <= phase.last_step:
       self._evaluation.evaluate(step, state, phase)
+      if self._evaluation.pending:
+        self._exit(step)
       self.save(step, state, phase)
 
   def save(self, step: int, state: TrainState, phase: Phase) -> None:

@@ -1,12 +1,13 @@
 """Training from a config: the story, top-down."""
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 
-from gfn_jax.data.datasets import Dataset, open_dataset
+from gfn_jax.data.datasets import Dataset
 from gfn_jax.evaluation.selection import open_test_pairs
 from gfn_jax.models import param_count
 from gfn_jax.system import cpu_bfloat16, parallel
@@ -24,6 +25,7 @@ from gfn_jax.weights.pretrained import WEIGHTS_FILE
 Hook = Callable[[int, TrainState, Phase], None]
 
 
+@jax.enable_x64(False)  # states and scores are the same under JAX_ENABLE_X64
 def train_and_evaluate(
   config: Mapping[str, Any], workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None
 ) -> TrainState:
@@ -43,25 +45,29 @@ def train_and_evaluate(
   Raises:
     UserError: for data that is missing or damaged, a config that does not fit the devices or the
       run in `workdir`, a checkpoint that cannot be written, and a run that diverges.
-    SystemExit: with 143 after SIGTERM, once a checkpoint is saved. The same call continues there.
+    SystemExit: with 143 after SIGTERM and 130 after Ctrl-C, once a checkpoint is saved. The same
+      call continues there.
   """
   config, workdir = plain(config), os.fspath(workdir)
   training, run, is_first = config['training'], config['run'], jax.process_index() == 0
   parallel.check_batch_size(training['batch_size'], training['accumulate'])
   records.check_format(workdir)
-  dataset = open_dataset(config['data'])
+  dataset = records.open_data(config, workdir)
   test_pairs = open_test_pairs(config)
-  phases = make_phases(config, dataset)
+  phases = make_phases(config, dataset, (overrides or {}).keys())
   last_step = phases[-1].last_step
   settings = records.resume_settings(config, dataset)
-  checkpointer = Checkpointer(workdir, settings, run['keep_checkpoints'])
+  accept = functools.partial(
+    records.accept_differences, settings, run.get('accept_changed_data', False)
+  )
+  checkpointer = Checkpointer(workdir, settings, run['keep_checkpoints'], accept)
   preemption = Preemption()
   trace = Trace(os.path.join(workdir, 'tensorboard'), run['profile'] and is_first)
 
   with checkpointer, preemption, trace:
     state, progress = records.restore_or_initialize(config, dataset, phases[0], checkpointer)
     step = int(state.step)
-    records.write(workdir, config, overrides)
+    records.write(workdir, config, overrides, dataset)
     print_message(
       f'{type(phases[0].model).__name__}, {param_count({"params": state.params}):,} parameters, '
       f'step {step} of {last_step}, on {jax.device_count()} x {jax.devices()[0].device_kind}'

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,10 +16,10 @@ from gfn_jax.models import RestorationModel, create_model, variable_shapes
 from gfn_jax.system import parallel
 from gfn_jax.system.console import print_message
 from gfn_jax.system.files import printable
+from gfn_jax.training import schedules
 from gfn_jax.training.losses import LossTerm, make_loss
 from gfn_jax.training.optimizers import OTHERS, make_optimizer
 from gfn_jax.training.perceptual import MIN_SIDE, VGG19
-from gfn_jax.training.schedules import make_schedule
 from gfn_jax.training.train_state import TrainState
 from gfn_jax.training.train_step import train_step
 
@@ -101,12 +101,18 @@ class Phase:
     )
 
 
-def make_phases(config: Mapping[str, Any], dataset: Dataset) -> list[Phase]:
+def make_phases(
+  config: Mapping[str, Any], dataset: Dataset, overrides: Collection[str] = ()
+) -> list[Phase]:
   """Return the phases that a config describes, in the order of their names.
+
+  A warm-up that is longer than its phase is shortened, which a message says.
 
   Args:
     config: plain values, with the sections of `configs/defaults.py`.
     dataset: what the phases train on.
+    overrides: keys that the user set, with dots, such as
+      'phases.phase_1.schedule.warmup_steps'. These values stay as they are.
 
   Raises:
     UserError: for settings that do not fit each other or the data.
@@ -116,13 +122,15 @@ def make_phases(config: Mapping[str, Any], dataset: Dataset) -> list[Phase]:
     raise UserError(
       f'training.precision is {training["precision"]!r}; choose from {", ".join(PRECISIONS)}'
     )
-  settings = [config['phases'][name] for name in sorted(config['phases'])]
+  names = sorted(config['phases'])
+  settings = [config['phases'][name] for name in names]
   modules = _modules_with_rates(config, settings)
   features = _perceptual_features(config, settings, dataset)
   steps_per_pass = dataset.steps_per_pass(training['batch_size'])
   steps_per_epoch = training['steps_per_epoch'] or steps_per_pass
   phases, start = [], 0
-  for number, phase in enumerate(settings, 1):
+  for number, (name, phase) in enumerate(zip(names, settings, strict=True), 1):
+    phase = _with_fitting_warmup(name, phase, steps_per_epoch, overrides)
     end = start + phase['epochs'] * steps_per_epoch
     make = functools.partial(_make_phase, config, phase, modules, steps_per_epoch, features)
     phases.append(make(number=number, first_step=start, last_step=end))
@@ -130,6 +138,22 @@ def make_phases(config: Mapping[str, Any], dataset: Dataset) -> list[Phase]:
   for phase in phases:
     _check(phase, dataset)
   return phases
+
+
+def _with_fitting_warmup(
+  name: str, phase: Mapping[str, Any], steps_per_epoch: int, overrides: Collection[str]
+) -> Mapping[str, Any]:
+  key = f'phases.{name}.schedule'
+  if any(override.startswith((f'{key}.warmup', f'{key}.decay_s')) for override in overrides):
+    return phase
+  steps = phase['epochs'] * steps_per_epoch
+  schedule = schedules.fit_warmup(phase['schedule'], steps)
+  if schedule != phase['schedule']:
+    print_message(
+      f'{name} has {steps} steps: warmup_steps is {schedule["warmup_steps"]}, not '
+      f'{phase["schedule"]["warmup_steps"]} (--config.{key}.warmup_steps sets it)'
+    )
+  return {**phase, 'schedule': schedule}
 
 
 def _make_phase(
@@ -150,7 +174,7 @@ def _make_phase(
   def rate(module: str) -> optax.Schedule:
     settings = dict(phase['schedule'])
     settings['learning_rate'] = own_rates.get(module, settings['learning_rate'])
-    schedule = make_schedule(settings, phase['epochs'], steps_per_epoch)
+    schedule = schedules.make_schedule(settings, phase['epochs'], steps_per_epoch)
     return lambda step: schedule(step - first_step)
 
   rates = {module: rate(module) for module in (OTHERS, *modules)}

@@ -11,6 +11,23 @@ import optax
 
 from gfn_jax.errors import UserError
 
+WARMUP_SHARE = 10
+"""A warm-up that does not fit into its phase is shortened to this part of it: a tenth."""
+
+
+def fit_warmup(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
+  """Return a schedule's settings with a warm-up, and a decay, that fit into a phase.
+
+  Args:
+    settings: as for `make_schedule`.
+    steps: length of the phase.
+  """
+  lengths = {key: settings[key] for key in ('warmup_steps', 'decay_steps') if key in settings}
+  most = steps if 'decay_steps' in lengths else steps - 1
+  if sum(lengths.values()) <= most or min(lengths.values(), default=0) < 0:
+    return dict(settings)
+  return {**settings, **{key: min(n, steps // WARMUP_SHARE) for key, n in lengths.items()}}
+
 
 def make_schedule(
   settings: Mapping[str, Any], epochs: int, steps_per_epoch: int
@@ -92,7 +109,10 @@ def cosine(
   """Return a linear warm-up, then half a cosine down to 0 at the end of the phase."""
   steps = epochs * steps_per_epoch
   if not 0 <= warmup_steps < steps:
-    raise UserError(f'warmup_steps is {warmup_steps}, but its phase has {steps} steps')
+    raise UserError(
+      f'warmup_steps is {warmup_steps}, but its phase has {steps} steps; set '
+      '--config.phases.NAME.schedule.warmup_steps to fewer'
+    )
   return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, steps)
 
 
@@ -136,7 +156,7 @@ def constant(
   if min(warmup_steps, decay_steps) < 0 or warmup_steps + decay_steps > steps:
     raise UserError(
       f'warmup_steps is {warmup_steps} and decay_steps is {decay_steps}, but their phase has '
-      f'{steps} steps'
+      f'{steps} steps; set --config.phases.NAME.schedule.warmup_steps and .decay_steps to fewer'
     )
   if warmup_steps:
     rise = optax.linear_schedule(0.0, learning_rate, warmup_steps)

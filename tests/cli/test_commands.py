@@ -198,6 +198,24 @@ def test_a_mistake_ends_in_one_line(status, command, message):
   assert not os.path.exists('O')
 
 
+@pytest.mark.parametrize('platforms', ['cuda', 'nonesuch'])
+@pytest.mark.parametrize(
+  'command',
+  [
+    ('-m', 'gfn_jax.cli.restore', 'photo.png', 'out.png'),
+    (*PHOTOS, '--workdir=W', '--config.data.photos=.'),
+  ],
+)
+def test_a_platform_that_is_not_there_is_one_line(tmp_path, monkeypatch, command, platforms):
+  Image.new('RGB', (80, 80)).save(tmp_path / 'photo.png')
+  monkeypatch.setenv('PYTHONPATH', str(pathlib.Path(__file__).parents[2]))
+  monkeypatch.setenv('JAX_PLATFORMS', platforms)
+  result = run(*(str(tmp_path / part) if 'photo.png' in part else part for part in command))
+  assert result.returncode == 1
+  [line] = [line for line in result.stderr.splitlines() if 'reading photos' not in line]
+  assert line.startswith(f'error: JAX_PLATFORMS={platforms}: JAX has no such device')
+
+
 def test_every_command_is_a_module_to_run():
   root = pathlib.Path(__file__).parents[2]
   setup = configparser.ConfigParser()

@@ -1,4 +1,7 @@
 import itertools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +15,7 @@ from gfn_jax import UserError
 from gfn_jax.data import motion_blur
 from gfn_jax.data.photo_cache import cut_window
 from gfn_jax.data.photos import PhotoDataset
+from gfn_jax.data.real_pairs import RealPairs
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.symmetries import apply_traced_symmetry
 
@@ -102,6 +106,37 @@ def test_processes_share_the_global_batches(folder):
       np.testing.assert_array_equal(value[1::2], parts[1][key])
 
 
+SAVE_EXAMPLES = """
+import sys
+import jax, numpy as np
+from gfn_jax.data.photos import PhotoDataset
+from tests.data.test_photos import ALL_EFFECTS
+assert jax.config.jax_enable_x64
+[example] = PhotoDataset(sys.argv[1], **ALL_EFFECTS).images()
+np.savez(sys.argv[2], **example)
+"""
+ALL_EFFECTS = OPTIONS | {
+  'motion_blur': {
+    'camera': BLUR
+    | {'frames': 7, 'read_noise': (0.01, 0.02), 'sharp_share': 0.1, 'jpeg_share': 0.9},
+    'gopro': BLUR | {'frames': 7, 'gamma': (1.0, 1.0)},
+  },
+  'held_out': 1,
+  'scale': 2,
+  'frames': True,
+}
+
+
+def test_examples_are_the_same_with_64_bits(folder, tmp_path):
+  command = [sys.executable, '-c', SAVE_EXAMPLES, folder, tmp_path / 'saved.npz']
+  subprocess.run(command, env=os.environ | {'JAX_ENABLE_X64': '1'}, check=True)
+  [example] = PhotoDataset(folder, **ALL_EFFECTS).images()
+  with np.load(tmp_path / 'saved.npz') as saved:
+    assert set(saved) == set(example)
+    for key, value in example.items():
+      np.testing.assert_array_equal(saved[key], value)
+
+
 def test_other_seeds_give_other_batches(folder):
   dataset = PhotoDataset(folder, **OPTIONS)
   one, other = (next(dataset.train_batches(4, seed, crop_size=16)) for seed in (0, 1))
@@ -109,13 +144,97 @@ def test_other_seeds_give_other_batches(folder):
   assert (one['key'] != other['key']).any()
 
 
-def test_every_photo_once_in_a_pass(folder):
-  dataset = PhotoDataset(folder, held_out=1, **OPTIONS)
+def write_grey(folder, values, side=80):
+  """Write a photo for each grey value, which names it."""
+  for value in values:
+    Image.new('RGB', (side, side), (value,) * 3).save(folder / f'{value:03}.png')
+
+
+def greys(dataset, steps, **options):
+  """Return the grey values of the photos of some batches, a row for each."""
+  return [batch['photo'][:, 40, 40, 0].tolist() for batch in first(dataset, steps, **options)]
+
+
+def test_every_photo_once_in_a_pass(tmp_path):
+  write_grey(tmp_path, (10, 20, 30, 40, 50))
+  dataset = PhotoDataset(tmp_path, held_out=1, **OPTIONS)
   assert dataset.num_examples('train') == 4
   assert dataset.steps_per_pass(4) == 1
-  orders = [tuple(dataset._photo(3, 4 * n + i) for i in range(4)) for n in range(6)]
-  assert {frozenset(order) for order in orders} == {frozenset(dataset._train)}
-  assert len(set(orders)) > 1
+  orders = greys(dataset, 6)
+  assert {frozenset(order) for order in orders} == {frozenset((20, 30, 40, 50))}
+  assert len({tuple(order) for order in orders}) > 1
+
+
+def damage(path, kind):
+  if kind == 'body':
+    Image.effect_noise((80, 80), 90).convert('RGB').save(path)
+    path.write_bytes(path.read_bytes()[:-9000])
+  elif kind == 'transparent':
+    Image.new('RGBA', (80, 80), (9, 9, 9, 128)).save(path)
+  elif kind == 'header':
+    path.write_bytes(b'no image')
+  else:
+    Image.new('RGB', (80, 60)).save(path)
+
+
+@pytest.mark.parametrize('kind', ['body', 'transparent', 'header', 'small'])
+@pytest.mark.parametrize('memory', [4.0, 0.0])
+def test_one_bad_photo_gives_way_to_the_others(tmp_path, capfd, kind, memory):
+  write_grey(tmp_path, (10, 20, 30, 40))
+  damage(tmp_path / 'bad.png', kind)
+  dataset = PhotoDataset(tmp_path, memory=memory, **OPTIONS)
+  rows = greys(dataset, 5)
+  assert {value for row in rows for value in row} == {10, 20, 30, 40}
+  assert greys(dataset, 2, start_step=3) == rows[3:]
+  again = PhotoDataset(tmp_path, memory=4.0 - memory, **OPTIONS)
+  assert greys(again, 2, start_step=3) == rows[3:]
+  lines = [line for line in capfd.readouterr().err.splitlines() if 'left out' in line]
+  assert len(lines) == 2  # one of each data set
+  assert all('bad.png' in line for line in lines)
+
+
+def test_only_bad_photos_are_refused(tmp_path):
+  damage(tmp_path / 'a.png', 'body')
+  with pytest.raises(UserError, match='no training photo of .* can be decoded'):
+    first(PhotoDataset(tmp_path, **OPTIONS), 1)
+  damage(tmp_path / 'a.png', 'small')
+  with pytest.raises(UserError, match=r'all 1 photos are smaller .* 64x64 .*a\.png'):
+    first(PhotoDataset(tmp_path, **OPTIONS), 1)
+
+
+def test_bad_photos_are_not_held_out(tmp_path):
+  write_grey(tmp_path, (10, 20, 30, 40))
+  damage(tmp_path / '000.png', 'body')
+  dataset = PhotoDataset(tmp_path, held_out=2, **OPTIONS)
+  assert [example['name'] for example in dataset.images()] == ['010', '040']
+  assert {value for row in greys(dataset, 4) for value in row} == {20, 30}
+
+
+@pytest.mark.parametrize(('count', 'held_out'), [(1, 0), (2, 1), (14, 2), (120, 20)])
+def test_a_fifth_of_the_photos_is_held_out_by_default(tmp_path, count, held_out):
+  write_grey(tmp_path, range(count), side=8)
+  dataset = PhotoDataset(tmp_path, held_out=-1, **OPTIONS)
+  assert dataset.num_examples('test') == held_out
+  assert dataset.num_examples('train') == count - held_out
+
+
+def test_a_bad_pair_gives_way_to_the_others(folder, tmp_path, capfd):
+  for kind in ('sharp', 'blur_gamma'):
+    (tmp_path / kind).mkdir()
+    write_grey(tmp_path / kind, (10, 20, 30, 40, 50))
+  damage(tmp_path / 'sharp' / '010.png', 'header')
+  damage(tmp_path / 'blur_gamma' / '030.png', 'transparent')
+  for kind in ('sharp', 'blur_gamma'):
+    damage(tmp_path / kind / '040.png', 'small')
+  dataset = PhotoDataset(folder, real_pairs=sources(tmp_path, share=1.0), **OPTIONS)
+  batches = first(dataset, 6)
+  values = np.concatenate([batch['real_lr'][:, 0, 0, 0] for batch in batches])
+  assert set(values.tolist()) == {20, 50}
+  assert_same(first(dataset, 2, start_step=4), batches[4:])
+  err = capfd.readouterr().err
+  assert all(name in err for name in ('sharp/010.png', 'blur_gamma/030.png', 'sharp/040.png'))
+  names = [image['name'] for image in RealPairs(tmp_path, 'blur_gamma', 4).images()]
+  assert names == ['020', '040', '050']
 
 
 def test_examples_take_all_eight_symmetries(tmp_path):
@@ -341,7 +460,7 @@ def test_the_digest_tells_other_photos(folder, tmp_path):
     ({'motion_blur': {'camera': {'share': -1.0}}}, 'motion_blur needs a world'),
     ({'motion_blur': {'a': {'frames': 3}, 'b': {}}}, 'frames and regions must be the same'),
     ({'real_pairs': sources('x', share=1.5)}, 'shares of real_pairs must be 0 or more, with a sum'),
-    ({'real_pairs': sources('somewhere')}, 'no sibling folders named sharp and blur_gamma'),
+    ({'real_pairs': sources('somewhere')}, 'cannot read somewhere: No such file'),
     ({'real_pairs': {'a': {'path': 'x', 'share': 1, 'size': 2}}}, "a has no option 'size'"),
     ({'scale': 5}, 'unknown scale 5; choose from 1, 2, 3, 4'),
     ({'frames': True}, r'frames=True needs motion_blur.*.frames of at least 7, not 3'),
@@ -364,10 +483,13 @@ def test_missing_and_unusable_folders_are_refused(tmp_path):
     PhotoDataset(tmp_path, **OPTIONS)
 
 
-def test_photos_smaller_than_a_crop_are_refused_by_name(folder):
+def test_photos_smaller_than_a_crop_are_left_out_by_name(folder, capfd):
   dataset = PhotoDataset(folder, **OPTIONS)
-  with pytest.raises(UserError, match=r'2 photos are smaller than a crop of 104x104.*a\.png'):
-    next(dataset.train_batches(4, 0, crop_size=26))
+  dataset.check_crop_size(26)
+  next(dataset.train_batches(4, 0, crop_size=26))
+  err = capfd.readouterr().err
+  assert err.count('2 of 5 photos are smaller than a crop of 104x104') == 1
+  assert f'{folder}/a.png, {folder}/c.png' in err
 
 
 def test_held_out_photos_are_needed_for_test_images(folder):

@@ -4,6 +4,8 @@ import itertools
 import os
 import runpy
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -655,3 +657,12 @@ def test_frames_of_something_else(tmp_path, feature):
   write_dataset(tmp_path, {'train': [example(0) | {'frames': value}]}, frames=feature)
   with pytest.raises(UserError, match=f"^'frames' of {tmp_path} are not 7 images; build it with"):
     tfrecords.TFRecordDataset(tmp_path)
+
+
+@pytest.mark.parametrize('module', ['gfn_jax.data.tfrecords', 'data_prep.lr_gopro_builder'])
+def test_tensorflow_prints_nothing_on_import(module):
+  names = ('TF_CPP_MIN_LOG_LEVEL', 'TF_ENABLE_ONEDNN_OPTS')
+  env = {key: value for key, value in os.environ.items() if key not in names}
+  command = [sys.executable, '-c', f'import {module}']
+  result = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+  assert result.stderr == ''

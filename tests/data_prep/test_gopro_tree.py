@@ -38,12 +38,51 @@ def png(width, height, bits, colour, body=b''):
 def test_pairs_are_sorted_and_matched_by_name(split):
   (split / 'GOPR0001/sharp/._000002.png').write_bytes(b'left by macOS')
   (split / '.DS_Store').write_bytes(b'')
+  (split / '__MACOSX' / 'GOPR0001').mkdir(parents=True)
   pairs = gopro_tree.find_pairs(split, 'blur_gamma')
   assert [pair.name for pair in pairs] == [
     'GOPR0001/000002', 'GOPR0001/000010', 'GOPR0002/000002', 'GOPR0002/000010',
   ]  # fmt: skip
   assert pairs[1].sharp == split / 'GOPR0001/sharp/000010.png'
   assert pairs[1].blur == split / 'GOPR0001/blur_gamma/000010.png'
+
+
+@pytest.mark.parametrize(
+  ('sharp', 'blur', 'names'),
+  [
+    ('train/target', 'train/input', ['1', '2']),
+    ('train/sharp', 'train/blur', ['1', '2']),
+    ('train/sharp/images', 'train/blur/images', ['1', '2']),
+    ('train/sharp/s1', 'train/blur/s1', ['s1/1', 's1/2']),
+    ('train/s1/GT', 'train/s1/input', ['s1/1', 's1/2']),
+    ('train/s1/sharp/images', 'train/s1/blur', ['s1/1', 's1/2']),
+    ('GOPRO_Large/train/s1/sharp', 'GOPRO_Large/train/s1/blur', ['s1/1', 's1/2']),
+  ],
+)
+def test_layouts_that_people_have(tmp_path, sharp, blur, names):
+  for number, extension in ((1, 'PNG'), (2, 'jpg')):
+    save(tmp_path / sharp / f'{number}.{extension}', np.full((40, 60, 3), 200, np.uint8))
+    save(tmp_path / blur / f'{number}.{extension}', np.full((40, 60, 3), 100, np.uint8))
+  (tmp_path / '__MACOSX' / 'train').mkdir(parents=True)
+  splits = gopro_tree.find_splits(tmp_path, 'blur')
+  assert [pair.name for pair in splits['train']] == names
+  for pair in splits['train']:
+    images = gopro_tree.read_pair(pair)
+    assert [image.mean() for image in images] == pytest.approx([200, 100], abs=2)
+
+
+def test_the_input_of_mprnet_is_read_in_the_place_of_blur_gamma_with_a_warning(tmp_path, caplog):
+  for kind in ('target', 'input'):
+    save(tmp_path / 'train' / kind / '1.png', np.zeros((40, 60, 3), np.uint8))
+  with caplog.at_level('WARNING', logger='absl'):
+    gopro_tree.find_pairs(tmp_path / 'train', 'blur_gamma')
+  assert 'train/input is read as blur_gamma' in caplog.text
+
+
+def test_a_folder_without_pairs_is_named(split):
+  (split / 'GOPR0003').mkdir()
+  with pytest.raises(UserError, match='GOPR0003 holds no folders of sharp and blurred images'):
+    gopro_tree.find_pairs(split, 'blur_gamma')
 
 
 def test_reads_sharp_then_blur(split):
@@ -69,14 +108,14 @@ def test_no_split_at_all(tmp_path):
 
 
 def test_no_sequence(tmp_path):
-  with pytest.raises(UserError, match='holds no sequence folder'):
+  with pytest.raises(UserError, match='holds no folders of sharp and blurred images'):
     gopro_tree.find_pairs(tmp_path, 'blur_gamma')
 
 
 def test_an_empty_sequence(split):
   for path in (split / 'GOPR0002/sharp').iterdir():
     path.unlink()
-  with pytest.raises(UserError, match='GOPR0002/sharp holds no PNG frame'):
+  with pytest.raises(UserError, match='GOPR0002/sharp holds no frame'):
     gopro_tree.find_pairs(split, 'blur_gamma')
 
 

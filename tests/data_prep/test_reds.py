@@ -225,6 +225,24 @@ def test_what_does_not_fit_is_named(tree, damage, message):
   assert str(caught.value).startswith(message.format(t=tree))
 
 
+@pytest.mark.parametrize('inner', ['', 'train', 'REDS'])
+def test_each_archive_in_a_folder_of_its_own(tree, tmp_path, inner):
+  expected = reds_tree.find_splits(epath.Path(tree))
+  for part in ('train', 'val'):
+    for kind in ('sharp', 'blur_bicubic', 'sharp_bicubic'):
+      name = f'{part}_{kind}'
+      target = tmp_path / 'apart' / (inner and name) / (part if inner == 'train' else '') / name
+      target.parent.mkdir(parents=True, exist_ok=True)
+      shutil.move(tree / name, target)
+  (tmp_path / 'apart' / '__MACOSX' / 'train' / 'train_sharp').mkdir(parents=True)
+  for path in (tmp_path / 'apart').rglob('00000001.png'):
+    path.rename(path.with_suffix('.PNG'))
+  found = reds_tree.find_splits(epath.Path(tmp_path / 'apart'))
+  for split, frames in expected.items():
+    assert [frame.name for frame in found[split]] == [frame.name for frame in frames]
+    assert reds_tree.read_frame(found[split][0]).examples[0]['name'] == frames[0].name
+
+
 def test_folders_of_something_else(tmp_path):
   with pytest.raises(UserError, match='has neither train_sharp nor val_sharp'):
     reds_tree.find_splits(epath.Path(tmp_path))

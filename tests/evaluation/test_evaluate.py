@@ -206,6 +206,23 @@ def test_a_limit_takes_the_first(pairs, tmp_path):
   assert test_set.count == 1
 
 
+def test_sharp_images_are_cropped_to_multiples_of_the_scale_once_said(tmp_path, capsys):
+  photo = skimage.data.coffee()
+  for name, height, width in (('1', 43, 41), ('2', 40, 44), ('3', 41, 43)):
+    for kind, image in (('lr', photo[: height // 4, : width // 4]), ('hr', photo[:height, :width])):
+      (tmp_path / kind).mkdir(exist_ok=True)
+      suffix = 'x4' if kind == 'lr' else ''
+      Image.fromarray(image).save(tmp_path / kind / f'{name}{suffix}.png')
+  [one, two, _] = test_sets.folder_test_set(tmp_path / 'lr', tmp_path / 'hr').images
+  assert one['name'] == '1'
+  np.testing.assert_array_equal(one['hr'], photo[:40, :40])
+  np.testing.assert_array_equal(two['hr'], photo[:40, :44])
+  assert capsys.readouterr().err.count('2 of 3 sharp images are cropped') == 1
+  Image.fromarray(photo[:44, :40]).save(tmp_path / 'hr' / '2.png')
+  with pytest.raises(UserError, match='^2: expected a target of 44x40 for the input of 11x10,'):
+    test_sets.folder_test_set(tmp_path / 'lr', tmp_path / 'hr')
+
+
 def test_the_test_split_of_a_dataset(dataset_dir):
   test_set = test_sets.dataset_test_set({'data': {'data_dir': dataset_dir}})
   [image] = test_set.images

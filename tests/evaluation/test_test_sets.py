@@ -91,8 +91,8 @@ def test_a_built_data_set_is_its_test_split(dataset_dir):
   ('path', 'blur_name', 'message'),
   [
     ('none', 'blur_gamma', 'no such folder: .*none; pass a dataset of data_prep, a folder in the '),
-    ('GOPRO/a/sharp', 'blur_gamma', 'no sibling folders named sharp and blur_gamma in '),
-    ('GOPRO', 'blur', 'no sibling folders named sharp and blur in '),
+    ('GOPRO/a/sharp', 'blur_gamma', '.*/a/sharp holds no folders of sharp and blurred images'),
+    ('GOPRO', 'blur', '.*/a/blur does not exist; pass --blur_folder=blur_gamma'),
     ('GOPRO/a/sharp:none', '', 'no such file or folder: none'),
   ],
 )

@@ -153,6 +153,30 @@ def test_pairs_are_made_by_name_and_sorted(tmp_path):
   ]
 
 
+@pytest.mark.parametrize(
+  ('lr', 'hr', 'name'),
+  [
+    ('0001x4.png', '0001.png', '0001'),
+    ('0001_x2.jpg', '0001.PNG', '0001'),
+    ('baby_LRBI_x4.png', 'baby_HR_x4.png', 'baby'),
+    ('img_001_SRF_4_LR.png', 'img_001_SRF_4_HR.png', 'img_001'),
+    ('a-bicubic.png', 'a.png', 'a'),
+    ('matrix4.png', 'matrix4.png', 'matrix4'),
+  ],
+)
+def test_names_of_benchmarks_are_paired(tmp_path, lr, hr, name):
+  inputs = touch(tmp_path / 'in', lr)
+  targets = touch(tmp_path / 'out', hr)
+  assert folders.pair_images(inputs, targets) == [(name, str(inputs / lr), str(targets / hr))]
+
+
+def test_endings_that_tell_images_apart_are_kept(tmp_path):
+  inputs = touch(tmp_path / 'in', 'a.png', 'ax4.png')
+  targets = touch(tmp_path / 'out', 'a.png')
+  with pytest.raises(UserError, match=r'without a counterpart .*: .*ax4\.png$'):
+    folders.pair_images(inputs, targets)
+
+
 def test_every_image_without_a_partner_is_named(tmp_path):
   inputs = touch(tmp_path / 'in', '1.png', '2.png', '3.png')
   targets = touch(tmp_path / 'out', '2.png', '4.png')
@@ -306,23 +330,6 @@ def test_a_write_that_fails_leaves_the_old_image(tmp_path, monkeypatch):
   with pytest.raises(OSError, match='no space left'):
     folders.write_png(path, photograph() // 2)
   assert path.read_bytes() == before
-
-
-def test_pairs_in_the_layout_of_gopro(tmp_path):
-  for sequence in ('train/s2', 'train/s1'):
-    for kind in ('sharp', 'blur', 'blur_gamma'):
-      (tmp_path / sequence).mkdir(parents=True, exist_ok=True)
-      touch(tmp_path / sequence / kind, '1.png', '2.png')
-  touch(tmp_path / 'sharp', 'alone.png')
-  pairs = folders.sharp_and_blurred(tmp_path, 'blur')
-  assert [name for name, *_ in pairs] == ['1', '2', '1', '2']
-  assert os.path.relpath(pairs[0][1], tmp_path) == 'train/s1/sharp/1.png'
-  assert os.path.relpath(pairs[3][2], tmp_path) == 'train/s2/blur/2.png'
-  with pytest.raises(UserError, match='no sibling folders named sharp and blurred in'):
-    folders.sharp_and_blurred(tmp_path, 'blurred')
-  touch(tmp_path / 'train' / 's1' / 'blur', '3.png')
-  with pytest.raises(UserError, match='without a counterpart .*s1/blur/3.png'):
-    folders.sharp_and_blurred(tmp_path, 'blur')
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):

@@ -512,9 +512,17 @@ def terminate(*_):
   os.kill(os.getpid(), signal.SIGTERM)
 
 
+def press_ctrl_c(*_):
+  os.kill(os.getpid(), signal.SIGINT)
+
+
 @pytest.mark.parametrize(
   ('any_config', 'end', 'steps'),
-  [('tfrecords', kill, 2), pytest.param('photos', terminate, 3, marks=pytest.mark.full)],
+  [
+    ('tfrecords', kill, 2),
+    pytest.param('photos', terminate, 3, marks=pytest.mark.full),
+    pytest.param('tfrecords', press_ctrl_c, 3, marks=pytest.mark.full),
+  ],
   indirect=['any_config'],
 )
 def test_a_run_that_is_ended_and_continued_equals_an_uninterrupted_one(
@@ -535,8 +543,8 @@ def test_a_run_that_is_ended_and_continued_equals_an_uninterrupted_one(
   with monkeypatch.context() as patch, pytest.raises((Killed, SystemExit)) as ended:
     patch.setattr(parallel, 'shard', shard)
     loop.train_and_evaluate(any_config, tmp_path / 'ended')
-  if end is terminate:
-    assert ended.value.code == 143
+  if end is not kill:
+    assert ended.value.code == {terminate: 143, press_ctrl_c: 130}[end]
   saved = [int(path.name) for path in (tmp_path / 'ended' / 'checkpoints').iterdir()]
   assert max(saved) == steps
   continued = loop.train_and_evaluate(any_config, tmp_path / 'ended')
@@ -615,9 +623,23 @@ def test_a_run_is_not_continued_with_other_settings(dataset_dir, tmp_path):
   loop.train_and_evaluate(config, tmp_path)
   config.phases.phase_1.schedule.learning_rate = 0.5
   with pytest.raises(
-    UserError, match=r'config.phases.phase_1.schedule.learning_rate was .* and is 0.5'
+    UserError,
+    match=r'config.phases.phase_1.schedule.learning_rate was .* and is 0.5; .*'
+    '--config.run.init_from=.*/weights.safetensors',
   ):
     loop.train_and_evaluate(config, tmp_path)
+
+
+@pytest.mark.full
+def test_a_finished_run_that_is_extended_equals_a_longer_one(dataset_dir, tmp_path):
+  config = small.sr_branch(small.config(dataset_dir, {'evaluation.every': 0}))
+  loop.train_and_evaluate(config, tmp_path / 'extended')
+  config.phases.phase_2.epochs = 2
+  extended = loop.train_and_evaluate(config, tmp_path / 'extended')
+  longer = loop.train_and_evaluate(config, tmp_path / 'longer')
+  assert int(extended.step) == 6
+  for a, b in zip(jax.tree.leaves(extended), jax.tree.leaves(longer), strict=True):
+    np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.full
@@ -627,9 +649,16 @@ def test_a_run_is_not_continued_with_other_photos(photos_config, photos_dir, tmp
   for path in photos_dir.iterdir():
     (tmp_path / 'photos' / f'new_{path.name}').write_bytes(path.read_bytes())
   photos_config.data.photos = str(tmp_path / 'photos')
-  with pytest.raises(UserError, match=r'config.data.photos was'):
+  with pytest.raises(UserError, match=r'3 removed \(a.png, .*\); 3 added \(new_a.png, '):
     loop.train_and_evaluate(photos_config, tmp_path / 'run')
+  (tmp_path / 'run' / 'data_files.json').unlink()
+  with pytest.raises(UserError, match=r'config.data.photos was .*accept_changed_data=True'):
+    loop.train_and_evaluate(photos_config, tmp_path / 'run')
+  photos_config.run.accept_changed_data = True
+  loop.train_and_evaluate(photos_config, tmp_path / 'run')
+  photos_config.run.accept_changed_data = False
   photos_config.data.photos = str(photos_dir)
+  (tmp_path / 'run' / 'data_files.json').unlink()
   photos_config.data.motion_blur.camera.frames = 5
   with pytest.raises(UserError, match=r'config.data.motion_blur.camera.frames was 3 and is 5'):
     loop.train_and_evaluate(photos_config, tmp_path / 'run')

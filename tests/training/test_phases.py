@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import bmdsrnet, cnlrn, gfn, gfn_small
+from configs import bmdsrnet, cnlrn, gfn, gfn_photos, gfn_small
 from gfn_jax import UserError
+from gfn_jax.training.phases import make_phases
 from gfn_jax.training.train_state import create_train_state
 from tests import small
 from tests.phases import NoData, phases_of
@@ -36,6 +37,22 @@ def test_precision_is_the_networks():
   config.training.precision = 'tf32'
   phase, _ = phases_of(config)
   assert (phase.model.dtype, phase.model.precision) == ('float32', 'tensorfloat32')
+
+
+def test_a_warmup_is_shortened_to_its_phase_unless_it_was_set(capsys):
+  config = gfn_photos.get_config('small').to_dict()
+  config['training']['steps_per_epoch'] = 20
+  first, second = make_phases(config, NoData(4))
+  rate = first.learning_rates['learning_rate']
+  assert float(rate(20)) == pytest.approx(3e-3)  # a tenth of 200 steps
+  assert float(rate(10)) == pytest.approx(1.5e-3)
+  assert float(second.learning_rates['learning_rate'](210)) == pytest.approx(3e-3)
+  err = capsys.readouterr().err
+  assert 'phase_1 has 200 steps: warmup_steps is 20, not 200' in err
+  assert '--config.phases.phase_2.schedule.warmup_steps' in err
+  config['phases']['phase_2']['epochs'] = 20
+  with pytest.raises(UserError, match='warmup_steps is 200, .*--config.phases.NAME.schedule.warmu'):
+    make_phases(config, NoData(4), {'phases.phase_1.schedule.warmup_steps': 200})
 
 
 def test_a_module_without_a_rate_is_frozen():
