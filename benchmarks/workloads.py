@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, install_extra
 from gfn_jax.system import parallel
 from gfn_jax.training.losses import LossTerm, make_loss
 from gfn_jax.training.optimizers import OTHERS, make_optimizer
@@ -144,7 +144,7 @@ def import_peer() -> Any:
     from benchmarks import torch_gfn
   except ImportError as error:
     raise UserError(
-      f"PyTorch timings require {error.name}: pip install 'gfn_jax[benchmark]', or pass --nopeer"
+      f'PyTorch timings require {error.name}: {install_extra("benchmark")}, or pass --nopeer'
     ) from error
   return torch_gfn
 

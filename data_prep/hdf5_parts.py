@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from data_prep import degradation
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, install_extra
 from gfn_jax.ops.pixels import to_uint8
 
 _HR_SIZE = degradation.PATCH_SIZE
@@ -56,7 +56,7 @@ def _open(path: epath.Path):
   try:
     import h5py  # optional
   except ImportError as error:
-    raise UserError("--source=hdf5 requires h5py: pip install 'gfn_jax[train]'") from error
+    raise UserError(f'--source=hdf5 requires h5py: {install_extra("train")}') from error
   try:
     return h5py.File(path, 'r')
   except OSError as error:

@@ -19,7 +19,7 @@ from absl import app, flags
 from etils import epath
 
 from data_prep import staging
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, install_extra
 from gfn_jax.system.files import is_remote
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _beam_config(runner: str | None, options: Sequence[str]) -> dict[str, Any]:
   try:
     from data_prep import beam_pipeline
   except ImportError as error:
-    raise UserError(f"Beam requires {error.name}: pip install 'gfn_jax[train,beam]'") from error
+    raise UserError(f'Beam requires {error.name}: {install_extra("train,beam")}') from error
   return beam_pipeline.download_config(runner, options)
 
 

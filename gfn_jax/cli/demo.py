@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gfn_jax.cli.runner import ArgumentParser, exit_on_user_error
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, install_extra
 from gfn_jax.images import animations, folders, preview, reading, writing
 from gfn_jax.images.reading import Photo
 from gfn_jax.restoration.article import embed, embed_jpeg, render_article, resource, slider
@@ -211,7 +211,7 @@ def _import_gradio() -> ModuleType:
   try:
     import gradio
   except ImportError as error:
-    raise UserError("the demo needs Gradio: pip install 'gfn_jax[demo]'") from error
+    raise UserError(f'the demo needs Gradio: {install_extra("demo")}') from error
   return gradio
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gfn_jax.data.examples import Example
 from gfn_jax.data.photos import PhotoDataset
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, install_extra
 
 
 class Dataset(Protocol):
@@ -131,5 +131,5 @@ def open_dataset(config: Mapping[str, Any]) -> Dataset:
   try:
     from gfn_jax.data.tfrecords import TFRecordDataset
   except ImportError as error:
-    raise UserError(f"TFRecords need {error.name}: pip install 'gfn_jax[train]'") from error
+    raise UserError(f'TFRecords need {error.name}: {install_extra("train")}') from error
   return TFRecordDataset(**options)

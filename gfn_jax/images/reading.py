@@ -30,7 +30,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from gfn_jax.errors import UserError, missing_package
+from gfn_jax.errors import UserError, install_extra, missing_package
 from gfn_jax.images import damage, metadata
 from gfn_jax.images.damage import UnreadableError
 from gfn_jax.images.metadata import Metadata
@@ -476,7 +476,7 @@ def _open_heic(file: BinaryIO) -> _Opened:
   try:
     from pillow_heif import HeifImageFile
   except ModuleNotFoundError as error:
-    raise UnreadableError("HEIC needs pillow-heif; pip install 'gfn_jax[heif]'") from error
+    raise UnreadableError(f'HEIC needs pillow-heif; {install_extra("heif")}') from error
   colour, notes = _coded_colour(file)
   image = HeifImageFile(file)
   if getattr(image, 'n_frames', 1) > 1:  # not an animation

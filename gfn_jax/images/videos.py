@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, install_extra
 from gfn_jax.images.containers import damaged_at, declared_size
 from gfn_jax.system.console import print_message
 from gfn_jax.system.files import extension_of, printable
@@ -424,5 +424,5 @@ def pyav() -> Any:
   try:
     import av
   except ImportError as error:
-    raise UserError("videos require PyAV: pip install 'gfn_jax[video]'") from error
+    raise UserError(f'videos require PyAV: {install_extra("video")}') from error
   return av

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, install_extra
 from gfn_jax.interop.torch_pickle import show
 from gfn_jax.system.files import printable
 
@@ -54,7 +54,7 @@ def load_tensorflow_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]
     import tensorflow as tf
   except ImportError as error:
     raise UserError(
-      f"TensorFlow checkpoints need {error.name}: pip install 'gfn_jax[train]'"
+      f'TensorFlow checkpoints need {error.name}: {install_extra("train")}'
     ) from error
   try:
     reader = tf.train.load_checkpoint(prefix)

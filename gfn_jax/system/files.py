@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gfn_jax.errors import UserError
+from gfn_jax.errors import UserError, install_extra
 
 if TYPE_CHECKING:
   from etils import epath
@@ -278,7 +278,7 @@ def reaching(path: str | os.PathLike) -> Iterator[None]:
       raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)) from error
     reason = ' '.join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, ImportError) and os.fspath(path).startswith('gs://'):
-      reason = f"{reason}: pip install 'gfn_jax[gcs]'"
+      reason = f'{reason}: {install_extra("gcs")}'
     raise UserError(f'cannot access {printable(path)}: {reason}') from error
 
 
