@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import signal
+import threading
 
 from tests.xla_flags import COMPILE_FAST
 
@@ -12,6 +14,10 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 _CACHE = pathlib.Path(__file__).parent.parent / '.cache' / 'jax'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+
+# A shell starts jobs in the background with SIGINT ignored, and processes of tests inherit that.
+if threading.current_thread() is threading.main_thread():
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402
 

@@ -33,6 +33,8 @@ def inputs(tmp_path, monkeypatch):
   os.makedirs('photos/more')
   for path in ('photo.jpg', 'photos/a.jpg', 'photos/more/b.JPG'):
     Image.fromarray(PHOTO).save(path)
+  frames = [Image.fromarray(np.roll(PHOTO, shift, axis=1)) for shift in range(2)]
+  frames[0].save('anim.gif', save_all=True, append_images=frames[1:])
   av = pytest.importorskip('av')
   with av.open('video.mp4', 'w') as output:
     stream = output.add_stream('libx264', rate=5)
@@ -68,8 +70,10 @@ def test_gfn_restore(inputs, capsys):
   }
   made = {name: size for name, size in sizes().items() if '/' not in name}
   assert made == {
+    'anim.gif': (32, 24),
     'frames.gif': (32, 24),
     'photo.jpg': (32, 24),
+    'sharp.gif': (128, 96),
     'sharp.png': (128, 96),
     'sharper.png': (32, 24),
   }

@@ -178,7 +178,10 @@ USAGE = [
 ]
 OTHERS = [
   (['photos', 'out', '--weights=none'], "no released weights are named 'none'"),
-  (['photos', 'out', '--weights=empty'], 'no weights at empty/weights.safetensors'),
+  (
+    ['photos', 'out', '--weights=empty'],
+    'no weights in the folder empty: weights.safe',
+  ),
   (['photos', 'out', '--output=frames', '--weights=gfn'], 'GFN makes no frames; use BMDSRNet'),
   (['photos', 'photos'], 'photos would be overwritten; choose another output'),
   (['movie.mp4', 'out.mp4'], 'movie.mp4'),

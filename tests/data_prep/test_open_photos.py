@@ -232,7 +232,7 @@ def test_lasting_failures_are_named(fetch, out, server, answer, reason):
   [
     (b'<!DOCTYPE html><p>Sign in', 'unsupported format (web page)'),
     (b'', 'empty file'),
-    (LARGE[:-5000], 'damaged or unsupported file'),
+    (LARGE[:-5000], 'truncated or damaged file: '),
     (
       encoded(COFFEE.resize((1500, 990))),
       'expected 1024x682 pixels; the published photograph has 1500x990, which gives 1024x676',

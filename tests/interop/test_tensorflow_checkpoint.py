@@ -105,12 +105,9 @@ def test_the_command(source, folder, params, capsys):
   card = json.loads(pathlib.Path('srn.json').read_text())
   index = f'{NAME}.index'
   assert card['imported_from'] == {'file': index, 'sha256': file_sha256(index)}
-  with pytest.raises(UserError) as error:
-    cli_export.main(['srn.safetensors', 'srn.pth'])
-  assert str(error.value) == (
-    "the authors' code for srn is not in PyTorch; export to StableHLO instead"
-  )
-  assert not os.path.exists('srn.pth')
+  cli_export.main(['srn.safetensors', 'srn.pth'])
+  out = capsys.readouterr().out
+  assert out.startswith("62 tensors under gfn_jax's own names, identical when read back\n")
 
 
 def cut(name, size):
