@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+import gfn_jax
 from gfn_jax.images.reading import size_of
 
 ROOT = pathlib.Path(__file__).parents[1]
