@@ -238,11 +238,23 @@ def four(tmp_path):
   return folder
 
 
-def test_the_next_image_is_read_and_the_last_one_written_meanwhile(four, tmp_path, log):
+def test_the_next_image_is_read_and_the_last_one_written_meanwhile(
+  four, tmp_path, log, monkeypatch
+):
+  write = files.write_photo
+
+  def write_meanwhile(path, photo):
+    number = int(os.path.basename(path)[0])
+    if number < 3:
+      log.wait_for(f'restore {number + 1}')
+    write(path, photo)
+
   def meanwhile(number):
+    log.add(f'restore {number}')
     log.wait_for(*[f'read {number + 1}'] * (number < 3), *[f'write {number - 1}'] * (number > 0))
     assert f'read {number + 2}' not in log.events
 
+  monkeypatch.setattr(files, 'write_photo', write_meanwhile)
   assert restore(four, tmp_path / 'out', restorer=Logged(meanwhile)).restored == 4
   for name in tree(four):
     wanted = read(four / name).repeat(4, axis=0).repeat(4, axis=1)

@@ -453,13 +453,22 @@ def test_an_interrupted_video_is_continued(tmp_path, capsys):
 def test_the_next_frame_is_decoded_and_the_last_one_encoded_meanwhile(tmp_path, monkeypatch):
   log, decodes, encodes = Log(), itertools.count(), itertools.count()
   decode = log.after(video_module.to_rgb, lambda *_: f'decode {next(decodes)}')
-  encode = log.after(video_module.from_rgb, lambda *_: f'encode {next(encodes)}')
+  convert = video_module.from_rgb
+
+  def encode(*args):
+    number = next(encodes)
+    if number < 11:
+      log.wait_for(f'restore {number + 1}')
+    log.add(f'encode {number}')
+    return convert(*args)
+
   monkeypatch.setattr(video_module, 'to_rgb', decode)
   monkeypatch.setattr(video_module, 'from_rgb', encode)
 
   class Waiting(Enlarge):
     def __call__(self, image):
       number = len(self.inputs)
+      log.add(f'restore {number}')
       log.wait_for(f'decode {min(number + 1, 11)}', *[f'encode {number - 1}'] * (number > 0))
       assert f'decode {number + 2}' not in log.events
       return super().__call__(image)
