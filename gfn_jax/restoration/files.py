@@ -356,7 +356,7 @@ class _Task:
   said: set[str] = dataclasses.field(default_factory=set)  # notes on conversions, printed once
 
   def is_image(self, job: Job) -> bool:
-    """Return True for an image, and for an animation whose first image becomes frames."""
+    """Return True for a job whose source is read as one image."""
     return job.kind == 'image' or self.restorer.output == 'frames'
 
 

@@ -33,7 +33,10 @@ def one_ahead(items: Iterable[T]) -> Iterator[Iterator[T]]:
 
 
 class Behind:
-  """Thread that does one call while its caller goes on. Leaving the context waits for the call."""
+  """Thread that does one call while its caller goes on.
+
+  Leaving the context waits for the call, and drops its exception; `wait` raises it.
+  """
 
   def __init__(self) -> None:
     self._pool = ThreadPoolExecutor(1)
