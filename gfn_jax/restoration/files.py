@@ -6,11 +6,12 @@ The results may be written to a bucket, `gs://...`.
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from gfn_jax.errors import UserError
 from gfn_jax.images import animations, folders, videos
-from gfn_jax.images.reading import MAX_PIXELS, Photo, is_animated, read_photo
+from gfn_jax.images.reading import MAX_PIXELS, Photo, is_animated, read_photo, size_of
 from gfn_jax.images.writing import (
   EXTENSIONS,
   check_target,
@@ -29,7 +30,7 @@ from gfn_jax.restoration import records
 from gfn_jax.restoration.animation import restore_animation
 from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.restoration.video import restore_video
-from gfn_jax.system import parallel
+from gfn_jax.system import memory, parallel
 from gfn_jax.system.console import print_message
 from gfn_jax.system.files import (
   exists,
@@ -42,6 +43,11 @@ from gfn_jax.system.files import (
   make_folder,
   printable,
 )
+from gfn_jax.system.overlap import Behind, one_ahead
+
+_SHARE_OF_MEMORY = 8
+"""An image is decoded or written beside another one if that takes at most this part of the free
+memory."""
 
 # A target with one of these extensions is a file, even if its format cannot be written.
 _FILE_EXTENSIONS = tuple(dict.fromkeys((*EXTENSIONS, *animations.EXTENSIONS, *videos.FORMATS)))
@@ -289,6 +295,9 @@ def restore_files(
 ) -> Outcome:
   """Restore images and videos one after the other, with a progress bar.
 
+  While the network restores an image, a thread decodes the next one and another writes the last
+  one, if both are small beside the free memory.
+
   Several processes call it together, with the same plan; each restores its `parallel.share`. A
   result is written to a temporary file, which is renamed when complete. What made it is recorded
   beside it. After a file that cannot be read, restored or written, the next one follows; only a
@@ -346,27 +355,176 @@ class _Task:
   on_result: Callable[[Job, np.ndarray, np.ndarray], None] | None
   said: set[str] = dataclasses.field(default_factory=set)  # notes on conversions, printed once
 
+  def is_image(self, job: Job) -> bool:
+    """Return True for a job whose source is read as one image."""
+    return job.kind == 'image' or self.restorer.output == 'frames'
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+  """A job before the network.
+
+  Attributes:
+    job: the job.
+    finished: True if its result exists.
+    photo: its image; None if it is finished, moves, or is too large to decode ahead.
+    settings: what its result depends on, if `photo` is set.
+    error: why it cannot be restored, or None.
+  """
+
+  job: Job
+  finished: bool = False
+  photo: Photo | None = None
+  settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+  error: Exception | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Restored:
+  """A job after the network.
+
+  Attributes:
+    job: the job.
+    settings: what its result depends on.
+    photo: its image.
+    pixels: its result, `[h, w, C]`, or frames `[7, h, w, C]`.
+  """
+
+  job: Job
+  settings: dict[str, Any]
+  photo: Photo
+  pixels: np.ndarray
+
+
+_FAILURES = (UserError, OSError, MemoryError)
+"""Errors that end one job and not the others."""
+
 
 def _restore_share(task: _Task, jobs: list[Job]) -> Outcome:
-  outcome = Outcome()
   quiet = len(jobs) == 1 or jax.process_index() > 0
-  for job in tqdm(jobs, 'restoring', unit='file', disable=quiet):
+  with (
+    one_ahead(_prepare(task, job) for job in jobs) as prepared,
+    Behind() as behind,
+    tqdm(prepared, 'restoring', len(jobs), unit='file', disable=quiet) as bar,
+  ):
+    share = _Share(task, behind)
+    for item in bar:
+      share.restore(item, last=item.job is jobs[-1])
+  return share.outcome
+
+
+class _Share:
+  """Jobs of this process. An image is written while the network restores the next one.
+
+  Attributes:
+    outcome: results of all jobs whose writing has ended, in the order of the jobs.
+  """
+
+  def __init__(self, task: _Task, behind: Behind):
+    self.outcome = Outcome()
+    self._task = task
+    self._behind = behind
+    # The job that is being written, and what `on_result` will show.
+    self._writing: tuple[Job, tuple[np.ndarray, np.ndarray] | None] | None = None
+
+  def restore(self, item: _Prepared, last: bool) -> None:
+    """Restore a job, and begin to write its result; the last one's is also finished.
+
+    Raises:
+      UserError: if the disk is full.
+    """
+    if item.finished or not self._task.is_image(item.job):
+      self._finish()
+    restored = self._attempt(item)
+    self._finish()
+    if isinstance(restored, Exception):
+      self._fail(item.job, restored)
+    elif restored is not None:
+      self._write(restored, wait=last or not _fits(2 * restored.pixels.nbytes))
+
+  def _attempt(self, item: _Prepared) -> _Restored | Exception | None:
+    """Return an image's result, which is not written yet, or why there is none."""
+    task, job = self._task, item.job
     try:
-      if exists(job.target) and not task.overwrite:
-        records.check_result(job.target, _with_source(task.settings, job))
+      if item.error:
+        return item.error
+      if item.finished:
         _show_existing(task, job)
-        outcome.skipped += 1
-        continue
-      if job.kind == 'image' or task.restorer.output == 'frames':
-        _restore_image(task, job)
-      else:
-        _restore_moving(task, job)
-      outcome.restored += 1
-    except (UserError, OSError, MemoryError) as error:
-      outcome.failures.append(_reason(error, job))
-      if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
-        raise UserError(f'{outcome.failures[-1]}; free some space and start again') from error
-  return outcome
+        self.outcome.skipped += 1
+        return None
+      if task.is_image(job):
+        return _restore_image(task, item)
+      _restore_moving(task, job)
+      self.outcome.restored += 1
+    except _FAILURES as error:
+      return error
+    return None
+
+  def _write(self, restored: _Restored, wait: bool) -> None:
+    """Write a result: in a thread or, to wait, here, where Ctrl-C interrupts it."""
+    shown = None
+    if self._task.on_result is not None:
+      shown = restored.photo.pixels, restored.pixels
+    self._writing = restored.job, shown
+    write = functools.partial(_write_image, self._task, restored)
+    if wait:
+      self._finish(write)
+    else:
+      self._behind.call(write)
+
+  def _finish(self, write: Callable[[], None] | None = None) -> None:
+    """Count the last image once it is written: by `write`, or else by the thread."""
+    if self._writing is None:
+      return
+    (job, shown), self._writing = self._writing, None
+    try:
+      (write or self._behind.wait)()
+      if self._task.on_result is not None and shown is not None:
+        self._task.on_result(job, *shown)
+      self.outcome.restored += 1
+    except _FAILURES as error:
+      self._fail(job, error)
+
+  def _fail(self, job: Job, error: Exception) -> None:
+    self.outcome.failures.append(_reason(error, job))
+    if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
+      raise UserError(f'{self.outcome.failures[-1]}; free some space and start again') from error
+
+
+def _prepare(task: _Task, job: Job) -> _Prepared:
+  """Look for the result of a job, and decode its image if memory allows to do so ahead."""
+  try:
+    if _is_finished(task, job):
+      return _Prepared(job, finished=True)
+    if task.is_image(job):
+      width, height = size_of(job.source, task.max_pixels)
+      if _fits(8 * width * height):  # at most 4 channels of 16 bits
+        return _decode(task, job)
+  except _FAILURES as error:
+    return _Prepared(job, error=error)
+  return _Prepared(job)
+
+
+def _decode(task: _Task, job: Job) -> _Prepared:
+  photo = read_photo(job.source, task.max_pixels)
+  return _Prepared(job, photo=photo, settings=_with_source(task.settings, job))
+
+
+def _is_finished(task: _Task, job: Job) -> bool:
+  """Return True if the result of a job exists and is to be kept.
+
+  Raises:
+    UserError: if it exists from another source or other settings.
+  """
+  if task.overwrite or not exists(job.target):
+    return False
+  records.check_result(job.target, _with_source(task.settings, job))
+  return True
+
+
+def _fits(size: int) -> bool:
+  """Return True if so many bytes may be used to do two things at once."""
+  return size <= memory.host_bytes() / _SHARE_OF_MEMORY
 
 
 def _with_source(settings: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -409,24 +567,29 @@ def _restore_moving(task: _Task, job: Job) -> None:
       )
 
 
-def _restore_image(task: _Task, job: Job) -> None:
-  restorer, photo = task.restorer, read_photo(job.source, task.max_pixels)
+def _restore_image(task: _Task, item: _Prepared) -> _Restored:
+  job = item.job
+  if item.photo is None:
+    item = _decode(task, job)
+  photo = cast(Photo, item.photo)
   for note in photo.notes:
     print_message(f'{printable(job.source)}: {note}')
   if task.strip:
     photo = dataclasses.replace(photo, metadata=photo.metadata.stripped())
   photo = _fit_target(task, job, photo)
-  settings = _with_source(task.settings, job)
   with tile_progress(job.name) as progress:
-    restored = restorer(photo.pixels, progress)
+    return _Restored(job, item.settings, photo, task.restorer(photo.pixels, progress))
+
+
+def _write_image(task: _Task, restored: _Restored) -> None:
+  job, pixels = restored.job, restored.pixels
+  _is_finished(task, job)  # raises if another job wrote it: names may differ in their case alone
   make_folder(os.path.dirname(job.target) or '.')
-  with records.recording(job.target, settings):
-    if restorer.output == 'frames':
-      animations.write_animation(job.target, restored, photo.metadata)
+  with records.recording(job.target, restored.settings):
+    if task.restorer.output == 'frames':
+      animations.write_animation(job.target, pixels, restored.photo.metadata)
     else:
-      write_photo(job.target, dataclasses.replace(photo, pixels=restored))
-  if task.on_result is not None:
-    task.on_result(job, photo.pixels, restored)
+      write_photo(job.target, dataclasses.replace(restored.photo, pixels=pixels))
 
 
 def _fit_target(task: _Task, job: Job, photo: Photo) -> Photo:
@@ -447,12 +610,13 @@ def _fit_target(task: _Task, job: Job, photo: Photo) -> Photo:
   return photo
 
 
-def _reason(error: UserError | OSError | MemoryError, job: Job) -> str:
+def _reason(error: Exception, job: Job) -> str:
   """Return one line with the file and what is wrong."""
   if isinstance(error, UserError):
     return str(error)
   if isinstance(error, MemoryError):
     return f'{printable(job.source)}: out of memory'
+  assert isinstance(error, OSError)
   return f'{printable(error.filename or job.target)}: {error.strerror or error}'
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -85,8 +86,9 @@ class Restorer:
       restorer = gfn_jax.Restorer.from_pretrained('gfn')
       sharp = restorer('photo.jpg')  # [4h, 4w, 3] uint8
 
-  Images are restored in overlapping tiles, so that memory is bounded. Tiles have few sizes. The
-  network is compiled for each new size, which prints a message on stderr if it takes seconds.
+  Images are restored in overlapping tiles, so that memory is bounded. The tiles of an image go to
+  all local devices in turn. Tiles have few sizes. The network is compiled for each new size, which
+  prints a message on stderr if it takes seconds.
 
   Attributes:
     model: the network, as `RestorationModel.for_output` returns it.
@@ -119,7 +121,7 @@ class Restorer:
     batch_size: int | None = None,
     dtype: str | None = None,
   ):
-    """Put a network on the first device.
+    """Put a network on the first device, and on the others when an image has tiles for them.
 
     Args:
       model: the network.
@@ -145,12 +147,14 @@ class Restorer:
     if tile not in ('auto', None) and not isinstance(tile, int):
       raise UserError(f"tile {tile!r}: pass a number, None or 'auto'")
     tiling.check_tile(tile if isinstance(tile, int) else MAX_TILE, overlap)
-    self.device = jax.local_devices()[0]
+    self._devices = jax.local_devices()
+    self.device = self._devices[0]
     if batch_size is None:
       batch_size = 1 if self.device.platform == 'cpu' else 4
     if batch_size < 1:
       raise UserError(f'batch_size {batch_size}: pass 1 or more')
     self.variables = jax.device_put(variables, self.device)
+    self._copies = {self.device: self.variables}
     self.tile = tile
     self.overlap = overlap
     self.ensemble = ensemble
@@ -330,7 +334,7 @@ class Restorer:
     else:
       image, shape, windows = self._divide(image)
       groups = tiling.batches(windows, self.batch_size)
-      batches = (self._batch(image, group, shape) for group in groups)
+      batches = (self._batch(image, group, shape, self.device) for group in groups)
     seconds = 0.0
     for x, inside in batches:
       jax.block_until_ready((x, inside))
@@ -364,22 +368,27 @@ class Restorer:
   ) -> Iterator[tuple[list[tiling.Window], jax.Array]]:
     """Yield batches of windows with their results, in order and in the image's type.
 
-    An accelerator computes the next batch while one is fetched. A CPU would compute both at once,
-    in twice the memory.
+    The batches go to the devices in turn. An accelerator computes its next batch while one is
+    fetched. A CPU would compute both at once, in twice the memory: its devices have one batch each.
     """
-    ahead = 0 if self.device.platform == 'cpu' else 1
+    ahead = len(self._devices) - (self.device.platform == 'cpu')
     running: collections.deque[tuple[list[tiling.Window], jax.Array]] = collections.deque()
-    for group in tiling.batches(windows, self.batch_size):
-      batch = self._batch(image, group, shape)
+    devices = itertools.cycle(self._devices)
+    for group, device in zip(tiling.batches(windows, self.batch_size), devices, strict=False):
+      batch = self._batch(image, group, shape, device)
       running.append((group, from_float(self._predict(*batch), jnp.dtype(image.dtype))))
       if len(running) > ahead:
         yield running.popleft()
     yield from running
 
   def _batch(
-    self, image: np.ndarray, windows: list[tiling.Window], shape: tuple[int, int]
+    self,
+    image: np.ndarray,
+    windows: list[tiling.Window],
+    shape: tuple[int, int],
+    device: jax.Device,
   ) -> tuple[jax.Array, jax.Array | None]:
-    """Return windows `[B, h, w, 3]` on the device, and the mask of their part in the image."""
+    """Return windows `[B, h, w, 3]` on a device, and the mask of their part in the image."""
     size = min(image.shape[0], shape[0]), min(image.shape[1], shape[1])
     x = np.stack([tiling.cut_out(image, window, shape) for window in windows])
     if self.tile is not None:
@@ -388,7 +397,7 @@ class Restorer:
     if size != shape:
       inside = np.zeros((1, *shape, 1), bool)
       inside[:, : size[0], : size[1]] = True
-    return jax.device_put((x, inside), self.device)
+    return jax.device_put((x, inside), device)
 
   def _predict(self, x: jax.Array, inside: jax.Array | None) -> jax.Array:
     """Return the network's output for `[B, h, w, 3]`, or the mean over the eight symmetries.
@@ -408,7 +417,13 @@ class Restorer:
   def _forward(self, x: jax.Array, inside: jax.Array | None) -> jax.Array:
     name, (height, width) = type(self.model).__name__, x.shape[1:3]
     with announce_compiling(f'compiling {name} for {width}x{height}'):
-      return _forward(self.model, self.output, self.variables, x, inside)
+      return _forward(self.model, self.output, self._variables_on(x.device), x, inside)
+
+  def _variables_on(self, device: Any) -> Mapping[str, Any]:
+    """Return the variables on a device, copied on its first use."""
+    if device not in self._copies:
+      self._copies[device] = jax.device_put(self.variables, device)
+    return self._copies[device]
 
   def _output_shape(self, size: tuple[int, int]) -> Any:
     """Return the `ShapeDtypeStruct` of the output for an image of a size; None without one."""
@@ -434,7 +449,10 @@ class Restorer:
     budget = memory.available_bytes(self.device) / 2
     side = int((budget / per_pixel) ** 0.5) // tiling.STEP * tiling.STEP
     smallest = (self.overlap // tiling.STEP + 1) * tiling.STEP
-    return max(smallest, min(side, MAX_TILE) if self.model.local else side)
+    largest = max(smallest, min(side, MAX_TILE) if self.model.local else side)
+    if self.device.platform == 'cpu':  # its devices share the memory
+      self._devices = self._devices[: max(1, int(budget / (per_pixel * largest**2)))]
+    return largest
 
 
 def resize_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Restoration of videos, frame by frame; time stamps, sound, rotation and colours are kept."""
 
-import collections
 import contextlib
 import hashlib
 import heapq
@@ -10,7 +9,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -33,6 +32,7 @@ from gfn_jax.images.videos import (
 from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system.console import print_message
 from gfn_jax.system.files import extension_of, file_sha256, printable, write_aside, write_json
+from gfn_jax.system.overlap import Behind, one_ahead
 
 _CONVERT_AUDIO = 'ffmpeg -i IN -c:v copy -c:a aac OUT.mkv'
 
@@ -173,33 +173,36 @@ def _segments_folder(target: str | os.PathLike) -> str:
 def _restore_frames(
   restorer: Restorer, video: VideoReader, segments: '_Segments', segment_frames: int, crf: int
 ) -> None:
-  """Decode all frames, and restore those of missing segments."""
-  kept = len(segments.paths)
-  done = kept * segment_frames
-  if kept:
+  """Decode all frames, and restore those of missing segments.
+
+  While the network restores a frame, a thread decodes the next one and another encodes the last.
+  """
+  done = len(segments.paths) * segment_frames
+  if done:
     print_message(
       f'continuing at frame {done + 1}; earlier frames are in {printable(segments.folder)}'
     )
   total = video.estimated_count()
-  with tqdm(desc='restoring', total=total, initial=done, unit='frame', leave=False) as bar:
-
-    def restored(group: Iterable[Any]) -> Iterator[tuple[int, np.ndarray]]:
-      for frame in group:
-        with reading(video.path):
-          image = to_rgb(frame)
-        yield frame.pts, restorer(image)
-        bar.update()
-
-    frames = video.frames()
-    for index, frame in enumerate(frames):
-      group = itertools.chain([frame], itertools.islice(frames, segment_frames - 1))
-      if index < kept:
-        collections.deque(group, maxlen=0)  # decoded only
-        continue
-      with segments.writing() as path:
-        _write_segment(path, video, restored(group), crf)
+  with (
+    tqdm(desc='restoring', total=total, initial=done, unit='frame', leave=False) as bar,
+    one_ahead(_decode(video, done)) as frames,
+    _Encoder(segments, video, segment_frames, crf) as encoder,
+    Behind() as behind,
+  ):
+    for pts, image in frames:
+      behind.call(encoder.add, pts, restorer(image))
+      bar.update()
+    behind.wait()
   if not video.count:
     raise UserError(f'cannot read {printable(video.path)}: no frame can be decoded')
+
+
+def _decode(video: VideoReader, start: int) -> Iterator[tuple[int, np.ndarray]]:
+  """Yield the time stamps and pixels of the frames from number `start` on."""
+  for frame in itertools.islice(video.frames(), start, None):
+    with reading(video.path):
+      image = to_rgb(frame)
+    yield frame.pts, image
 
 
 class _Segments:
@@ -254,22 +257,56 @@ class _Segments:
       os.rmdir(self.folder)
 
 
-def _write_segment(
-  path: str, video: VideoReader, frames: Iterable[tuple[int, np.ndarray]], crf: int
-) -> None:
-  """Encode restored frames with their time stamps, relative to the video's first frame."""
-  stream: Any = None
-  with pyav().open(f'file:{path}', 'w', format='nut') as output:
-    for pts, image in frames:
-      if stream is None:
-        height, width, _ = image.shape
-        stream = add_stream(output, video, (width, height), crf)
-        for name, value in video.look.items():
-          setattr(stream, name, value)
-      frame = from_rgb(image, stream.pix_fmt, video.look['colorspace'])
+class _Encoder:
+  """Encoder of restored frames into segments. Leaving the context finishes the last segment."""
+
+  def __init__(self, segments: _Segments, video: VideoReader, segment_frames: int, crf: int):
+    self._segments = segments
+    self._video = video
+    self._segment_frames = segment_frames
+    self._crf = crf
+    self._open = contextlib.ExitStack()  # the segment that is being written
+    self._output: Any = None
+    self._stream: Any = None
+    self._count = 0
+
+  def __enter__(self) -> '_Encoder':
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    if error[0] is None and self._count:
+      with self._open:
+        self._flush()
+    else:
+      self._open.__exit__(*error)  # removes an unfinished segment
+
+  def add(self, pts: int, image: np.ndarray) -> None:
+    """Encode a frame with its time stamp, relative to the video's first frame."""
+    with self._open.pop_all() as stack:
+      if not self._count:
+        self._begin(stack, image)
+      video = self._video
+      frame = from_rgb(image, self._stream.pix_fmt, video.look['colorspace'])
       frame.pts, frame.time_base = pts - video.first, video.time_base
-      output.mux(stream.encode(frame))
-    output.mux(stream.encode(None))
+      self._output.mux(self._stream.encode(frame))
+      self._count += 1
+      if self._count == self._segment_frames:
+        self._flush()
+      else:
+        self._open = stack.pop_all()
+
+  def _begin(self, stack: contextlib.ExitStack, image: np.ndarray) -> None:
+    """Open a segment for frames like this one."""
+    path = stack.enter_context(self._segments.writing())
+    self._output = stack.enter_context(pyav().open(f'file:{path}', 'w', format='nut'))
+    height, width, _ = image.shape
+    self._stream = add_stream(self._output, self._video, (width, height), self._crf)
+    for name, value in self._video.look.items():
+      setattr(self._stream, name, value)
+
+  def _flush(self) -> None:
+    self._output.mux(self._stream.encode(None))
+    self._count = 0
 
 
 def _join(video: VideoReader, segments: _Segments, path: str) -> None:

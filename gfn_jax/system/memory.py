@@ -21,11 +21,16 @@ CGROUP_FILES = (
 def available_bytes(device: jax.Device) -> int:
   """Return the free memory of a device; for a CPU, of the machine or its container, if less."""
   if device.platform == 'cpu':
-    return min([psutil.virtual_memory().available, *_left_in_cgroups()])
+    return host_bytes()
   stats = device.memory_stats() or {}
   if 'bytes_limit' not in stats:
     return 8 * 2**30  # unknown; the tiles are halved if they do not fit
   return stats['bytes_limit'] - stats.get('bytes_in_use', 0)
+
+
+def host_bytes() -> int:
+  """Return the free memory of the machine, or of the process's container, if less."""
+  return min([psutil.virtual_memory().available, *_left_in_cgroups()])
 
 
 def _left_in_cgroups() -> Iterator[int]:

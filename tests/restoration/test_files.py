@@ -14,6 +14,8 @@ from gfn_jax import UserError
 from gfn_jax.restoration import files
 from gfn_jax.restoration.files import finish, plan_jobs
 from gfn_jax.restoration.report_files import restore_and_report
+from gfn_jax.system import memory
+from tests.log import Log
 from tests.processes import run_together
 
 
@@ -197,6 +199,150 @@ def test_a_full_disk_ends_it(photos, tmp_path, monkeypatch):
   monkeypatch.setattr(files, 'write_photo', full)
   with pytest.raises(UserError, match='a.png: No space left on device; free some space and'):
     restore(photos, tmp_path / 'out')
+
+
+@pytest.fixture
+def log(monkeypatch):
+  """A log of the images that are read and written, by the stems of their names."""
+  log = Log()
+
+  def stem(path):
+    return os.path.splitext(os.path.basename(path))[0]
+
+  read = log.after(files.read_photo, lambda path, *_: f'read {stem(path)}')
+  monkeypatch.setattr(files, 'read_photo', read)
+  write = log.after(files.write_photo, lambda path, _: f'write {stem(path)}')
+  monkeypatch.setattr(files, 'write_photo', write)
+  return log
+
+
+class Logged(Enlarger):
+  """Calls a function with the number of an image, before it is restored."""
+
+  def __init__(self, function):
+    super().__init__()
+    self.function = function
+
+  def __call__(self, image, progress=None):
+    self.function(self.calls)
+    return super().__call__(image, progress)
+
+
+@pytest.fixture
+def four(tmp_path):
+  """A folder of the images 0.png to 3.png."""
+  folder = tmp_path / 'four'
+  folder.mkdir()
+  for i in range(4):
+    Image.fromarray(np.roll(PHOTO, i, axis=1)).save(folder / f'{i}.png')
+  return folder
+
+
+def test_the_next_image_is_read_and_the_last_one_written_meanwhile(
+  four, tmp_path, log, monkeypatch
+):
+  write = files.write_photo
+
+  def write_meanwhile(path, photo):
+    number = int(os.path.basename(path)[0])
+    if number < 3:
+      log.wait_for(f'restore {number + 1}')
+    write(path, photo)
+
+  def meanwhile(number):
+    log.add(f'restore {number}')
+    log.wait_for(*[f'read {number + 1}'] * (number < 3), *[f'write {number - 1}'] * (number > 0))
+    assert f'read {number + 2}' not in log.events
+
+  monkeypatch.setattr(files, 'write_photo', write_meanwhile)
+  assert restore(four, tmp_path / 'out', restorer=Logged(meanwhile)).restored == 4
+  for name in tree(four):
+    wanted = read(four / name).repeat(4, axis=0).repeat(4, axis=1)
+    np.testing.assert_array_equal(read(tmp_path / 'out' / name), wanted)
+
+
+def test_without_memory_for_two_images_one_follows_the_other(four, tmp_path, log, monkeypatch):
+  monkeypatch.setattr(memory, 'host_bytes', lambda: 8 * PHOTO.nbytes)
+  restorer = Logged(lambda number: log.add(f'restore {number}'))
+  assert restore(four, tmp_path / 'out', restorer=restorer).restored == 4
+  assert log.events == [f'{work} {i}' for i in range(4) for work in ('read', 'restore', 'write')]
+
+
+def test_failures_are_in_the_order_of_the_files(four, tmp_path, monkeypatch):
+  write = files.write_photo
+
+  def fail(path, photo):
+    if path.endswith('0.png'):
+      raise OSError(errno.EIO, 'Input/output error', path)
+    write(path, photo)
+
+  monkeypatch.setattr(files, 'write_photo', fail)
+  (four / '1.png').write_bytes(b'no image')
+  outcome = restore(four, tmp_path / 'out')
+  assert outcome.restored == 2
+  assert [reason.count(f'{i}.png') for i, reason in enumerate(outcome.failures)] == [1, 1]
+
+
+def test_nothing_is_written_after_a_disk_is_full(four, tmp_path, monkeypatch):
+  def full(path, photo):
+    raise OSError(errno.ENOSPC, 'No space left on device', path)
+
+  monkeypatch.setattr(files, 'write_photo', full)
+  restorer = Enlarger()
+  with pytest.raises(UserError, match='0.png: No space left on device'):
+    restore(four, tmp_path / 'out', restorer=restorer)
+  assert restorer.calls == 2
+  assert not any(path.is_file() for path in (tmp_path / 'out').rglob('*'))
+
+
+def test_ctrl_c_waits_for_the_image_that_is_being_written(four, tmp_path, log, monkeypatch):
+  write = files.write_photo
+
+  def write_late(path, photo):
+    log.wait_for('interrupt')
+    write(path, photo)
+
+  def interrupt(number):
+    if number == 1:
+      log.add('interrupt')
+      raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(files, 'write_photo', write_late)
+    restore(four, tmp_path / 'out', restorer=Logged(interrupt))
+  assert tree(tmp_path / 'out') == ['0.png']
+  outcome = restore(four, tmp_path / 'out')
+  assert (outcome.restored, outcome.skipped) == (3, 1)
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(four, tmp_path):
+  """Such as the result of another name that differs in its case alone, on some disks."""
+  appeared = tmp_path / 'out' / '2.png'
+
+  def appear(number):
+    if number == 2:
+      appeared.write_bytes(b'the only copy')
+
+  outcome = restore(four, tmp_path / 'out', restorer=Logged(appear))
+  assert outcome.restored == 3
+  assert outcome.failures == [
+    f'{appeared} exists, and has no record of what made it; --overwrite replaces it'
+  ]
+  assert appeared.read_bytes() == b'the only copy'
+
+
+def test_results_are_shown_in_the_order_of_the_files(four, tmp_path):
+  restore(four / '1.png', tmp_path / 'out')
+  shown = []
+
+  def show(job, before, after):
+    shown.append(job.name)
+    np.testing.assert_array_equal(before, read(job.source))
+    np.testing.assert_array_equal(after, read(job.target))
+
+  outcome = restore(four, tmp_path / 'out', on_result=show)
+  assert (outcome.restored, outcome.skipped) == (3, 1)
+  assert shown == ['0.png', '1.png', '2.png', '3.png']
 
 
 def test_a_target_that_cannot_be_written_is_named(photos, tmp_path):

@@ -142,6 +142,13 @@ def test_the_released_weights_leave_no_seams():
   assert np.abs(narrow.astype(int) - whole).max() > 5  # seams, where tiles share nothing
 
 
+@pytest.fixture
+def one_device(monkeypatch):
+  devices = jax.local_devices()[:1]
+  monkeypatch.setattr(jax, 'local_devices', lambda: devices)
+
+
+@pytest.mark.usefixtures('one_device')  # each device has programs of its own
 def test_sizes_share_programs(network):
   restorer = Restorer(*network, tile=96, overlap=16)
   before = restorer_module._forward._cache_size()
@@ -343,6 +350,52 @@ def test_automatic_tiles_fit_into_memory(network, photo, monkeypatch):
   monkeypatch.setattr(memory, 'available_bytes', lambda device: 2**30)
   wide = create_model(**small.MODEL | {'features': 32})  # four times the channels: half the side
   assert Restorer(wide, init_variables(wide, seed=0))._largest_tile() <= sides[3] * 0.6
+
+
+def used_devices(restorer):
+  """Return the list of devices that further batches of a restorer go to."""
+  used, predict = [], restorer._predict
+
+  def note(x, inside):
+    used.append(x.device)
+    return predict(x, inside)
+
+  restorer._predict = note
+  return used
+
+
+@pytest.mark.parametrize('batch_size', [1, 2])
+def test_tiles_go_to_all_devices_in_turn(network, monkeypatch, batch_size):
+  devices = jax.local_devices()
+  image = skimage.data.astronaut()[:100, :170]  # 3 by 5 tiles, or 8 batches of 2
+  options = {'tile': 64, 'overlap': 32, 'batch_size': batch_size}
+  shared = Restorer(*network, **options)
+  used, waiting = used_devices(shared), []
+  restored = shared(
+    image, progress=lambda done, _: waiting.append(len(used) - -(-done // batch_size))
+  )
+  count = -(-15 // batch_size)
+  assert used == [devices[i % 8] for i in range(count)]
+  assert waiting == [7] * (count - 8) + [*range(7, -1, -1)]  # one batch on each device
+  monkeypatch.setattr(jax, 'local_devices', lambda: devices[:1])
+  alone = Restorer(*network, **options)
+  used = used_devices(alone)
+  waiting.clear()
+  result = alone(image, progress=lambda done, _: waiting.append(len(used) - -(-done // batch_size)))
+  np.testing.assert_array_equal(result, restored)
+  assert used == devices[:1] * count
+  assert waiting == [0] * count
+
+
+def test_devices_that_share_the_memory_are_left_out_if_it_is_small(network, monkeypatch):
+  monkeypatch.setattr(memory, 'peak_bytes', lambda *_: 64**2)  # a byte a pixel
+  monkeypatch.setattr(memory, 'available_bytes', lambda device: 2 * 3.5 * 64**2)
+  monkeypatch.setattr(restorer_module, 'MAX_TILE', 64)
+  restorer = Restorer(*network, overlap=32)
+  used = used_devices(restorer)
+  restorer(skimage.data.astronaut()[:64, :200])
+  assert restorer.tile == 64
+  assert used == [jax.local_devices()[i] for i in (0, 1, 2, 0, 1, 2)]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from PIL import ExifTags, Image
 from gfn_jax import Restorer, UserError
 from gfn_jax.images.containers import damaged_at
 from gfn_jax.images.videos import FORMATS, is_video, to_rgb
+from gfn_jax.restoration import video as video_module
 from gfn_jax.restoration.video import restore_video
+from tests.log import Log
 
 SETTINGS = {'weights': 'abc', 'ensemble': False}
 PHOTO = skimage.data.astronaut()
@@ -446,6 +448,35 @@ def test_an_interrupted_video_is_continued(tmp_path, capsys):
   assert ' 6/12 [00:00<?' in messages
   assert target.read_bytes() == (tmp_path / 'whole.mp4').read_bytes()
   assert not folder.exists()
+
+
+def test_the_next_frame_is_decoded_and_the_last_one_encoded_meanwhile(tmp_path, monkeypatch):
+  log, decodes, encodes = Log(), itertools.count(), itertools.count()
+  decode = log.after(video_module.to_rgb, lambda *_: f'decode {next(decodes)}')
+  convert = video_module.from_rgb
+
+  def encode(*args):
+    number = next(encodes)
+    if number < 11:
+      log.wait_for(f'restore {number + 1}')
+    log.add(f'encode {number}')
+    return convert(*args)
+
+  monkeypatch.setattr(video_module, 'to_rgb', decode)
+  monkeypatch.setattr(video_module, 'from_rgb', encode)
+
+  class Waiting(Enlarge):
+    def __call__(self, image):
+      number = len(self.inputs)
+      log.add(f'restore {number}')
+      log.wait_for(f'decode {min(number + 1, 11)}', *[f'encode {number - 1}'] * (number > 0))
+      assert f'decode {number + 2}' not in log.events
+      return super().__call__(image)
+
+  source = make_video(tmp_path / 'in.mp4')
+  restorer = restore(source, tmp_path / 'out.mp4', Waiting(), segment_frames=5, crf=1)
+  assert len(restorer.inputs) == 12
+  assert_enlarged(tmp_path / 'out.mp4', source)
 
 
 @pytest.mark.parametrize('change', ['settings', 'source', 'crf', 'segment_frames', 'scale'])
