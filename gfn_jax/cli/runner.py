@@ -66,6 +66,16 @@ def prepare_for_ctrl_c() -> None:
   sys.excepthook, sys.unraisablehook = end, repeat
 
 
+def announce_start() -> None:
+  """Print a line if this is the process of `gfn-restore` or `gfn-demo`, which load for seconds."""
+  program, *arguments = sys.argv or ['']
+  name = os.path.basename(program)
+  if name == 'gfn' and arguments:
+    name, *arguments = f'gfn-{arguments[0]}', *arguments[1:]
+  if name in ('gfn-restore', 'gfn-demo') and not {'-h', '--help', '--version'} & set(arguments):
+    print(f'{name}: loading', file=sys.stderr, flush=True)
+
+
 def _interrupt_main() -> None:
   """Interrupt the main thread, also while it waits."""
   if hasattr(signal, 'pthread_kill'):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from numpy.typing import DTypeLike
 from tqdm import tqdm
 
 from gfn_jax.errors import UserError
@@ -376,6 +377,12 @@ def _with_source(settings: dict[str, Any], job: Job) -> dict[str, Any]:
   return settings | {'source': file_sha256(job.source)}
 
 
+def _chosen_dtype(task: _Task, pixels: DTypeLike) -> dict[str, Any]:
+  """Return the type of the computation, to record it, if `task.settings` allow several."""
+  several = isinstance(task.settings.get('dtype'), list)
+  return {'dtype': task.restorer.dtype_for(pixels)} if several else {}
+
+
 def _show_existing(task: _Task, job: Job) -> None:
   if task.on_result is None or job.kind != 'image':
     return
@@ -387,7 +394,7 @@ def _show_existing(task: _Task, job: Job) -> None:
 
 def _restore_moving(task: _Task, job: Job) -> None:
   """Restore an animation or a video."""
-  settings = _with_source(task.settings, job)
+  settings = _with_source(task.settings, job) | _chosen_dtype(task, np.uint8)
   make_folder(os.path.dirname(job.target) or '.')
   with records.recording(job.target, settings):
     if job.kind == 'animation':
@@ -416,7 +423,7 @@ def _restore_image(task: _Task, job: Job) -> None:
   if task.strip:
     photo = dataclasses.replace(photo, metadata=photo.metadata.stripped())
   photo = _fit_target(task, job, photo)
-  settings = _with_source(task.settings, job)
+  settings = _with_source(task.settings, job) | _chosen_dtype(task, photo.pixels.dtype)
   with tile_progress(job.name) as progress:
     restored = restorer(photo.pixels, progress)
   make_folder(os.path.dirname(job.target) or '.')

@@ -123,7 +123,25 @@ for _ in range(1000):
 )
 def test_ctrl_c_during_imports(interrupt):
   result = run('-c', IMPORT.format(interrupt=interrupt))
-  assert (result.returncode, result.stderr) == (130, 'interrupted\n')
+  assert (result.returncode, result.stderr) == (130, 'gfn-restore: loading\ninterrupted\n')
+
+
+@pytest.mark.parametrize(
+  ('argv', 'line'),
+  [
+    (['/bin/gfn-demo'], 'gfn-demo: loading\n'),
+    (['gfn', 'restore', 'a.png', 'b.png'], 'gfn-restore: loading\n'),
+    (['gfn-restore', '--help'], ''),
+    (['gfn', 'train'], ''),
+    (['gfn'], ''),
+    (['gfn-export'], ''),
+    (['mine.py'], ''),
+  ],
+)
+def test_commands_that_load_for_seconds_announce_it(argv, line, monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'argv', argv)
+  runner.announce_start()
+  assert capsys.readouterr().err == line
 
 
 def test_other_programs_keep_their_hooks():
