@@ -89,12 +89,9 @@ def time_commands(folder: str) -> dict[str, dict[str, float]]:
   Image.effect_noise((width, height), 60).convert('RGB').save(photo)
   restore = [sys.executable, '-m', 'gfn_jax', 'restore', photo, os.path.join(folder, 'sharp.jpg')]
   restore += ['--overwrite']
+  peer = 'import jax, add'
   commands = {
-    'import jax, add': [
-      sys.executable,
-      '-c',
-      'import jax.numpy as jnp; print(jnp.arange(3).sum())',
-    ],
+    peer: [sys.executable, '-c', 'import jax.numpy as jnp; print(jnp.arange(3).sum())'],
     'float32': [*restore, '--dtype=float32'],
     'bfloat16': [*restore, '--dtype=bfloat16'],
   }

@@ -20,6 +20,7 @@ from gfn_jax.images import animations
 from gfn_jax.images.reading import MAX_PIXELS, size_of
 from gfn_jax.images.writing import EXTENSIONS
 from gfn_jax.ops.protocols import PROTOCOLS
+from gfn_jax.ops.symmetries import SYMMETRIES
 from gfn_jax.restoration import tiling
 from gfn_jax.restoration.dtypes import describe, faster_dtype, keeps_result
 from gfn_jax.restoration.files import Plan, finish, plan_jobs, restore_files
@@ -184,14 +185,15 @@ def _plan(args: argparse.Namespace) -> Plan:
   return plan
 
 
-def _pixels(plan: Plan) -> float:
-  """Return the pixels of the only photo of a plan; infinity for several, for videos and so on."""
+def _pixels(plan: Plan, ensemble: bool) -> float:
+  """Return the pixels that the network sees; infinity if there is more than one photo."""
   if len(plan.jobs) != 1 or plan.jobs[0].kind != 'image':
     return float('inf')
   try:
-    return math.prod(size_of(plan.jobs[0].source, None))
+    pixels = math.prod(size_of(plan.jobs[0].source, None))
   except UserError:  # reported when it is restored
     return 0
+  return pixels * len(SYMMETRIES) if ensemble else pixels
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -211,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     output=args.output,
     batch_size=args.batch_size,
     dtype=args.dtype,
-    dtype_8bit=None if args.dtype else faster_dtype(weights, _pixels(plan)),
+    dtype_8bit=None if args.dtype else faster_dtype(weights, _pixels(plan, args.ensemble)),
   )
   print_message(describe(restorer))
   any_dtype = not args.dtype and keeps_result(weights)

@@ -32,7 +32,7 @@ def keeps_result(weights: str | os.PathLike) -> bool:
     weights: a path or a name, as for `load_pretrained`.
   """
   card = read_card(weights_path(weights)) or {}
-  changes = card.get('bfloat16')
+  changes = card.get('bfloat16', {})
   return bool(changes) and all(abs(change) <= MAX_CHANGE for change in changes.values())
 
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from numpy.typing import DTypeLike
 from tqdm import tqdm
 
 from gfn_jax.errors import UserError
@@ -377,7 +376,7 @@ def _with_source(settings: dict[str, Any], job: Job) -> dict[str, Any]:
   return settings | {'source': file_sha256(job.source)}
 
 
-def _chosen_dtype(task: _Task, pixels: DTypeLike) -> dict[str, Any]:
+def _chosen_dtype(task: _Task, pixels: jax.typing.DTypeLike) -> dict[str, Any]:
   """Return the type of the computation, to record it, if `task.settings` allow several."""
   several = isinstance(task.settings.get('dtype'), list)
   return {'dtype': task.restorer.dtype_for(pixels)} if several else {}
