@@ -4,7 +4,8 @@
       --photos=PHOTOS --gopro_large=GOPRO_Large --gopro_half=GOPRO_half --reds_quarter=REDS_quarter
 
 `--write` writes gfn_jax/weights/NAME.safetensors in bfloat16, with its card. Without it, the
-command only prints the figures, which are computed in float32. The sets are:
+command only prints the figures, which are computed in float32. `python -m
+benchmarks.restoring_dtype --write` then adds to the card what bfloat16 changes. The sets are:
 
     camera   20 held-out photographs of data_prep/photos_open.csv, blurred with a fixed seed: `hr`
              under protocol gfn, and `lr`; the same for 20 training photographs

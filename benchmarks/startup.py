@@ -1,14 +1,21 @@
 """Measure the time until the first training step and the first restored photo.
 
     python -m benchmarks.startup --output=benchmarks/results/startup_cpu.json
+    python -m benchmarks.startup --workloads=command --output=benchmarks/results/command_cpu.json
     python -m benchmarks.startup --features=8 --crop_size=16 --size=64x48    # a quick test
 
 The figures are seconds in a separate process: `cold` with an empty folder for JAX's compilation
 cache, then `cached` with the filled one. `steady` is the second step or photo, which compiles
 nothing and is not in the sum. Training uses a batch of noise, and restoring the released weights.
+
+`command` runs `gfn-restore` on one photo with a filled cache, in float32 and in bfloat16, whose
+programs cannot be cached. The peer is a process that imports JAX and adds three numbers. All run in
+turns. Processor time is that of the whole process, with all its threads.
 """
 
 import os
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +27,10 @@ from absl import flags
 
 from gfn_jax.cli.runner import run_command
 
+WORKLOADS = flags.DEFINE_list(
+  'workloads', ['train_step', 'restore'], "What to start: 'train_step', 'restore', 'command'."
+)
+ROUNDS = flags.DEFINE_integer('rounds', 5, 'Runs of each command.', lower_bound=1)
 SIZE = flags.DEFINE_string('size', '320x180', 'Width and height of the photo.')
 BATCH = flags.DEFINE_integer('batch_size', 4, 'Patches per training step.', lower_bound=1)
 CROP = flags.DEFINE_integer('crop_size', 64, 'Side of a training patch.', lower_bound=8)
@@ -39,9 +50,12 @@ def main(_):
     write_json(path, figures)
     return
   figures = {}
-  for workload in ('train_step', 'restore'):
+  for workload in WORKLOADS.value:
     with tempfile.TemporaryDirectory() as folder:
-      figures[workload] = {state: in_child(workload, folder) for state in ('cold', 'cached')}
+      if workload == 'command':
+        figures[workload] = time_commands(folder)
+      else:
+        figures[workload] = {state: in_child(workload, folder) for state in ('cold', 'cached')}
   from benchmarks import timing
 
   about = timing.machine(NOTE.value) | {'features': FEATURES.value, 'batch_size': BATCH.value}
@@ -64,6 +78,46 @@ def in_child(workload: str, folder: str) -> dict[str, float]:
   subprocess.run(command, check=True, env=os.environ | cache)
   with open(path) as file:
     return json.load(file)
+
+
+def time_commands(folder: str) -> dict[str, dict[str, float]]:
+  """Run the commands in turns, after a first run of each, which fills the cache in the folder."""
+  from PIL import Image
+
+  photo = os.path.join(folder, 'photo.jpg')
+  width, height = map(int, SIZE.value.split('x'))
+  Image.effect_noise((width, height), 60).convert('RGB').save(photo)
+  restore = [sys.executable, '-m', 'gfn_jax', 'restore', photo, os.path.join(folder, 'sharp.jpg')]
+  restore += ['--overwrite']
+  peer = 'import jax, add'
+  commands = {
+    peer: [sys.executable, '-c', 'import jax.numpy as jnp; print(jnp.arange(3).sum())'],
+    'float32': [*restore, '--dtype=float32'],
+    'bfloat16': [*restore, '--dtype=bfloat16'],
+  }
+  environment = os.environ | {'XDG_CACHE_HOME': folder}
+  environment.pop('JAX_COMPILATION_CACHE_DIR', None)
+  wall: dict[str, list[float]] = {name: [] for name in commands}
+  cpu: dict[str, list[float]] = {name: [] for name in commands}
+  for number in range(1 + ROUNDS.value):
+    for name, command in commands.items():
+      start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+      subprocess.run(command, check=True, env=environment, capture_output=True)
+      seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+      if number:
+        wall[name].append(seconds)
+        cpu[name].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+  from benchmarks import timing
+
+  return {
+    name: {
+      'seconds': timing.digits(statistics.median(wall[name])),
+      'cpu_seconds': timing.digits(statistics.median(cpu[name])),
+      'times the peer': timing.digits(timing.ratio(wall[name], wall[peer])),
+      'cpu times the peer': timing.digits(timing.ratio(cpu[name], cpu[peer])),
+    }
+    for name in commands
+  }
 
 
 class Laps:

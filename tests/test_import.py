@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from tests.xla_flags import COMPILE_FAST
 
@@ -76,6 +77,16 @@ def test_the_command_imports_what_it_needs_and_no_more():
   assert 'gfn_jax.restoration.video' in modules
   late = [*LATE, 'gfn_jax.interop.torch_checkpoint', 'gfn_jax.ops.metrics']
   assert not modules.intersection(HEAVY + late)
+
+
+def test_restoring_a_photo_imports_nothing_that_it_does_not_need(tmp_path):
+  Image.new('RGB', (16, 16), 'teal').save(tmp_path / 'a.png')
+  arguments = [str(tmp_path / 'a.png'), str(tmp_path / 'b.jpg'), '--same_size']
+  modules = imported_by(f'import gfn_jax.cli.restore as command; command.main({arguments})')
+  with Image.open(tmp_path / 'b.jpg') as image:
+    assert image.size == (16, 16)
+  unneeded = ['optax', 'orbax', 'scipy', 'clu', 'ml_collections', 'grain']
+  assert not modules.intersection(HEAVY + LATE + unneeded)
 
 
 @pytest.mark.full

@@ -26,9 +26,11 @@ from gfn_jax.errors import UserError, install_extra
 from gfn_jax.images import animations, folders, preview, reading, writing
 from gfn_jax.images.reading import Photo
 from gfn_jax.restoration.article import embed, embed_jpeg, render_article, resource, slider
+from gfn_jax.restoration.dtypes import describe, faster_dtype
 from gfn_jax.restoration.queue import Queue, Stopped, Work
 from gfn_jax.restoration.restorer import OUTPUTS, Restorer
 from gfn_jax.system import compilation_cache
+from gfn_jax.system.console import print_message
 from gfn_jax.system.files import printable
 from gfn_jax.weights.pretrained import load_pretrained
 
@@ -128,12 +130,16 @@ def load_restorers(weights: str) -> dict[str, Restorer]:
     UserError: if the weights cannot be read.
   """
   model, variables = load_pretrained(weights)
+  faster = faster_dtype(weights)
   restorers = {}
   for output in OUTPUTS:
     with contextlib.suppress(UserError):  # the network has no such output
-      restorers[output] = Restorer(model, variables, output=output)
+      restorers[output] = Restorer(model, variables, output=output, dtype_8bit=faster)
+  print_message(describe(next(iter(restorers.values()))))
   if 'frames' not in restorers:
-    restorers['frames'] = Restorer.from_pretrained('bmdsrnet', output='frames')
+    restorers['frames'] = Restorer.from_pretrained(
+      'bmdsrnet', output='frames', dtype_8bit=faster_dtype('bmdsrnet')
+    )
   return restorers
 
 

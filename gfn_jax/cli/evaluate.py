@@ -56,7 +56,9 @@ flags.DEFINE_list(
 flags.DEFINE_string('report', None, 'FILE.html: write a page that shows before and after.')
 flags.DEFINE_bool('overwrite', False, 'Restore photos whose result exists, too.')
 flags.DEFINE_bool('ensemble', False, 'Average over 8 turned and flipped inputs: 8x slower.')
-flags.DEFINE_enum('dtype', None, DTYPES, "Type of the computation; default: the network's.")
+flags.DEFINE_enum(
+  'dtype', None, DTYPES, "Type of the computation; default: the network's, also for photos."
+)
 flags.DEFINE_integer('tile', 0, 'Side of tiles, in pixels; 0: what fits into memory.')
 flags.adopt_module_key_flags(distributed)
 

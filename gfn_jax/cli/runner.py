@@ -66,6 +66,17 @@ def prepare_for_ctrl_c() -> None:
   sys.excepthook, sys.unraisablehook = end, repeat
 
 
+def announce_start() -> None:
+  """Print a line on a terminal if this is `gfn-restore` or `gfn-demo`, which load for seconds."""
+  program, *arguments = sys.argv or ['']
+  name = os.path.basename(program)
+  if name == 'gfn' and arguments:
+    name, *arguments = f'gfn-{arguments[0]}', *arguments[1:]
+  slow = name in ('gfn-restore', 'gfn-demo') and not {'-h', '--help', '--version'} & set(arguments)
+  if slow and sys.stderr.isatty():  # scripts expect nothing but errors there
+    print(f'{name}: loading', file=sys.stderr, flush=True)
+
+
 def _interrupt_main() -> None:
   """Interrupt the main thread, also while it waits."""
   if hasattr(signal, 'pthread_kill'):

@@ -87,7 +87,7 @@ def evaluate_and_report(
   with parallel.ending_together():
     if jax.process_index() == 0:
       facts: dict[str, Any] = {'protocol': protocol, 'data': dict(test_set.facts)}
-      options = {'tile': tile, 'ensemble': ensemble, 'dtype': dtype}
+      options = {'tile': tile, 'ensemble': ensemble, 'dtype': restorer.dtype}
       facts['options'] = {key: value for key, value in options.items() if value is not None}
       facts['weights'] = _file_facts(path)
       if lpips is not None:
@@ -95,7 +95,8 @@ def evaluate_and_report(
         facts['lpips']['weights'] = [_file_facts(file) for file in lpips_weights]
       methods = summarize(rows, restorer)
       write_results(output_dir, rows, methods, facts)
-      print(f'{len(rows)} images, protocol {protocol}, {jax.devices()[0].device_kind}\n')
+      device = jax.devices()[0].device_kind
+      print(f'{len(rows)} images, protocol {protocol}, {restorer.dtype}, {device}\n')
       print(format_table(methods))
       print(f'\nimages, images.csv and summary.json are in {os.fspath(output_dir)}')
 

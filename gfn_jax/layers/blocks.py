@@ -72,7 +72,7 @@ class Layers(NamedTuple):
     conv: makes a convolution.
     deconv: makes a transposed convolution that doubles the size: 4x4, stride 2.
     gate_conv: makes the last convolution of a gate.
-    image_conv: makes a convolution whose output is an image.
+    image_conv: makes a convolution whose output is an image; on CPUs in float32.
     res_block: makes a residual block.
   """
 
@@ -105,6 +105,9 @@ def make_layers(model: nn.Module, gain: float = 1.0) -> Layers:
   # With a skip, the network starts near the identity.
   small_images = model.global_skip != 'none'
   image_conv = functools.partial(conv, kernel_init=last_init) if small_images else conv
+  if jax.default_backend() == 'cpu':
+    # In bfloat16 the sum and its bias would be rounded separately, and images be off by 1 of 255.
+    image_conv = functools.partial(image_conv, dtype=jnp.float32)
   res_block = functools.partial(ResBlock, conv=conv, last_init=last_init)
 
   def deconv(features: int, name: str) -> nn.Module:

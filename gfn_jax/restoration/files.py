@@ -534,6 +534,12 @@ def _with_source(settings: dict[str, Any], job: Job) -> dict[str, Any]:
   return settings | {'source': file_sha256(job.source)}
 
 
+def _chosen_dtype(task: _Task, pixels: jax.typing.DTypeLike) -> dict[str, Any]:
+  """Return the type of the computation, to record it, if `task.settings` allow several."""
+  several = isinstance(task.settings.get('dtype'), list)
+  return {'dtype': task.restorer.dtype_for(pixels)} if several else {}
+
+
 def _show_existing(task: _Task, job: Job) -> None:
   if task.on_result is None or job.kind != 'image':
     return
@@ -545,7 +551,7 @@ def _show_existing(task: _Task, job: Job) -> None:
 
 def _restore_moving(task: _Task, job: Job) -> None:
   """Restore an animation or a video."""
-  settings = _with_source(task.settings, job)
+  settings = _with_source(task.settings, job) | _chosen_dtype(task, np.uint8)
   make_folder(os.path.dirname(job.target) or '.')
   with records.recording(job.target, settings):
     if job.kind == 'animation':
@@ -577,8 +583,9 @@ def _restore_image(task: _Task, item: _Prepared) -> _Restored:
   if task.strip:
     photo = dataclasses.replace(photo, metadata=photo.metadata.stripped())
   photo = _fit_target(task, job, photo)
+  settings = item.settings | _chosen_dtype(task, photo.pixels.dtype)
   with tile_progress(job.name) as progress:
-    return _Restored(job, item.settings, photo, task.restorer(photo.pixels, progress))
+    return _Restored(job, settings, photo, task.restorer(photo.pixels, progress))
 
 
 def _write_image(task: _Task, restored: _Restored) -> None:

@@ -11,9 +11,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
 from gfn_jax.errors import UserError
+from gfn_jax.restoration.dtypes import INTERCHANGEABLE
 from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system.files import (
   exists,
@@ -30,18 +29,22 @@ from gfn_jax.weights.pretrained import weights_path
 FOLDER = '.gfn_restore'
 
 
-def settings_of(restorer: Restorer, weights: str | os.PathLike) -> dict[str, Any]:
+def settings_of(
+  restorer: Restorer, weights: str | os.PathLike, any_dtype: bool = False
+) -> dict[str, Any]:
   """Return the settings that a restorer's results depend on, in types of JSON.
 
   Args:
     restorer: the restorer, before its first image.
     weights: path or name of its weights.
+    any_dtype: True if results in each of `INTERCHANGEABLE` types count as finished, so that
+      another machine, which chooses another type, can continue. Their records have the type.
   """
   settings = {
     'weights': file_sha256(weights_path(weights)),
     'output': restorer.output,
     'ensemble': restorer.ensemble,
-    'dtype': jnp.dtype(getattr(restorer.model, 'dtype', 'float32')).name,
+    'dtype': list(INTERCHANGEABLE) if any_dtype else restorer.dtype_8bit,
     'overlap': restorer.overlap,
   }
   if not restorer.model.local:  # otherwise tiles of all sizes give the same result
@@ -69,12 +72,17 @@ def check_result(target: str | os.PathLike, settings: Mapping[str, Any]) -> None
     raise UserError(
       f'{printable(target)} exists, and has no record of what made it; --overwrite replaces it'
     )
-  keys = [key for key in {**settings, **made} if made.get(key) != settings.get(key)]
+  keys = [key for key in {**settings, **made} if not _fits(made.get(key), settings.get(key))]
   if keys:
     raise UserError(
       f'{printable(target)} exists, from other settings ({", ".join(keys)}); --overwrite replaces '
       'it'
     )
+
+
+def _fits(made: Any, wanted: Any) -> bool:
+  """Return True if a recorded value is the wanted one, or one of a list of them."""
+  return made in wanted if isinstance(wanted, list) else made == wanted
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from gfn_jax.ops.pixels import check_image, from_float, spread_colours, to_float
 from gfn_jax.ops.sizes import SHARP_FRAMES
 from gfn_jax.ops.symmetries import SYMMETRIES, apply_symmetry, undo_symmetry
 from gfn_jax.restoration import tiling
-from gfn_jax.system import memory
+from gfn_jax.system import cpu_bfloat16, memory
 from gfn_jax.system.compiling import announce_compiling
 from gfn_jax.system.console import print_message
 from gfn_jax.weights.pretrained import load_pretrained
@@ -41,8 +41,7 @@ DTYPES = ('float32', 'bfloat16', 'float16')
 T = TypeVar('T')
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _forward(
+def _output_of(
   model: RestorationModel,
   output: str,
   variables: Mapping[str, Any],
@@ -69,6 +68,14 @@ def _forward(
   if output == 'frames' and images is not None:
     return jnp.moveaxis(images, 1, 3).reshape(*x.shape[:3], -1)
   return images
+
+
+@functools.cache
+def _compiled(onednn: bool) -> Callable[..., jax.Array]:
+  """Return `_output_of`, compiled; with `onednn`, bfloat16 convolutions are passed to oneDNN."""
+  options = cpu_bfloat16.compiler_options('bfloat16') if onednn else None
+  forward = jax.jit(_output_of, static_argnums=(0, 1), compiler_options=options)
+  return cpu_bfloat16.without_cache_warning(forward) if onednn else forward
 
 
 @functools.cache
@@ -107,6 +114,8 @@ class Restorer:
       image and its mirror image; so they have no `ensemble`.
     scale: factor between the input and the output: the network's scale, such as 4, or 1.
     batch_size: tiles that pass through the network together.
+    dtype: type of the computation, such as 'float32'.
+    dtype_8bit: the same for 8-bit images.
   """
 
   def __init__(
@@ -120,6 +129,7 @@ class Restorer:
     output: str | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
+    dtype_8bit: str | None = None,
   ):
     """Put a network on the first device, and on the others when an image has tiles for them.
 
@@ -132,18 +142,23 @@ class Restorer:
       output: see the class.
       batch_size: see the class; None is 1 on CPUs and 4 elsewhere.
       dtype: type of the computation, 'float32', 'bfloat16' or 'float16'; None is the network's.
+      dtype_8bit: type of the computation for 8-bit images, in which rounding is not seen; None is
+        `dtype`.
 
     Raises:
       UserError: for an invalid option, or an output that the network does not have.
     """
-    if dtype not in (None, *DTYPES):
-      raise UserError(f'dtype {dtype!r}: choose from {", ".join(DTYPES)}')
+    for kind in (dtype, dtype_8bit):
+      if kind not in (None, *DTYPES):
+        raise UserError(f'dtype {kind!r}: choose from {", ".join(DTYPES)}')
     if output is None:
       output = 'hr' if model.scale > 1 else 'lr'
     if output not in OUTPUTS:
       raise UserError(f'output {output!r}: choose from {", ".join(OUTPUTS)}')
     model = model.for_output(output)
     self.model = model.clone(dtype=dtype) if dtype else model
+    self._model_8bit = model.clone(dtype=dtype_8bit) if dtype_8bit else self.model
+    self.dtype, self.dtype_8bit = map(_dtype_of, (self.model, self._model_8bit))
     if tile not in ('auto', None) and not isinstance(tile, int):
       raise UserError(f"tile {tile!r}: pass a number, None or 'auto'")
     tiling.check_tile(tile if isinstance(tile, int) else MAX_TILE, overlap)
@@ -187,6 +202,7 @@ class Restorer:
     output: str | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
+    dtype_8bit: str | None = None,
   ) -> 'Restorer':
     """Return a restorer with trained weights.
 
@@ -199,6 +215,7 @@ class Restorer:
       output: see `Restorer`.
       batch_size: see `Restorer`.
       dtype: see `Restorer`.
+      dtype_8bit: see `Restorer`.
 
     Raises:
       UserError: if the file or name does not exist, the file is damaged or was not written by this
@@ -212,7 +229,12 @@ class Restorer:
       output=output,
       batch_size=batch_size,
       dtype=dtype,
+      dtype_8bit=dtype_8bit,
     )
+
+  def dtype_for(self, pixels: jax.typing.DTypeLike) -> str:
+    """Return the type of the computation for images of a type, such as uint16."""
+    return _dtype_of(self._model_for(pixels))
 
   def __call__(
     self,
@@ -292,9 +314,10 @@ class Restorer:
       try:
         return work()
       except jax.errors.JaxRuntimeError as error:
-        if 'RESOURCE_EXHAUSTED' not in str(error):
+        if 'RESOURCE_EXHAUSTED' in str(error):
+          self._shrink(error)
+        elif not ('bfloat16' in (self.dtype, self.dtype_8bit) and cpu_bfloat16.give_up(error)):
           raise
-        self._shrink(error)
 
   def _shrink(self, error: Exception) -> None:
     """Halve the tiles after the device ran out of memory."""
@@ -416,8 +439,10 @@ class Restorer:
 
   def _forward(self, x: jax.Array, inside: jax.Array | None) -> jax.Array:
     name, (height, width) = type(self.model).__name__, x.shape[1:3]
+    model = self._model_for(x.dtype)
+    forward = _compiled(cpu_bfloat16.compiler_options(_dtype_of(model)) is not None)
     with announce_compiling(f'compiling {name} for {width}x{height}'):
-      return _forward(self.model, self.output, self._variables_on(x.device), x, inside)
+      return forward(model, self.output, self._variables_on(x.device), x, inside)
 
   def _variables_on(self, device: Any) -> Mapping[str, Any]:
     """Return the variables on a device, copied on its first use."""
@@ -425,11 +450,14 @@ class Restorer:
       self._copies[device] = jax.device_put(self.variables, device)
     return self._copies[device]
 
+  def _model_for(self, pixels: jax.typing.DTypeLike) -> RestorationModel:
+    return self._model_8bit if np.dtype(pixels) == np.uint8 else self.model
+
   def _output_shape(self, size: tuple[int, int]) -> Any:
     """Return the `ShapeDtypeStruct` of the output for an image of a size; None without one."""
     x = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
     return jax.eval_shape(
-      functools.partial(_forward, self.model, self.output), self.variables, x, None
+      functools.partial(_output_of, self.model, self.output), self.variables, x, None
     )
 
   def _tile_for(self, h: int, w: int) -> int | None:
@@ -444,7 +472,7 @@ class Restorer:
   def _largest_tile(self) -> int:
     """Return the largest tile that fits into memory; for a local network at most MAX_TILE."""
     x = jax.ShapeDtypeStruct((self.batch_size, 64, 64, 3), jnp.float32)
-    forward = functools.partial(_forward, self.model, self.output)
+    forward = functools.partial(_output_of, self.model, self.output)
     per_pixel = memory.peak_bytes(forward, self.variables, x, None) / 64**2
     budget = memory.available_bytes(self.device) / 2
     side = int((budget / per_pixel) ** 0.5) // tiling.STEP * tiling.STEP
@@ -453,6 +481,10 @@ class Restorer:
     if self.device.platform == 'cpu':  # its devices share the memory
       self._devices = self._devices[: max(1, int(budget / (per_pixel * largest**2)))]
     return largest
+
+
+def _dtype_of(model: RestorationModel) -> str:
+  return jnp.dtype(getattr(model, 'dtype', None) or 'float32').name
 
 
 def resize_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:

@@ -19,6 +19,7 @@ _OPTION = 'xla_cpu_experimental_onednn_custom_call'
 _FIRST_JAX = (0, 12)  # JAX 0.10 accepts the option and ignores it
 _CPUINFO = pathlib.Path('/proc/cpuinfo')
 _FLAGS = {'avx512_bf16', 'amx_bf16'}
+_failed: list[Exception] = []  # errors of programs with the option
 
 
 @functools.cache
@@ -46,7 +47,28 @@ def compiler_options(dtype: jax.typing.DTypeLike) -> dict[str, bool] | None:
     return None
   if jax.__version_info__[:2] < _FIRST_JAX or not has_bfloat16() or not _has_option():
     return None
-  return {_OPTION: True}
+  return None if _failed else {_OPTION: True}
+
+
+def give_up(error: Exception) -> bool:
+  """Disable oneDNN for the rest of the process after a program failed, with a message.
+
+  Args:
+    error: the program's error.
+
+  Returns:
+    True if the program may be tried again, without the option; False if it had none.
+  """
+  if compiler_options('bfloat16') is None:
+    return False
+  _failed.append(error)
+  _report(error)
+  return True
+
+
+def _report(error: Exception) -> None:
+  reason = str(error).partition('\n')[0]
+  print_message(f'bfloat16 is computed without oneDNN, which is slower: {reason}')
 
 
 @functools.cache
@@ -55,8 +77,7 @@ def _has_option() -> bool:
   try:
     jax.jit(lambda x: x, compiler_options={_OPTION: True})(0.0)
   except jax.errors.JaxRuntimeError as error:
-    reason = str(error).partition('\n')[0]
-    print_message(f'bfloat16 is computed without oneDNN, which is slower: {reason}')
+    _report(error)
     return False
   return True
 

@@ -319,7 +319,7 @@ def _read_tensors(copy: str, name: str) -> tuple[dict[str, str], dict[str, np.nd
           f'type, one of {", ".join(DTYPES.values())}'
         )
       metadata = file.metadata() or {}
-      return metadata, {key: file.get_tensor(key).astype(np.float32) for key in keys}
+      return metadata, {key: file.get_tensor(key).astype(np.float32, copy=False) for key in keys}
   except (safetensors.SafetensorError, OSError) as error:
     raise UserError(f'cannot read {name} as safetensors: {error}') from error
 

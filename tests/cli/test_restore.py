@@ -1,6 +1,8 @@
 """`gfn-restore`, in this process and in one of its own."""
 
+import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -17,6 +19,7 @@ from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.cli import restore
 from gfn_jax.errors import UsageError
 from gfn_jax.models import init_variables
+from gfn_jax.restoration import dtypes, records
 from gfn_jax.weights.pretrained import save_weights
 from tests import small
 
@@ -81,11 +84,12 @@ def test_a_folder_that_is_killed_is_finished_by_the_same_command(photos, tmp_pat
 def test_only_a_compilation_is_announced(photos, tmp_path, monkeypatch):
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
   errors = []
+  start_lines = 'GFN computes in float32\n'
   for name in ('a.png', 'b.png'):
     process = start(photos / '0.png', tmp_path / name)
     output, error = process.communicate(timeout=120)
     assert (process.returncode, output) == (0, f'1 restored -> {tmp_path / name}\n')
-    errors.append(error)
+    errors.append(error.removeprefix(start_lines))
   assert errors == ['compiling GFN for 64x64\n', '']
 
 
@@ -109,6 +113,50 @@ def test_options_reach_the_restorer(photos, tmp_path, capsys):
     restored = np.asarray(image).astype(int)
   assert restored.shape == PHOTO.shape
   assert np.abs(restored - restorer(PHOTO)).mean() < 3  # WebP
+
+
+def dtype_of(target):
+  """Return the recorded type of the computation of a result."""
+  return json.loads(pathlib.Path(records._path(target)).read_text())['dtype']
+
+
+def test_the_faster_type_is_taken_where_it_pays(photos, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(dtypes, 'computes_bfloat16', lambda: True)
+  deep = np.asarray(PHOTO[..., 0], np.uint16) * 257
+  Image.fromarray(deep).save(photos / 'deep.png')
+  out = tmp_path / 'out'
+  restore.main([str(photos), str(out)])
+  assert capsys.readouterr().err.splitlines()[0] == (
+    'GFN computes in bfloat16, and in float32 for images of more than 8 bits (--dtype=float32: '
+    'for all)'
+  )
+  assert {dtype_of(out / f'{i}.png') for i in range(6)} == {'bfloat16'}
+  assert dtype_of(out / 'deep.png') == 'float32'
+  with Image.open(out / '0.png') as image:
+    rounded = Restorer.from_pretrained('gfn', dtype='bfloat16')(PHOTO)
+    np.testing.assert_array_equal(np.asarray(image), rounded)
+
+  restore.main([str(photos / '0.png'), str(tmp_path / 'one.png')])
+  assert 'GFN computes in float32\n' in capsys.readouterr().err
+  assert dtype_of(tmp_path / 'one.png') == 'float32'  # too small to make up for the compilation
+
+
+def test_another_machine_may_continue_in_another_type(photos, tmp_path, monkeypatch, capsys):
+  out = tmp_path / 'out'
+  command = [str(photos), str(out)]
+  for fast, options, restored in (
+    (False, [], 6),
+    (True, [], 0),
+    (False, ['--dtype=float32'], 0),
+    (True, ['--overwrite'], 6),
+    (False, [], 0),
+  ):
+    monkeypatch.setattr(dtypes, 'computes_bfloat16', lambda fast=fast: fast)
+    restore.main([*command, *options])
+    assert capsys.readouterr().out.startswith(f'{restored} restored')
+  with pytest.raises(UserError, match='6 of 6 files could not be restored'):
+    restore.main([*command, '--dtype=float32'])
+  assert 'exists, from other settings (dtype); --overwrite' in capsys.readouterr().err
 
 
 def test_frames(photos, tmp_path, capsys):

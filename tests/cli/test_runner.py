@@ -126,6 +126,27 @@ def test_ctrl_c_during_imports(interrupt):
   assert (result.returncode, result.stderr) == (130, 'interrupted\n')
 
 
+@pytest.mark.parametrize(
+  ('argv', 'line'),
+  [
+    (['/bin/gfn-demo'], 'gfn-demo: loading\n'),
+    (['gfn', 'restore', 'a.png', 'b.png'], 'gfn-restore: loading\n'),
+    (['gfn-restore', '--help'], ''),
+    (['gfn', 'train'], ''),
+    (['gfn'], ''),
+    (['gfn-export'], ''),
+    (['mine.py'], ''),
+  ],
+)
+def test_commands_that_load_for_seconds_announce_it_on_a_terminal(argv, line, monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'argv', argv)
+  runner.announce_start()
+  assert capsys.readouterr().err == ''
+  monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
+  runner.announce_start()
+  assert capsys.readouterr().err == line
+
+
 def test_other_programs_keep_their_hooks():
   assert sys.excepthook.__module__ != runner.__name__
   script = "import sys; sys.argv = ['mine.py']; import gfn_jax.cli; raise KeyboardInterrupt"

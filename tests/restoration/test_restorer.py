@@ -12,7 +12,7 @@ from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.models import init_variables, variable_shapes
 from gfn_jax.restoration import restorer as restorer_module
 from gfn_jax.restoration.restorer import resize_alpha
-from gfn_jax.system import memory
+from gfn_jax.system import cpu_bfloat16, memory
 from tests import small
 
 
@@ -151,10 +151,11 @@ def one_device(monkeypatch):
 @pytest.mark.usefixtures('one_device')  # each device has programs of its own
 def test_sizes_share_programs(network):
   restorer = Restorer(*network, tile=96, overlap=16)
-  before = restorer_module._forward._cache_size()
+  forward = restorer_module._compiled(onednn=False)
+  before = forward._cache_size()
   for size in ((70, 90), (71, 89), (96, 96), (65, 66), (90, 300), (200, 91)):
     assert restorer(np.zeros((*size, 3), np.uint8)).shape == (4 * size[0], 4 * size[1], 3)
-  assert 1 <= restorer_module._forward._cache_size() - before <= 3
+  assert 1 <= forward._cache_size() - before <= 3
 
 
 def test_progress_counts_tiles(network):
@@ -285,6 +286,70 @@ def test_dtype_is_the_computations(network, photo):
   rounded = Restorer(*network, dtype='bfloat16')(photo / 255)
   error = np.abs(rounded - exact).max()
   assert 1e-4 < error < 0.1
+
+
+@pytest.mark.parametrize(('features', 'tile'), [(32, 64), (7, None)])
+def test_bfloat16_equals_float32_within_rounding(features, tile):
+  """In tiles with masked borders, and with a width that no vector divides."""
+  model = create_model(**small.MODEL | {'features': features})
+  variables = init_variables(model, seed=0)
+  image = skimage.data.coffee()[:50, :90] / 255
+  options = {'tile': tile, 'overlap': 16}
+  exact = Restorer(model, variables, **options)(image)
+  rounded = Restorer(model, variables, dtype='bfloat16', **options)(image)
+  scale = np.abs(exact).max()
+  assert 1e-4 < np.abs(rounded - exact).max() < 0.03 * scale
+  assert np.abs(rounded - exact).mean() < 0.005 * scale
+
+
+def test_8_bit_images_may_be_computed_in_another_type(network, restorer, photo):
+  both = Restorer(*network, dtype_8bit='bfloat16')
+  rounded = Restorer(*network, dtype='bfloat16')
+  assert (both.dtype, both.dtype_8bit, restorer.dtype_8bit) == ('float32', 'bfloat16', 'float32')
+  deep = photo.astype(np.uint16) * 257
+  np.testing.assert_array_equal(both(photo), rounded(photo))
+  np.testing.assert_array_equal(both(deep), restorer(deep))
+  np.testing.assert_array_equal(both(photo / 255), restorer(photo / 255))
+  assert (rounded(deep) != restorer(deep)).any()
+
+
+@pytest.mark.parametrize('weights', ['gfn', 'bmdsrnet'])
+def test_a_smooth_gradient_stays_smooth_in_bfloat16(weights):
+  exact = Restorer.from_pretrained(weights)
+  rounded = Restorer.from_pretrained(weights, dtype_8bit='bfloat16')
+  ramp = np.linspace(0, 255, 64)
+  colours = np.broadcast_arrays(ramp, ramp[::-1], ramp[:48, None])
+  grey = np.broadcast_to(ramp[:, None], (48, 64, 3))
+  for image in (np.stack(colours, axis=-1), grey):  # [48, 64, 3]
+    assert_close(rounded(image.round().astype(np.uint8)), exact(image.round().astype(np.uint8)))
+
+
+def test_a_program_that_onednn_cannot_run_is_compiled_without_it(
+  network, photo, monkeypatch, capsys
+):
+  monkeypatch.setattr(cpu_bfloat16, '_failed', failed := [])
+  offered = {'xla_cpu_experimental_onednn_custom_call': True}
+  monkeypatch.setattr(
+    cpu_bfloat16,
+    'compiler_options',
+    lambda dtype: offered if dtype == 'bfloat16' and not failed else None,
+  )
+
+  def fail(*_):
+    raise jax.errors.JaxRuntimeError('INTERNAL: no such primitive\nmore')
+
+  compiled = restorer_module._compiled
+  monkeypatch.setattr(
+    restorer_module, '_compiled', lambda onednn: fail if onednn else compiled(False)
+  )
+  restorer = Restorer(*network, dtype='bfloat16')
+  restored = restorer(photo)
+  assert capsys.readouterr().err == (
+    'bfloat16 is computed without oneDNN, which is slower: INTERNAL: no such primitive\n'
+  )
+  np.testing.assert_array_equal(restorer(photo), restored)
+  assert capsys.readouterr().err == ''
+  assert_close(restored, Restorer(*network)(photo), steps=4)
 
 
 class OutOfMemory:
@@ -428,6 +493,7 @@ def test_bad_input(restorer, image, error, message):
     ({'output': 'sr'}, "output 'sr': choose from hr, lr, frames"),
     ({'output': 'frames'}, 'GFN makes no frames; use BMDSRNet'),
     ({'dtype': 'int8'}, "dtype 'int8': choose from float32, bfloat16, float16"),
+    ({'dtype_8bit': 'int8'}, "dtype 'int8': choose from float32, bfloat16, float16"),
   ],
 )
 def test_bad_options(network, options, message):
