@@ -1,5 +1,6 @@
 """Test the tools of the repository: its Makefile and its hooks."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -8,9 +9,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def test_make_lists_every_target():
-  listed = subprocess.run(['make'], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+  outer = {name: value for name, value in os.environ.items() if not name.startswith('MAKE')}
+  listed = subprocess.run(['make'], cwd=ROOT, env=outer, check=True, capture_output=True).stdout
   targets = re.search(r'^\.PHONY: (.*)$', (ROOT / 'Makefile').read_text(), re.M).group(1).split()
-  assert [line.split()[0] for line in listed.splitlines()] == targets
+  assert [line.split()[0] for line in listed.decode().splitlines()] == targets
 
 
 def test_hooks_use_the_ruff_of_the_test_extra():
