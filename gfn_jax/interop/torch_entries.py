@@ -243,7 +243,11 @@ def _check_unread(
       and not any(f'{label}.'.startswith(f'{entry.label}.') for label in fitting)
     ]
   outside = chosen.outside.items()
-  labels += [name for name, tensor in outside if _AVERAGED.search(name) and _is_weight(tensor)]
+  labels += [
+    name
+    for name, tensor in outside
+    if _AVERAGED.search(name) and _is_weight(tensor) and not is_counter(name)
+  ]
   if labels:
     raise UserError(
       f'the averaged weights {show(labels[0])} do not have the names of the network; to take the '

@@ -297,20 +297,24 @@ def _read(path_or_name: str | os.PathLike) -> tuple[str, Any, dict[str, np.ndarr
       raise UserError(
         f'{name} is damaged: its SHA-256 is not the one in {card_name}; copy both again'
       )
-    metadata, flat = _read_tensors(copy, name)
+    metadata, flat = _read_tensors(copy, path)
   try:
     model_config = json.loads(metadata['model'])
-  except (KeyError, ValueError, RecursionError) as error:
+  except (ValueError, RecursionError) as error:
     raise _unnamed_network(path) from error
   if card and card['model'] != model_config:
     raise UserError(f'{name} and {card_name} name different networks; copy both again')
   return path, model_config, flat
 
 
-def _read_tensors(copy: str, name: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-  """Return a file's metadata, and its tensors as float32; `name` is its name for messages."""
+def _read_tensors(copy: str, path: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+  """Return the metadata of the file at `path`, whose local copy is `copy`, and float32 tensors."""
+  name = printable(path)
   try:
     with safetensors.safe_open(copy, framework='numpy') as file:
+      metadata = file.metadata() or {}
+      if 'model' not in metadata:  # before its types are refused
+        raise _unnamed_network(path)
       keys = file.keys()
       types = {file.get_slice(key).get_dtype() for key in keys}
       if len(types) > 1 or not types <= set(DTYPES.values()):
@@ -318,7 +322,6 @@ def _read_tensors(copy: str, name: str) -> tuple[dict[str, str], dict[str, np.nd
           f'cannot read {name}: tensors of type {", ".join(sorted(types))}; all must have the same '
           f'type, one of {", ".join(DTYPES.values())}'
         )
-      metadata = file.metadata() or {}
       return metadata, {key: file.get_tensor(key).astype(np.float32, copy=False) for key in keys}
   except (safetensors.SafetensorError, OSError) as error:
     raise UserError(f'cannot read {name} as safetensors: {error}') from error

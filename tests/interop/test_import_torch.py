@@ -207,7 +207,7 @@ def test_what_was_chosen_is_said_in_a_line(folder, state, capsys):
 
 def test_counters_are_ignored_and_said(folder, state, capsys):
   counters = {
-    'n_averaged': np.int64(5),
+    'n_averaged': np.full(1, 5),
     'module.total_ops': np.zeros(1),
     'module.geteMoudle.0.conv1.total_params': np.zeros(1),
     'module.norm.num_batches_tracked': np.int64(7),
