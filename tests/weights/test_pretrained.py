@@ -381,7 +381,8 @@ def test_tensors_of_another_type(alone):
     f'cannot read {alone}: tensors of type F16, F32; all must have the same type, one of F32, '
     'BF16, F16'
   )
-  header = b'{"__metadata__":{"model":"{}"},"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+  fields = {'dtype': 'F8_E4M3', 'shape': [2], 'data_offsets': [0, 2]}
+  header = json.dumps({'__metadata__': {'model': '{}'}, 'a': fields}).encode()
   alone.write_bytes(struct.pack('<Q', len(header)) + header + b'\0\0')
   assert 'tensors of type F8_E4M3; all must' in message_of(pretrained.load_pretrained, alone)
   alone.write_bytes(safetensors.numpy.save({'w': np.ones(2, np.float32), 'n': np.ones(1, int)}))
