@@ -81,7 +81,7 @@ def test_a_folder_that_is_killed_is_finished_by_the_same_command(photos, tmp_pat
 
 @pytest.mark.full
 @pytest.mark.end_to_end
-def test_only_a_compilation_is_announced(photos, tmp_path, monkeypatch):
+def test_a_program_in_the_cache_is_not_announced(photos, tmp_path, monkeypatch):
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'cache'))
   errors = []
   start_lines = 'GFN computes in float32\n'
@@ -90,7 +90,8 @@ def test_only_a_compilation_is_announced(photos, tmp_path, monkeypatch):
     output, error = process.communicate(timeout=120)
     assert (process.returncode, output) == (0, f'1 restored -> {tmp_path / name}\n')
     errors.append(error.removeprefix(start_lines))
-  assert errors == ['compiling GFN for 64x64\n', '']
+  assert errors[0] in ('compiling GFN for 64x64\n', '')  # if it took longer than a second, or not
+  assert errors[1] == ''
 
 
 def test_a_mistake_ends_in_one_line(tmp_path):
