@@ -143,7 +143,8 @@ def plan_jobs(
 
   Raises:
     UserError: if the target has an unknown extension or is a file for several results, there is
-      nothing to restore, or the only source does not exist or would be overwritten.
+      nothing to restore, the only source does not exist or would be overwritten, or there are only
+      videos and PyAV is missing.
   """
   if isinstance(sources, (str, os.PathLike)):
     sources = [sources]
@@ -172,10 +173,12 @@ def plan_jobs(
       f'{others}'
     )
   kinds = {job.kind for job in plan.jobs}
-  if 'video' in kinds and len(kinds) > 1:
+  if 'video' in kinds:
     try:
       videos.pyav()
     except UserError as error:
+      if len(kinds) == 1:
+        raise
       plan.pass_over_videos(str(error))
   _drop_conflicts(plan)
   return plan

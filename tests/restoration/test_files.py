@@ -663,8 +663,8 @@ def test_videos_are_passed_over_without_pyav(photos, tmp_path, monkeypatch):
     '.txt': 1,
     ".mp4 (videos require PyAV: pip install 'gfn_jax[video]')": 2,
   }
-  [reason] = restore(photos / 'm.mp4', tmp_path / 'm.mp4').failures
-  assert reason == "videos require PyAV: pip install 'gfn_jax[video]'"
+  with pytest.raises(UserError, match="^videos require PyAV: pip install 'gfn_jax.video.'$"):
+    plan_jobs(photos / 'm.mp4', tmp_path / 'm.mp4')
 
 
 SETTINGS = {'weights': 'a hash', 'ensemble': False}
