@@ -113,9 +113,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ['GRADIO_TEMP_DIR'] = folder
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # to clean up
     with contextlib.closing(Queue()) as queue:
-      restorers = load_restorers(args.weights)
-      page = build_page(restorers, queue, args.max_pixels)
-      print_message(describe(next(iter(restorers.values()))))
+      _import_gradio()  # which is missing more often than the weights
+      page = build_page(load_restorers(args.weights), queue, args.max_pixels)
       launch(page, args.port)
       print(f'the page is at {page.local_url} (Ctrl-C to stop)', flush=True)
       try:
@@ -137,6 +136,7 @@ def load_restorers(weights: str) -> dict[str, Restorer]:
   for output in OUTPUTS:
     with contextlib.suppress(UserError):  # the network has no such output
       restorers[output] = Restorer(model, variables, output=output, dtype_8bit=faster)
+  print_message(describe(next(iter(restorers.values()))))
   if 'frames' not in restorers:
     restorers['frames'] = Restorer.from_pretrained(
       'bmdsrnet', output='frames', dtype_8bit=faster_dtype('bmdsrnet')
