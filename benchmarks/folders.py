@@ -23,7 +23,8 @@ from gfn_jax import Restorer
 from gfn_jax.cli.runner import run_command
 from gfn_jax.images import folders
 from gfn_jax.images.videos import pyav
-from gfn_jax.restoration.files import plan_jobs, restore_files
+from gfn_jax.restoration.files import restore_files
+from gfn_jax.restoration.plan import plan_jobs
 from gfn_jax.restoration.video import restore_video
 from gfn_jax.weights.pretrained import load_card
 

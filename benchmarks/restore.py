@@ -24,7 +24,8 @@ from tqdm import tqdm
 from gfn_jax import Restorer
 from gfn_jax.cli.runner import run_command
 from gfn_jax.images import folders
-from gfn_jax.restoration.files import plan_jobs, restore_files
+from gfn_jax.restoration.files import restore_files
+from gfn_jax.restoration.plan import plan_jobs
 from gfn_jax.system.files import write_json
 from gfn_jax.weights.pretrained import load_card
 

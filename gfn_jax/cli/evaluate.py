@@ -22,7 +22,8 @@ from gfn_jax.errors import UsageError
 from gfn_jax.evaluation import evaluate, test_sets
 from gfn_jax.ops.protocols import PROTOCOLS
 from gfn_jax.restoration import report
-from gfn_jax.restoration.files import finish, plan_jobs, restore_files
+from gfn_jax.restoration.files import finish, restore_files
+from gfn_jax.restoration.plan import plan_jobs
 from gfn_jax.restoration.records import settings_of
 from gfn_jax.restoration.report_files import restore_and_report
 from gfn_jax.restoration.restorer import DTYPES, Restorer

@@ -23,7 +23,8 @@ from gfn_jax.ops.protocols import PROTOCOLS
 from gfn_jax.ops.symmetries import SYMMETRIES
 from gfn_jax.restoration import tiling
 from gfn_jax.restoration.dtypes import describe, faster_dtype, keeps_result
-from gfn_jax.restoration.files import Plan, finish, plan_jobs, restore_files
+from gfn_jax.restoration.files import finish, restore_files
+from gfn_jax.restoration.plan import Plan, plan_jobs
 from gfn_jax.restoration.records import settings_of
 from gfn_jax.restoration.restorer import DTYPES, MAX_TILE, OUTPUTS, OVERLAP, Restorer
 from gfn_jax.system import compilation_cache

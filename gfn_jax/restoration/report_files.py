@@ -11,7 +11,8 @@ from gfn_jax.images import folders
 from gfn_jax.images.preview import to_picture
 from gfn_jax.images.reading import MAX_PIXELS
 from gfn_jax.ops.scores import score
-from gfn_jax.restoration.files import Job, Outcome, Plan, restore_files
+from gfn_jax.restoration.files import Outcome, restore_files
+from gfn_jax.restoration.plan import Job, Plan
 from gfn_jax.restoration.report import open_report
 from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system.files import printable

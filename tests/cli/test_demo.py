@@ -20,7 +20,7 @@ import skimage.data
 from PIL import Image
 
 from gfn_jax import UserError
-from gfn_jax.cli import demo
+from gfn_jax.cli import demo, uploads
 from gfn_jax.data.motion_blur import MotionBlur, synthesize
 from gfn_jax.ops.scores import bicubic
 from gfn_jax.restoration.queue import Queue
@@ -115,9 +115,9 @@ def page(browser, server):
 
 
 @pytest.fixture
-def desk():
+def restorer():
   with contextlib.closing(Queue()) as queue:
-    yield demo._Desk(fakes(), queue, MAX_PIXELS)
+    yield uploads.UploadRestorer(fakes(), queue, MAX_PIXELS)
 
 
 def wait(browser, condition):
@@ -168,11 +168,11 @@ def read_image(url):
     return np.asarray(Image.open(io.BytesIO(response.read())))
 
 
-def run(desk, tmp_path, paths, output='hr', crop=False):
+def run(restorer, tmp_path, paths, output='hr', crop=False):
   """Return the end of a restoration, without a page."""
   folder = tmp_path / 'results'
   folder.mkdir()
-  *_, end = desk.restore([str(path) for path in paths], output, crop, str(folder))
+  *_, end = restorer.restore([str(path) for path in paths], output, crop, str(folder))
   return end
 
 
@@ -265,6 +265,9 @@ def test_the_sample(page):
   wait_for(page, 'sample\n.png')
   restore(page)
   wait_for(page, 'sample.png: 224 × 150 → 896 × 600 pixels')
+  assert [heading.text for heading in page.find_elements('css selector', 'article h2')] == [
+    'sample.png'
+  ]
 
 
 def test_several_photos(page, tmp_path):
@@ -339,10 +342,10 @@ def test_a_photo_that_nobody_waits_for_is_stopped(page, server, tmp_path, way):
     (True, 'These are the middle 200 × 200 of its 400 × 400 pixels.', 'middle'),
   ],
 )
-def test_a_large_photo_is_reduced_or_cropped(desk, tmp_path, crop, note, expected):
+def test_a_large_photo_is_reduced_or_cropped(restorer, tmp_path, crop, note, expected):
   photo = skimage.data.astronaut()[:400, :400]
   path = write_image(tmp_path / 'large.png', photo)
-  end = run(desk, tmp_path, [path], crop=crop)
+  end = run(restorer, tmp_path, [path], crop=crop)
   assert 'large.png: 200 × 200 → 800 × 800 pixels in' in end.state
   assert note in end.state
   result = np.asarray(Image.open(end.file))[::4, ::4]
@@ -353,33 +356,33 @@ def test_a_large_photo_is_reduced_or_cropped(desk, tmp_path, crop, note, expecte
     assert np.abs(result - means).mean() < 1.5
 
 
-def test_a_photo_that_keeps_its_size_may_be_larger(desk, tmp_path):
+def test_a_photo_that_keeps_its_size_may_be_larger(restorer, tmp_path):
   photo = np.zeros((500, 600, 3), np.uint8)
   photo[:250] = 255
-  end = run(desk, tmp_path, [write_image(tmp_path / 'a.png', photo)], 'lr')
+  end = run(restorer, tmp_path, [write_image(tmp_path / 'a.png', photo)], 'lr')
   assert 'a.png: 600 × 500 → 600 × 500 pixels' in end.state
   assert 'reduced' not in end.state
   np.testing.assert_array_equal(np.asarray(Image.open(end.file)), photo[::-1])
   assert 'alt="Input: a.png"' in end.articles
 
 
-def test_a_photo_that_is_too_large_to_read(desk, tmp_path, monkeypatch):
-  monkeypatch.setattr(demo, 'MOST_PIXELS', 90_000)
+def test_a_photo_that_is_too_large_to_read(restorer, tmp_path, monkeypatch):
+  monkeypatch.setattr(uploads, 'MOST_PIXELS', 90_000)
   path = write_image(tmp_path / 'huge.png', np.zeros((301, 300), np.uint8))
-  end = run(desk, tmp_path, [path])
+  end = run(restorer, tmp_path, [path])
   assert 'huge.png: 300 × 301 pixels are more than 0.09 megapixels; reduce it first' in end.state
   assert str(tmp_path) not in end.state
   assert (end.articles, end.file) == ('', '')
 
 
-def test_of_several_photos_the_others_are_restored(desk, tmp_path, monkeypatch):
+def test_of_several_photos_the_others_are_restored(restorer, tmp_path, monkeypatch):
   folders = [tmp_path / name for name in 'ab']
   for i, folder in enumerate(folders):
     folder.mkdir()
     write_image(folder / 'same.png', np.full((8, 8, 3), 10 + i, np.uint8))
   (tmp_path / '<b>.png').write_bytes(b'')
   paths = [folders[0] / 'same.png', tmp_path / '<b>.png', folders[1] / 'same.png']
-  end = run(desk, tmp_path, paths)
+  end = run(restorer, tmp_path, paths)
   assert (
     '<p class="state alert" role="alert">cannot read &lt;b&gt;.png: empty file</p>' in end.state
   )
@@ -390,29 +393,29 @@ def test_of_several_photos_the_others_are_restored(desk, tmp_path, monkeypatch):
       assert np.asarray(Image.open(archive.open(name))).flat[0] == 10 + i
 
 
-def test_a_full_disk_is_named(desk, tmp_path, monkeypatch):
+def test_a_full_disk_is_named(restorer, tmp_path, monkeypatch):
   def fail(path, photo):
     raise OSError(28, 'No space left on device', path)
 
-  monkeypatch.setattr(demo.writing, 'write_photo', fail)
-  end = run(desk, tmp_path, [write_image(tmp_path / 'a.png', np.zeros((8, 8, 3), np.uint8))])
+  monkeypatch.setattr(uploads.writing, 'write_photo', fail)
+  end = run(restorer, tmp_path, [write_image(tmp_path / 'a.png', np.zeros((8, 8, 3), np.uint8))])
   assert 'a.png: No space left on device' in end.state
   assert end.file == ''
 
 
-def test_a_page_shows_no_more_photos_than_a_browser_opens(desk, tmp_path, monkeypatch):
-  monkeypatch.setattr(demo, 'SHOWN_CHARACTERS', 1)
+def test_a_page_shows_no_more_photos_than_a_browser_opens(restorer, tmp_path, monkeypatch):
+  monkeypatch.setattr(uploads, 'SHOWN_CHARACTERS', 1)
   photo = np.zeros((8, 8, 3), np.uint8)
-  end = run(desk, tmp_path, [write_image(tmp_path / f'{name}.png', photo) for name in 'abc'])
+  end = run(restorer, tmp_path, [write_image(tmp_path / f'{name}.png', photo) for name in 'abc'])
   assert end.articles.count('<article>') == 1
   assert 'The last 2 are only in the download.' in end.state
   assert len(zipfile.ZipFile(end.file).namelist()) == 3
 
 
 @pytest.mark.parametrize(('channels', 'extension'), [(3, '.gif'), (4, '.webp')])
-def test_frames_become_an_animation(desk, tmp_path, channels, extension):
+def test_frames_become_an_animation(restorer, tmp_path, channels, extension):
   photo = np.full((20, 30, channels), 200, np.uint8)
-  end = run(desk, tmp_path, [write_image(tmp_path / 'a.png', photo)], 'frames')
+  end = run(restorer, tmp_path, [write_image(tmp_path / 'a.png', photo)], 'frames')
   assert end.file.endswith(f'a_restored{extension}')
   with Image.open(end.file) as animation:
     assert animation.size == (30, 20)

@@ -200,7 +200,7 @@ def test_a_start_step_continues_the_stream(dataset, start):
 
 
 def rewrite(path, change):
-  """Writes a file of records anew, as `change` makes them from the list of them."""
+  """Replace the records of a file by what `change` returns for their list."""
   records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
   with tf.io.TFRecordWriter(str(path)) as writer:
     for record in change(records):

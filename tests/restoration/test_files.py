@@ -12,7 +12,8 @@ from PIL import Image
 
 from gfn_jax import UserError
 from gfn_jax.restoration import files
-from gfn_jax.restoration.files import finish, plan_jobs
+from gfn_jax.restoration.files import finish
+from gfn_jax.restoration.plan import plan_jobs
 from gfn_jax.restoration.report_files import restore_and_report
 from gfn_jax.system import memory
 from tests.log import Log

@@ -650,14 +650,14 @@ def slide_show(path):
 
 
 def broadcast(path):
-  """Begins between two key frames."""
+  """Cut the start of a stream, so that it begins between two key frames."""
   make_video(path, moving(24), audio='mp2')
   path.write_bytes(path.read_bytes()[188 * 30 :])
   return path
 
 
 def joined(path):
-  """Segments of a stream in one file, whose packets are numbered anew in each."""
+  """Join three recordings in one file; the packet numbers restart in each."""
   parts = []
   for start in (0, 12, 24):
     part = path.with_name(f'{start}.ts')

@@ -16,7 +16,8 @@ from PIL import Image
 from gfn_jax import Restorer, UserError
 from gfn_jax.evaluation import evaluate, test_sets
 from gfn_jax.models import create_model, init_variables
-from gfn_jax.restoration.files import plan_jobs, restore_files
+from gfn_jax.restoration.files import restore_files
+from gfn_jax.restoration.plan import plan_jobs
 from gfn_jax.system import files, parallel
 from gfn_jax.training import loop
 from gfn_jax.training.checkpoints import Checkpointer
