@@ -125,7 +125,7 @@ class Queue:
     return work
 
   def before(self, work: Work) -> list[Work]:
-    """Return the unfinished works before one."""
+    """Return the unfinished restorations that come before one."""
     earlier = itertools.takewhile(lambda other: other is not work, [*self._works])
     return [other for other in earlier if not other.future.done()]
 

@@ -57,7 +57,7 @@ class Logging:
     """Move the bar, and write a row if one is due."""
     if phase.number != self._phase:
       self._phase = phase.number
-      self._bar.unpause()  # the first step compiles, which is no measure of the time left
+      self._bar.unpause()  # without the compilation, which would spoil the estimate
       self._bar.set_description(f'phase {phase.number}', refresh=False)
     self._bar.update()
     if is_due(step, self._every, self._last_step):
