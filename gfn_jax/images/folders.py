@@ -8,13 +8,13 @@ import re
 import numpy as np
 
 from gfn_jax.errors import UserError
-from gfn_jax.images import reading, videos
+from gfn_jax.images import formats, reading, videos
 from gfn_jax.images.reading import Photo
 from gfn_jax.images.writing import EXTENSIONS, write_photo
 from gfn_jax.ops.pixels import to_8_bits
 from gfn_jax.system.files import extension_of, printable
 
-_EXTENSIONS = (*EXTENSIONS, *reading.READ_ONLY)
+_EXTENSIONS = (*EXTENSIONS, *formats.READ_ONLY)
 
 
 @dataclasses.dataclass

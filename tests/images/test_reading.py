@@ -19,7 +19,7 @@ from PIL.JpegImagePlugin import get_sampling
 from PIL.TiffImagePlugin import IFDRational
 
 from gfn_jax.errors import UserError
-from gfn_jax.images import metadata, reading, writing
+from gfn_jax.images import decoding, formats, metadata, reading, writing
 from gfn_jax.images.metadata import Metadata
 from gfn_jax.images.reading import Photo, read_photo, size_of, to_photo
 from gfn_jax.images.writing import EXTENSIONS, check_target, write_photo
@@ -555,7 +555,7 @@ def test_avif(tmp_path):
   p3 = read(changed(content, colours, b'\0\x0c'), tmp_path)
   assert p3.metadata.has_other_colours
   deep = io.BytesIO(changed(content, content.index(b'pixi') + 9, b'\x0a'))  # Pillow writes 8 bits
-  assert reading._coded_colour(deep)[1] == ('10 bits are rounded to 8',)
+  assert formats._coded_colour(deep)[1] == ('10 bits are rounded to 8',)
   for transfer in (b'\0\x10', b'\0\x12'):
     path = tmp_path / 'hdr.avif'
     path.write_bytes(changed(content, colours + 2, transfer))
@@ -897,14 +897,14 @@ def test_the_last_thread_takes_the_settings_back():
   inside, done, seen = threading.Event(), threading.Event(), []
 
   def other():
-    with reading._DECODING:
+    with decoding.DECODING:
       inside.set()
       done.wait(10)
       warnings.warn('not shown', stacklevel=1)
       seen.append(Image.MAX_IMAGE_PIXELS)
 
   thread = threading.Thread(target=other)
-  with reading._DECODING:
+  with decoding.DECODING:
     thread.start()
     inside.wait(10)
   done.set()
