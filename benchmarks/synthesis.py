@@ -19,7 +19,7 @@ from tqdm import tqdm
 from configs import gfn_photos
 from gfn_jax import create_model
 from gfn_jax.cli.runner import run_command
-from gfn_jax.data.motion_blur import MotionBlur, synthesize
+from gfn_jax.data.motion_blur import MotionBlur, map_examples, synthesize
 from gfn_jax.models.gfn import SCALE
 from gfn_jax.system import parallel
 from gfn_jax.system.files import write_json
@@ -87,11 +87,11 @@ def main(_):
 def make_examples(options: MotionBlur, margin: int, batch: dict[str, jax.Array]) -> dict:
   """Make the examples of a batch of `photo_batch`."""
 
-  def make(photo: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-    key = jax.random.wrap_key_data(key, impl='threefry2x32')
-    return synthesize(key, photo, options, margin)
+  def make(example: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    key = jax.random.wrap_key_data(example['key'], impl='threefry2x32')
+    return synthesize(key, example['photo'], options, margin)
 
-  return jax.vmap(make)(batch['photo'], batch['key'])
+  return map_examples(make, batch)
 
 
 def photo_batch(size: int, side: int) -> dict[str, np.ndarray]:

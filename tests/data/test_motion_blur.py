@@ -352,6 +352,53 @@ def test_the_margin_is_seen_but_not_shown(photo):
   np.testing.assert_array_equal(inside['hr_blur'], whole['hr_blur'][16:-16, 16:-16])
 
 
+def test_light_is_the_mean_of_all_rendered_frames(photo):
+  scene = motion_blur.random_scene(KEY, photo / 255, dataclasses.replace(MOVING, regions=2))
+  frames = [motion_blur.render(scene, n, margin=8) for n in range(5)]
+  np.testing.assert_allclose(motion_blur.exposure(scene, 8), np.mean(frames, axis=0), atol=1e-6)
+
+
+def test_regions_have_a_wavy_outline():
+  options = dataclasses.replace(STILL, region_size=(0.3, 0.3), region_edge=(3.0, 3.0))
+  shares = np.array([0.5, 0.5, 0.5, 0.7, 0.4, 0.1, 0.3, 0.6, 0.8])
+  normals = np.array([1.0, -0.7, 0.9, 1.2])
+  mask = motion_blur.random_region(jnp.asarray(shares), jnp.asarray(normals), (80, 101), options)
+  x, y = np.arange(101) - 50 - 101 * 0.2, (np.arange(80) - 39.5 + 80 * 0.1)[:, None]
+  angle = np.arctan2(y, x)
+  waves = [
+    0.2 * normals[i] / (i + 1) * np.cos((i + 1) * angle + 2 * np.pi * shares[5 + i])
+    for i in range(4)
+  ]
+  outline = 24 * (1 + sum(waves))
+  np.testing.assert_allclose(mask, np.clip((outline - np.hypot(x, y)) / 3 + 0.5, 0, 1), atol=2e-5)
+
+
+def test_a_batch_on_two_cores_is_its_examples(monkeypatch, photo):
+  monkeypatch.setattr('os.cpu_count', lambda: 2)
+  worlds = (
+    dataclasses.replace(MOVING, sharp_share=1.0),
+    dataclasses.replace(MOVING, read_noise=(1e-2, 1e-2)),
+    MOVING,
+  )
+
+  def make(example):
+    world = motion_blur.select_world(worlds, example['world'])
+    return motion_blur.synthesize(example['key'], example['photo'], world, margin=32)
+
+  batch = {
+    'photo': np.stack([photo, photo[::-1], photo[:, ::-1]]),
+    'key': jax.random.split(KEY, 3),
+    'world': np.arange(3),
+  }
+  found = jax.jit(lambda batch: motion_blur.map_examples(make, batch))(batch)
+  expected = jax.jit(jax.vmap(make))(batch)
+  for name, images in expected.items():
+    np.testing.assert_allclose(np.asarray(found[name], int), np.asarray(images, int), atol=1)
+    assert (found[name] != images).mean() < 1e-3, name
+  still = [bool((a == b).all()) for a, b in zip(found['hr'], found['hr_blur'], strict=True)]
+  assert still == [True, False, False]
+
+
 def test_the_same_under_jit_and_vmap(photo):
   photos = np.stack([photo, photo[::-1], photo[:, ::-1]])
   keys = jax.random.split(KEY, 3)
