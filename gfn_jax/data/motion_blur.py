@@ -14,13 +14,13 @@ CVPR 2017), blur is the mean of sharp sub-frames around the sharp target.
 import dataclasses
 import itertools
 import math
+import operator
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
 from gfn_jax.data.jpeg import compress_jpeg
@@ -133,11 +133,10 @@ def map_examples(
   size = len(jax.tree.leaves(examples)[0])
   loops = min(size, os.cpu_count() or 1, _MAX_LOOPS)  # XLA runs each on one core, side by side
   bounds = [size * i // loops for i in range(loops + 1)]
-  parts = [
-    jax.lax.map(function, jax.tree.map(lambda x: x[slice(*place)], examples))
-    for place in itertools.pairwise(bounds)
-  ]
-  return jax.tree.map(lambda *images: jnp.concatenate(images), *parts)
+  slices = itertools.starmap(slice, itertools.pairwise(bounds))
+  parts = [jax.tree.map(operator.itemgetter(place), examples) for place in slices]
+  made = [jax.lax.map(function, part) for part in parts]
+  return jax.tree.map(lambda *images: jnp.concatenate(images), *made)
 
 
 def select_world(worlds: Sequence[MotionBlur], index: jax.Array) -> MotionBlur:
@@ -454,7 +453,7 @@ def exposure(scene: Scene, margin: int = 0) -> jax.Array:
   def add(total: jax.Array, n: jax.Array) -> tuple[jax.Array, None]:  # one frame at a time
     return total + render(scene, n, margin), None
 
-  others = np.delete(np.arange(frames), frames // 2)  # the middle one is the photo
+  others = jnp.delete(jnp.arange(frames), frames // 2)  # the middle one is the photo
   total, _ = jax.lax.scan(add, _crop(scene.radiance, margin), others)
   return total / frames
 
