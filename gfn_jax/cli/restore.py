@@ -2,6 +2,7 @@
 
 gfn-restore photo.jpg sharp.png
 gfn-restore photo.jpg sharp.png --same_size        # sharper, not larger
+gfn-restore photo.jpg sharp.png --blur=30          # the same, for a blur of 30 pixels
 gfn-restore photos restored                        # a folder, recursively
 gfn-restore *.jpg restored                         # several files or folders
 gfn-restore photos restored --report report.html
@@ -26,7 +27,14 @@ from gfn_jax.restoration.dtypes import describe, faster_dtype, keeps_result
 from gfn_jax.restoration.files import finish, restore_files
 from gfn_jax.restoration.plan import Plan, plan_jobs
 from gfn_jax.restoration.records import settings_of
-from gfn_jax.restoration.restorer import DTYPES, MAX_TILE, OUTPUTS, OVERLAP, Restorer
+from gfn_jax.restoration.restorer import (
+  DTYPES,
+  KNOWN_BLUR,
+  MAX_TILE,
+  OUTPUTS,
+  OVERLAP,
+  Restorer,
+)
 from gfn_jax.system import compilation_cache
 from gfn_jax.system.console import print_message
 from gfn_jax.system.files import extension_of, printable
@@ -50,6 +58,17 @@ def positive(text: str) -> int:
   return number
 
 
+def length(text: str) -> float:
+  """Return a positive, finite number.
+
+  Raises:
+    ValueError: for another text.
+  """
+  if not 0 < (number := float(text)) < math.inf:
+    raise ValueError(text)
+  return number
+
+
 def make_parser() -> ArgumentParser:
   """Return the command's options."""
   parser = ArgumentParser('gfn-restore', __doc__)
@@ -67,6 +86,13 @@ def make_parser() -> ArgumentParser:
     choices=OUTPUTS,
     help='hr: 4x larger (default if the network enlarges); lr: as --same_size; frames: the motion '
     'during the exposure, as an animation (BMDSRNet)',
+  )
+  add(
+    '--blur',
+    type=length,
+    metavar='PIXELS',
+    help=f'length of the blur, if it is longer than {KNOWN_BLUR} pixels: the photo is reduced '
+    'until its blur is that short, and the result has the size of the photo',
   )
   add('--ensemble', action='store_true', help='average over 8 turned and flipped inputs: 8x slower')
   add('--overwrite', action='store_true', help='replace existing results')
@@ -134,6 +160,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
   if args.same_size:
     if args.output not in (None, 'lr'):
       raise UsageError(f'--same_size contradicts --output={args.output}; omit one of them')
+    args.output = 'lr'
+  if args.blur is not None:
+    if args.output not in (None, 'lr'):
+      raise UsageError(f'--blur contradicts --output={args.output}; omit one of them')
     args.output = 'lr'
   try:
     tiling.check_tile(args.tile if isinstance(args.tile, int) else MAX_TILE, args.overlap)
@@ -212,6 +242,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     overlap=args.overlap,
     ensemble=args.ensemble,
     output=args.output,
+    blur=args.blur,
     batch_size=args.batch_size,
     dtype=args.dtype,
     dtype_8bit=None if args.dtype else faster_dtype(weights, _pixels(plan, args.ensemble)),

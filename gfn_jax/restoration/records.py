@@ -47,6 +47,8 @@ def settings_of(
     'dtype': list(INTERCHANGEABLE) if any_dtype else restorer.dtype_8bit,
     'overlap': restorer.overlap,
   }
+  if restorer.blur is not None:
+    settings['blur'] = restorer.blur
   if not restorer.model.local:  # otherwise tiles of all sizes give the same result
     settings['tile'] = restorer.tile
   return settings

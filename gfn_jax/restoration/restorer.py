@@ -21,6 +21,7 @@ from gfn_jax.ops.pixels import check_image, from_float, spread_colours, to_float
 from gfn_jax.ops.sizes import SHARP_FRAMES
 from gfn_jax.ops.symmetries import SYMMETRIES, apply_symmetry, undo_symmetry
 from gfn_jax.restoration import tiling
+from gfn_jax.restoration.resizing import resize, resize_channel
 from gfn_jax.system import cpu_bfloat16, memory
 from gfn_jax.system.compiling import announce_compiling
 from gfn_jax.system.console import print_message
@@ -35,6 +36,9 @@ MAX_TILE = 512
 
 OUTPUTS = ('hr', 'lr', 'frames')
 """Outputs of a network, by their names in `RestorationOutput`."""
+
+KNOWN_BLUR = 10
+"""Length in pixels of the longest blur that the released networks were trained on."""
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 
@@ -112,6 +116,9 @@ class Restorer:
       for a network that only deblurs. 'frames' are the sharp images during the exposure, at the
       input's size (BMDSRNet only). Their direction in time is unknown and may differ between an
       image and its mirror image; so they have no `ensemble`.
+    blur: length of the blur, in pixels of the image, if it is longer than `KNOWN_BLUR`. The image
+      is then reduced until its blur has that length, restored with all the detail that the network
+      has, and resized to its own size. None restores images as they are.
     scale: factor between the input and the output: the network's scale, such as 4, or 1.
     batch_size: tiles that pass through the network together.
     dtype: type of the computation, such as 'float32'.
@@ -127,6 +134,7 @@ class Restorer:
     overlap: int = OVERLAP,
     ensemble: bool = False,
     output: str | None = None,
+    blur: float | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
     dtype_8bit: str | None = None,
@@ -139,7 +147,8 @@ class Restorer:
       tile: see the class.
       overlap: see the class.
       ensemble: see the class.
-      output: see the class.
+      output: see the class; 'lr' with `blur`.
+      blur: see the class.
       batch_size: see the class; None is 1 on CPUs and 4 elsewhere.
       dtype: type of the computation, 'float32', 'bfloat16' or 'float16'; None is the network's.
       dtype_8bit: type of the computation for 8-bit images, in which rounding is not seen; None is
@@ -152,9 +161,19 @@ class Restorer:
       if kind not in (None, *DTYPES):
         raise UserError(f'dtype {kind!r}: choose from {", ".join(DTYPES)}')
     if output is None:
-      output = 'hr' if model.scale > 1 else 'lr'
+      output = 'hr' if model.scale > 1 and blur is None else 'lr'
     if output not in OUTPUTS:
       raise UserError(f'output {output!r}: choose from {", ".join(OUTPUTS)}')
+    if blur is not None and not (0 < blur < float('inf') and output == 'lr'):
+      raise UserError(f"blur {blur}: pass a length in pixels, with output 'lr', not {output!r}")
+    self.output = output
+    self.scale = model.scale if output == 'hr' else 1
+    self.blur = blur
+    self._reduction = max(1.0, (blur or 0) / KNOWN_BLUR)
+    if self._reduction > 1 and model.scale > 1:
+      output = 'hr'
+    self._network_output = output
+    self._network_scale = model.scale if output == 'hr' else 1
     model = model.for_output(output)
     self.model = model.clone(dtype=dtype) if dtype else model
     self._model_8bit = model.clone(dtype=dtype_8bit) if dtype_8bit else self.model
@@ -173,8 +192,6 @@ class Restorer:
     self.tile = tile
     self.overlap = overlap
     self.ensemble = ensemble
-    self.output = output
-    self.scale = model.scale if output == 'hr' else 1
     self.batch_size = batch_size
     self._shrinks = tile == 'auto'
     # Kinds of batches that `time_forward` has compiled.
@@ -200,6 +217,7 @@ class Restorer:
     overlap: int = OVERLAP,
     ensemble: bool = False,
     output: str | None = None,
+    blur: float | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
     dtype_8bit: str | None = None,
@@ -213,6 +231,7 @@ class Restorer:
       overlap: see `Restorer`.
       ensemble: see `Restorer`.
       output: see `Restorer`.
+      blur: see `Restorer`.
       batch_size: see `Restorer`.
       dtype: see `Restorer`.
       dtype_8bit: see `Restorer`.
@@ -227,6 +246,7 @@ class Restorer:
       overlap=overlap,
       ensemble=ensemble,
       output=output,
+      blur=blur,
       batch_size=batch_size,
       dtype=dtype,
       dtype_8bit=dtype_8bit,
@@ -283,7 +303,7 @@ class Restorer:
     Raises:
       UserError: if the device has too little memory.
     """
-    image = check_image(image)
+    image = self._reduce(check_image(image))
     return self._retry(lambda: self._time_passes(image))
 
   def _restore(self, image: np.ndarray, progress: Callable | None) -> np.ndarray:
@@ -299,14 +319,23 @@ class Restorer:
       colours = spread_colours(colours, image[..., -1])
     if channels <= 2:
       colours = np.repeat(colours, 3, axis=-1)
-    restored = self._retry(lambda: self._restore_tiles(colours, progress))
+    small = self._reduce(colours)
+    restored = self._retry(lambda: self._restore_tiles(small, progress))
+    if self._reduction > 1:
+      restored = resize(restored, image.shape[:2])
     if channels <= 2:
       restored = _mean(restored)
     if not alpha:
       return restored
-    resized = resize_alpha(image[..., -1], self.scale)[..., None]
+    resized = resize_channel(image[..., -1], restored.shape[-3:-1])[..., None]
     resized = np.broadcast_to(resized, (*restored.shape[:-1], 1))
     return np.concatenate([restored, resized], axis=-1)
+
+  def _reduce(self, image: np.ndarray) -> np.ndarray:
+    """Return `[h, w, C]`, smaller if its blur is longer than the network knows."""
+    h, w, _ = image.shape
+    size = (max(1, round(h / self._reduction)), max(1, round(w / self._reduction)))
+    return resize(image, size) if self._reduction > 1 else image
 
   def _retry(self, work: Callable[[], T]) -> T:
     """Return what `work` returns, after as many tries with smaller tiles as memory needs."""
@@ -336,17 +365,17 @@ class Restorer:
     """
     h, w, _ = image.shape
     image, shape, windows = self._divide(image)
-    count = SHARP_FRAMES if self.output == 'frames' else 1
-    restored = np.empty((count, self.scale * h, self.scale * w, 3), image.dtype)
+    count = SHARP_FRAMES if self._network_output == 'frames' else 1
+    restored = np.empty((count, self._network_scale * h, self._network_scale * w, 3), image.dtype)
     pixels = np.moveaxis(restored, 0, 2)
     done = 0
     for group, result in self._results(image, windows, shape):
       for window, tile in zip(group, np.asarray(result), strict=False):
-        tiling.put_in(pixels, window, tile.reshape(*tile.shape[:2], count, 3), self.scale)
+        tiling.put_in(pixels, window, tile.reshape(*tile.shape[:2], count, 3), self._network_scale)
       done += len(group)
       if progress is not None:
         progress(done, len(windows))
-    return restored if self.output == 'frames' else restored[0]
+    return restored if self._network_output == 'frames' else restored[0]
 
   def _time_passes(self, image: np.ndarray) -> float:
     """Return the seconds of the forward passes on `[h, w, 3]`, or on its batches of tiles."""
@@ -442,7 +471,7 @@ class Restorer:
     model = self._model_for(x.dtype)
     forward = _compiled(cpu_bfloat16.compiler_options(_dtype_of(model)) is not None)
     with announce_compiling(f'compiling {name} for {width}x{height}'):
-      return forward(model, self.output, self._variables_on(x.device), x, inside)
+      return forward(model, self._network_output, self._variables_on(x.device), x, inside)
 
   def _variables_on(self, device: Any) -> Mapping[str, Any]:
     """Return the variables on a device, copied on its first use."""
@@ -457,7 +486,7 @@ class Restorer:
     """Return the `ShapeDtypeStruct` of the output for an image of a size; None without one."""
     x = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
     return jax.eval_shape(
-      functools.partial(_output_of, self.model, self.output), self.variables, x, None
+      functools.partial(_output_of, self.model, self._network_output), self.variables, x, None
     )
 
   def _tile_for(self, h: int, w: int) -> int | None:
@@ -472,7 +501,7 @@ class Restorer:
   def _largest_tile(self) -> int:
     """Return the largest tile that fits into memory; for a local network at most MAX_TILE."""
     x = jax.ShapeDtypeStruct((self.batch_size, 64, 64, 3), jnp.float32)
-    forward = functools.partial(_output_of, self.model, self.output)
+    forward = functools.partial(_output_of, self.model, self._network_output)
     per_pixel = memory.peak_bytes(forward, self.variables, x, None) / 64**2
     budget = memory.available_bytes(self.device) / 2
     side = int((budget / per_pixel) ** 0.5) // tiling.STEP * tiling.STEP
@@ -485,20 +514,6 @@ class Restorer:
 
 def _dtype_of(model: RestorationModel) -> str:
   return jnp.dtype(getattr(model, 'dtype', None) or 'float32').name
-
-
-def resize_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
-  """Return `[h, w]` of any type enlarged to `[scale * h, scale * w]`, bicubic."""
-  if scale == 1:
-    return alpha
-  size = (scale * alpha.shape[1], scale * alpha.shape[0])
-  if alpha.dtype == np.uint8:
-    return np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.BICUBIC))
-  picture = Image.fromarray(alpha.astype(np.float32))
-  resized = np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
-  if alpha.dtype == np.float32:
-    return np.clip(resized, 0, 1)
-  return np.clip(np.round(resized), 0, np.iinfo(alpha.dtype).max).astype(alpha.dtype)
 
 
 def _mean(image: np.ndarray) -> np.ndarray:

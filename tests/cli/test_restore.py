@@ -116,6 +116,17 @@ def test_options_reach_the_restorer(photos, tmp_path, capsys):
   assert np.abs(restored - restorer(PHOTO)).mean() < 3  # WebP
 
 
+def test_long_blur_reaches_the_restorer_and_the_record(photos, tmp_path):
+  source, target = photos / '0.png', tmp_path / 'out.png'
+  restore.main([str(source), str(target), '--blur=30', '--dtype=float32'])
+  restored = Restorer.from_pretrained('gfn', blur=30)(PHOTO)
+  with Image.open(target) as image:
+    np.testing.assert_array_equal(np.asarray(image), restored)
+  assert restored.shape == PHOTO.shape
+  with pytest.raises(UserError, match=r'exists, from other settings \(blur\); --overwrite'):
+    restore.main([str(source), str(target), '--blur=20', '--dtype=float32'])
+
+
 def dtype_of(target):
   """Return the recorded type of the computation of a result."""
   return json.loads(pathlib.Path(records._path(target)).read_text())['dtype']
@@ -216,6 +227,8 @@ USAGE = [
   (['photos', 'out', '--report=r.html', '--output=frames'], '--report is not for --output=frames'),
   (['photos', 'out', '--same_size', '--output=hr'], '--same_size contradicts --output=hr'),
   (['photos', 'out', '--output=frames', '--same_size'], '--same_size contradicts --output=frames'),
+  (['photos', 'out', '--blur=30', '--output=hr'], '--blur contradicts --output=hr; omit one'),
+  (['photos', 'out', '--blur=-3'], "argument --blur: invalid length value: '-3'"),
   (['photos', 'out', '--target_dir=hr'], '--target_dir requires a report: pass --report='),
   (['photos', 'out', '--protocol=cnlrn'], '--protocol requires the sharp images: pass --target_'),
   (['photos/0.png', 'out.png', '--format=jpg'], '--format=jpg contradicts out.png; omit one'),

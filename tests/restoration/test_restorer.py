@@ -11,7 +11,7 @@ from PIL import Image
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.models import init_variables, variable_shapes
 from gfn_jax.restoration import restorer as restorer_module
-from gfn_jax.restoration.restorer import resize_alpha
+from gfn_jax.restoration.resizing import resize_channel
 from gfn_jax.system import cpu_bfloat16, memory
 from tests import small
 
@@ -104,12 +104,61 @@ def test_alpha_keeps_its_extremes(dtype):
   full = 1 if dtype == np.float32 else np.iinfo(dtype).max
   alpha = np.full((6, 8), full, dtype)
   alpha[:, :4] = 0
-  resized = resize_alpha(alpha, 4)
+  resized = resize_channel(alpha, (24, 32))
   assert resized.dtype == dtype
   assert resized.min() == 0
   assert resized.max() == full
   assert abs(resized.mean() / full - 0.5) < 0.01
-  np.testing.assert_array_equal(resize_alpha(alpha, 1), alpha)
+  np.testing.assert_array_equal(resize_channel(alpha, (6, 8)), alpha)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_long_blur_is_restored_at_a_smaller_size(network, restorer, photo, dtype):
+  image = photo if dtype == np.uint8 else (photo / 255).astype(np.float32)
+  if dtype == np.uint16:
+    image = photo.astype(np.uint16) * 257
+  small = np.stack([resize_channel(image[..., c], (5, 9)) for c in range(3)], axis=-1)
+  hr = restorer(small)
+  assert hr.shape == (20, 36, 3)
+  wanted = np.stack([resize_channel(hr[..., c], (13, 22)) for c in range(3)], axis=-1)
+  found = Restorer(*network, blur=25)(image)
+  assert found.dtype == dtype
+  np.testing.assert_array_equal(found, wanted)
+  assert Restorer(*network, blur=25)(image[..., :1]).shape == (13, 22, 1)
+
+
+def test_short_blur_needs_no_smaller_size(network, photo):
+  found = Restorer(*network, blur=10)(photo)
+  np.testing.assert_array_equal(found, Restorer(*network, output='lr')(photo))
+
+
+def test_long_blur_of_a_photo_with_alpha(network, photo):
+  alpha = np.full((*photo.shape[:2], 1), 77, np.uint8)
+  found = Restorer(*network, blur=20)(np.concatenate([photo, alpha], axis=-1))
+  np.testing.assert_array_equal(found[..., :3], Restorer(*network, blur=20)(photo))
+  np.testing.assert_array_equal(found[..., 3:], alpha)
+
+
+def test_the_forward_pass_of_a_photo_with_long_blur_is_of_the_smaller_one(network, monkeypatch):
+  sizes = []
+  restorer = Restorer(*network, blur=40, tile=None)
+  monkeypatch.setattr(restorer, '_predict', lambda x, inside: sizes.append(x.shape) or x)
+  restorer.time_forward(skimage.data.astronaut()[:64, :80])
+  assert set(sizes) == {(1, 16, 20, 3)}
+
+
+@pytest.mark.parametrize(
+  ('options', 'error'),
+  [
+    ({'blur': 0}, 'blur 0: pass a length in pixels'),
+    ({'blur': float('nan')}, 'blur nan: pass a length in pixels'),
+    ({'blur': 20, 'output': 'hr'}, "blur 20: pass a length in pixels, with output 'lr', not 'hr'"),
+    ({'blur': 20, 'output': 'frames'}, "with output 'lr', not 'frames'"),
+  ],
+)
+def test_wrong_lengths_of_blur(network, options, error):
+  with pytest.raises(UserError, match=error):
+    Restorer(*network, **options)
 
 
 @pytest.mark.parametrize('size', [(1, 1), (3, 300), (65, 70), (131, 97)])
