@@ -3,8 +3,13 @@ import {checkSize, remaining} from './limits.js';
 
 const find = (id) => document.getElementById(id);
 
-/** The chosen photo: {file, width, height}; null before the first choice. */
+const LOADING = 'Loading the network.';
+
+/** The chosen photo: {file, width, height}; null before its size is known. */
 let chosen = null;
+/** The photo that is being restored, or was last. */
+let started = null;
+let choices = 0;
 let worker = null;
 let running = false;
 /** Object URLs of the result on the page. */
@@ -51,16 +56,13 @@ async function sizeOf(file) {
 
 async function choose(file) {
   if (!file || running) return;
-  alertUser('');
-  find('chosen').hidden = false;
-  try {
-    chosen = {file, ...await sizeOf(file)};
-    find('chosen').textContent = `${file.name}: ${chosen.width} × ${chosen.height}`;
-  } catch {
-    chosen = null;
-    find('chosen').hidden = true;
-    alertUser(`${file.name}: this is not an image that the browser can read.`);
-  }
+  const choice = ++choices;
+  const size = await sizeOf(file).catch(() => null);
+  if (choice !== choices || running) return;  // another one was chosen meanwhile
+  chosen = size && {file, ...size};
+  find('chosen').hidden = !size;
+  find('chosen').textContent = size && `${file.name}: ${size.width} × ${size.height}`;
+  alertUser(size ? '' : `${file.name}: this is not an image that the browser can read.`);
   updateStart();
 }
 
@@ -76,11 +78,12 @@ function start() {
   alertUser(problem ? `${chosen.file.name}: ${problem}` : '');
   if (problem) return;
   clearResult();
+  started = chosen;
   find('progress').removeAttribute('value');
   find('left').textContent = 'Reading the photo.';
   say('Restoring.');
   setRunning(true);
-  worker.postMessage({restore: chosen.file, output: output()});
+  worker.postMessage({restore: started.file, output: output()});
 }
 
 function stop() {
@@ -107,22 +110,19 @@ function fillStage(stage, {size, blobs}, labels, name) {
     image.alt = `${labels[i]}: ${name}`;
     side.dataset.label = side.querySelector('span').textContent = labels[i];
   });
-  const range = stage.querySelector('input');
-  range.setAttribute('aria-label', `Divider of ${name}`);
-  return range;
+  stage.querySelector('input').setAttribute('aria-label', `Divider of ${name}`);
 }
 
 function showResult({pictures: {whole, detail}, width, height}) {
   const article = find('article').content.cloneNode(true);
-  const {file} = chosen;
-  const enlarged = width !== chosen.width;
+  const {file} = started;
+  const enlarged = width !== started.width;
   const labels = [enlarged ? 'Enlarged' : 'Input', 'Restored'];
-  const before = enlarged ? `${chosen.width} × ${chosen.height} → ` : '';
+  const before = enlarged ? `${started.width} × ${started.height} → ` : '';
   const reduced = whole.size[0] === width ? '' : `, shown as ${whole.size.join(' × ')}`;
   article.querySelector('h2').textContent = file.name;
   article.querySelector('header p').textContent = `${before}${width} × ${height}${reduced}`;
   const stage = article.querySelector('.stage');
-  const ranges = [];
   if (detail) {
     const second = stage.cloneNode(true);
     const where = document.createElement('p');
@@ -131,19 +131,21 @@ function showResult({pictures: {whole, detail}, width, height}) {
       + `most: ${detail.size.join(' × ')} pixels, ${detail.place[0]} from the left and `
       + `${detail.place[1]} from the top`;
     stage.after(second, where);
-    ranges.push(fillStage(second, detail, labels, `detail of ${file.name}`));
+    fillStage(second, detail, labels, `detail of ${file.name}`);
   }
-  ranges.push(fillStage(stage, whole, labels, file.name));
+  fillStage(stage, whole, labels, file.name);
   for (const button of article.querySelectorAll('[data-type]')) {
     button.addEventListener('click', () => worker.postMessage({encode: button.dataset.type}));
   }
   find('result').replaceChildren(article);
-  ranges.forEach((range) => range.dispatchEvent(new Event('input', {bubbles: true})));
+  // article.js then describes the sliders' places with the labels.
+  find('result').querySelectorAll('input')
+    .forEach((range) => range.dispatchEvent(new Event('input', {bubbles: true})));
 }
 
 function download(blob) {
   const link = document.createElement('a');
-  const stem = chosen.file.name.replace(/\.[^.]*$/, '');
+  const stem = started.file.name.replace(/\.[^.]*$/, '');
   link.download = `${stem}_sharp.${blob.type === 'image/png' ? 'png' : 'jpg'}`;
   link.href = URL.createObjectURL(blob);
   link.click();
@@ -157,7 +159,7 @@ function describe({provider, threads}) {
 }
 
 function receive({data}) {
-  if (data.ready && !running) say(describe(data.ready));
+  if (data.ready && find('state').textContent === LOADING) say(describe(data.ready));
   if (data.total) showProgress(data);
   if (data.result) {
     showResult(data.result);
@@ -202,6 +204,7 @@ function reloadForThreads() {
 }
 
 async function open() {
+  say(LOADING);
   try {
     await store();
     if (reloadForThreads()) return;

@@ -36,7 +36,7 @@ async function loadRuntime() {
 
 async function loadSession(output) {
   const {ort, provider} = await (runtime ??= loadRuntime());
-  return ort.InferenceSession.create(`gfn_${output}.onnx`, {executionProviders: [provider]});
+  return ort.InferenceSession.create(`gfn_${output}.onnx`, {executionProviders: [...new Set([provider, 'wasm'])]});
 }
 
 /** Return the network of an output. */
@@ -148,7 +148,8 @@ async function show(bitmap, restored) {
       const ratio = image.width / width;
       return resize(image, box.map((n) => ratio * n), box.slice(2));
     });
-    pictures.detail = {size: box.slice(2), place: box.slice(0, 2), blobs: await encodeBoth(details)};
+    const [left, top, ...size] = box;
+    pictures.detail = {size, place: [left, top], blobs: await encodeBoth(details)};
   }
   return pictures;
 }
@@ -165,7 +166,8 @@ function detailBox(shown, full) {
   const window = [Math.min(width, Math.round(ratio * w)), Math.min(height, Math.round(ratio * h))]
     .map((side) => Math.max(1, side));
   const [x, y] = mostDifferent(...shown.map(pixelsOf), width, height, ...window);
-  return [Math.min(Math.round(x / ratio), full[0] - w), Math.min(Math.round(y / ratio), full[1] - h), w, h];
+  const place = [x, y].map((n, i) => Math.min(Math.round(n / ratio), full[i] - [w, h][i]));
+  return [...place, w, h];
 }
 
 async function restore(file, output) {
