@@ -28,10 +28,13 @@ function output() {
 }
 
 function setRunning(value) {
+  const focused = [find('start'), find('stop')].includes(document.activeElement);
   running = value;
   find('running').hidden = find('stop').hidden = !value;
   find('sample').hidden = value;
   updateStart();
+  // A button that disappears must not lose the keyboard's place.
+  if (focused) find(value ? 'stop' : 'start').focus({preventScroll: true});
 }
 
 function updateStart() {
@@ -91,7 +94,6 @@ function stop() {
   startWorker();
   setRunning(false);
   say('Stopped.');
-  find('start').focus();
 }
 
 function showProgress({done, total, seconds}) {

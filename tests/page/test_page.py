@@ -111,7 +111,10 @@ def restore(driver, path, output='lr'):
 def download(driver, path, kind='png'):
   """Return the pixels of the restored photo as the page's file has them."""
   target = path.with_name(f'{path.stem}_sharp.{kind}')
-  find(driver, f'[data-type="image/{kind.replace("jpg", "jpeg")}"]').click()
+  button = find(driver, f'[data-type="image/{kind.replace("jpg", "jpeg")}"]')
+  # Pages scroll smoothly, but Selenium clicks at once.
+  driver.execute_script('arguments[0].scrollIntoView({behavior: "instant"})', button)
+  button.click()
   wait(driver, target.exists)
   with Image.open(target) as image:
     return np.asarray(image.convert('RGB'))
@@ -140,7 +143,7 @@ def coffee():
 def test_same_size_equals_python_across_seams(page, coffee, tmp_path):
   path = save(tmp_path / 'coffee.png', coffee)
   restore(page, path)
-  assert text(page, 'left') == ''  # hidden
+  assert not find(page, '#running').is_displayed()
   got = download(page, path)
   assert difference(got, python('lr')(coffee)).max() <= 1
   assert difference(got, python('lr', None)(coffee)).max() <= 1
@@ -185,18 +188,12 @@ def test_photos_are_turned_upright_and_shown_on_white(page, coffee, tmp_path):
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_look(scheme, page, tmp_path):
-  path = save(tmp_path / f'{"long_name" * 9}.png', skimage.data.coffee()[:40, :1400])
-  path = save(path, np.tile(skimage.data.coffee()[:40], (1, 3, 1))[:, :1400])
+  wide = np.tile(skimage.data.coffee()[:40], (1, 3, 1))  # more than the column: with a detail
+  path = save(tmp_path / f'{"long_name" * 9}.png', wide[:, :1400])
   restore(page, path)
-  ground = {'light': 'rgb(255, 255, 255)', 'dark': 'rgb(21, 24, 27)'}[scheme]
+  ground = {'light': 'rgba(255, 255, 255, 1)', 'dark': 'rgba(21, 24, 27, 1)'}[scheme]
   for width in (1280, 390):
     resize(page, width, 900, scheme)
-    wide = page.execute_script(
-      'return [...document.querySelectorAll("*")].filter((element) =>'
-      'element.getBoundingClientRect().right > document.documentElement.clientWidth + 1)'
-      '.map((element) => element.outerHTML.slice(0, 80))'
-    )
-    assert [html for html in wide if 'range' not in html] == []  # the slider's thumb sticks out
     assert page.execute_script('return document.documentElement.scrollWidth') <= width
     assert len(page.find_elements('css selector', '.stage')) == 2
     assert find(page, 'body').value_of_css_property('background-color') == ground
@@ -223,9 +220,11 @@ def test_keyboard_and_labels(page):
   assert press(Keys.TAB).text == 'Take the sample photo'  # Restore is disabled yet
   press(Keys.ENTER)
   wait(page, lambda: 'sample.png: 224 × 150' in text(page, 'chosen'))
-  assert press(Keys.SHIFT, Keys.TAB, Keys.NULL).text == 'Restore'
-  press(Keys.ENTER)
+  ActionChains(page).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
+  assert page.switch_to.active_element.text == 'Restore'
+  assert press(Keys.ENTER).text == 'Stop'
   wait(page, lambda: text(page, 'state') == 'Done.')
+  assert page.switch_to.active_element.text == 'Restore'
   press(Keys.TAB)
   slider = press(Keys.TAB)
   assert slider.accessible_name == 'Divider of sample.png'
@@ -234,7 +233,7 @@ def test_keyboard_and_labels(page):
   assert slider.get_attribute('aria-valuetext') == '45% Input, 55% Restored'
   assert press(Keys.TAB).text == 'Download as PNG'
   assert find(page, '#state').get_attribute('role') == 'status'
-  assert find(page, '#progress').accessible_name == 'Progress'
+  assert find(page, '#progress').get_attribute('aria-label') == 'Progress'
 
 
 def test_stop_and_restore_again(page, coffee, tmp_path):
@@ -286,18 +285,14 @@ def test_mistakes_are_one_line(page, tmp_path):
     'choose the same size.'
   )
 
-  path = save(
-    tmp_path / 'damaged.png',
-    np.random.default_rng(0).bytes(300 * 300 * 3).hex()
-    and np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8),
-  )
-  path.write_bytes(path.read_bytes()[:1000])
+  noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+  path = save(tmp_path / 'damaged.png', noise)
+  path.write_bytes(path.read_bytes()[:1000])  # its size can be read
   choose(page, path)
   find(page, '[value=lr]').click()
-  if find(page, '#start').is_enabled():
-    find(page, '#start').click()
+  find(page, '#start').click()
   wait(page, lambda: text(page, 'alert') != '')
-  assert text(page, 'alert').count('\n') == 0
+  assert text(page, 'alert') == 'The photo could not be decoded: it is damaged or too large.'
 
 
 def test_missing_network_is_one_line(browser, tmp_path):
