@@ -61,7 +61,7 @@ onnx: $(ONNX_VENV)/installed  # export WEIGHTS=FILE to ONNX=FILE (docs/export.md
 	$(ONNX_VENV)/bin/python -m gfn_jax.cli.export "$(WEIGHTS)" "$(ONNX)" --format=onnx --overwrite
 
 test-onnx: $(ONNX_VENV)/installed  # test the export to ONNX
-	$(ONNX_VENV)/bin/python -m pytest -m '' tests/interop/test_export.py $(PYTEST_ARGS)
+	$(ONNX_VENV)/bin/python -m pytest -m '' tests/interop/test_export.py tests/page/test_build.py $(PYTEST_ARGS)
 
 page: $(ONNX_VENV)/installed  # build the browser page in PAGE=build/page (docs/page.md; needs npm)
 	$(ONNX_VENV)/bin/python page/build.py "$(PAGE)" --cache .cache/npm
