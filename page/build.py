@@ -25,6 +25,7 @@ from gfn_jax.cli.runner import exit_on_user_error
 from gfn_jax.errors import UserError
 from gfn_jax.interop.export import export_weights
 from gfn_jax.restoration.article import Embedded, slider
+from gfn_jax.weights.pretrained import load_card
 
 SOURCES = pathlib.Path(__file__).parent
 PACKAGE = SOURCES.parent / 'gfn_jax'
@@ -149,8 +150,11 @@ def write_networks(folder: pathlib.Path) -> None:
 
 
 def write_licences(folder: pathlib.Path) -> None:
-  """Write the licences of the software: ours, and the runtime's from its Python package."""
-  texts = [(SOURCES.parent / 'LICENSE').read_text('utf-8')]
+  """Write the licences of network, project and runtime, the last from its Python package."""
+  texts = [
+    f'The network gfn: {load_card("gfn")["data"]["licence"]}',
+    (SOURCES.parent / 'LICENSE').read_text('utf-8'),
+  ]
   for path in importlib.metadata.files('onnxruntime') or ():
     if path.name in ('LICENSE', 'ThirdPartyNotices.txt') and path.parent.name == 'onnxruntime':
       texts.append(f'onnxruntime-web: {path.name}\n\n{path.read_text("utf-8")}')

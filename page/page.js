@@ -89,9 +89,13 @@ function start() {
   worker.postMessage({restore: started.file, output: output()});
 }
 
-function stop() {
+function restartWorker() {
   worker.terminate();
   startWorker();
+}
+
+function stop() {
+  restartWorker();
   setRunning(false);
   say('Stopped.');
 }
@@ -170,6 +174,7 @@ function receive({data}) {
   }
   if (data.file) download(data.file);
   if (data.error) {
+    if (running) restartWorker();  // memory that ran out may have left it unusable
     setRunning(false);
     say('');
     alertUser(data.error);

@@ -57,6 +57,13 @@ def test_slider_is_that_of_the_reports(build, tmp_path):
     assert (tmp_path / name).stat().st_size > 0
 
 
+def test_licences_are_complete(build, tmp_path):
+  build.write_licences(tmp_path)
+  text = (tmp_path / 'licences.txt').read_text('utf-8')
+  for part in ('CC BY-SA 4.0', 'Apache License', 'Microsoft Corporation', 'ThirdPartyNotices'):
+    assert part in text, part
+
+
 def test_stored_files_exist_and_a_change_makes_another_version(build, tmp_path):
   build.copy_sources(tmp_path)
   build.write_file_list(tmp_path)

@@ -295,7 +295,7 @@ def test_mistakes_are_one_line(page, tmp_path):
   assert text(page, 'alert') == 'The photo could not be decoded: it is damaged or too large.'
 
 
-def test_missing_network_is_one_line(browser, tmp_path):
+def test_missing_network_is_one_line_until_it_is_there(browser, coffee, tmp_path):
   folder = tmp_path / 'page'
   shutil.copytree(PAGE, folder)
   (folder / 'gfn_lr.onnx').unlink()
@@ -305,6 +305,9 @@ def test_missing_network_is_one_line(browser, tmp_path):
     assert text(browser, 'alert') == (
       'The network could not be loaded. Check the connection and try again.'
     )
+    shutil.copyfile(PAGE / 'gfn_lr.onnx', folder / 'gfn_lr.onnx')
+    restore(browser, save(tmp_path / 'small.png', coffee[:32, :36]))
+    assert text(browser, 'alert') == ''
 
 
 def test_offline_after_the_first_load(browser, coffee, tmp_path):
@@ -313,6 +316,7 @@ def test_offline_after_the_first_load(browser, coffee, tmp_path):
   with serve(PAGE) as (url, stop):
     browser.get(url)
     wait(browser, lambda: text(browser, 'state') == ready)
+    assert [line for line in console(browser) if 'No available adapters' not in line] == []
     stop()
     browser.get(url)
     wait(browser, lambda: text(browser, 'state') == ready)
