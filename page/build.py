@@ -138,7 +138,7 @@ def write_networks(folder: pathlib.Path) -> None:
   """Export the weights `gfn` once for each output.
 
   ONNX Runtime computes the whole graph, whatever outputs are asked for. The graph of `lr` alone
-  takes about half of the time.
+  takes less time.
   """
   whole = folder / 'gfn_hr.onnx'
   export_weights('gfn', whole)
