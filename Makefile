@@ -12,12 +12,13 @@ SMOKE_VENV ?= .venv-smoke-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.
 ONNX_VENV ?= .venv-onnx
 WEIGHTS ?= gfn
 ONNX ?= build/gfn.onnx
+PAGE ?= build/page
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo demo-train test test-full lint smoke onnx test-onnx clean
+.PHONY: help demo demo-train test test-full lint smoke onnx test-onnx page clean
 
 help:  # list the targets
 	@sed -n 's/^\([a-z-]*\):.*  # /\1\t/p' Makefile | expand -t 14
@@ -60,7 +61,10 @@ onnx: $(ONNX_VENV)/installed  # export WEIGHTS=FILE to ONNX=FILE (docs/export.md
 	$(ONNX_VENV)/bin/python -m gfn_jax.cli.export "$(WEIGHTS)" "$(ONNX)" --format=onnx --overwrite
 
 test-onnx: $(ONNX_VENV)/installed  # test the export to ONNX
-	$(ONNX_VENV)/bin/python -m pytest -m '' tests/interop/test_export.py $(PYTEST_ARGS)
+	$(ONNX_VENV)/bin/python -m pytest -m '' tests/interop/test_export.py tests/page/test_build.py $(PYTEST_ARGS)
+
+page: $(ONNX_VENV)/installed  # build the browser page in PAGE=build/page (docs/page.md; needs npm)
+	$(ONNX_VENV)/bin/python page/build.py "$(PAGE)" --cache .cache/npm
 
 # A separate environment, because jax2onnx requires an older Orbax than training.
 $(ONNX_VENV)/installed: requirements-onnx.txt setup.cfg

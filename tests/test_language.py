@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 FILES = sorted(
   path
-  for folder in ('gfn_jax', 'configs', 'data_prep', 'benchmarks', 'examples')
+  for folder in ('gfn_jax', 'configs', 'data_prep', 'benchmarks', 'examples', 'page')
   for path in (ROOT / folder).rglob('*.py')
 )
 
