@@ -62,8 +62,11 @@ DTYPES = {'float32': 'F32', 'bfloat16': 'BF16', 'float16': 'F16'}
 MAX_OPTION = 1024
 """Limit on the numbers among the options in a header: larger networks take too long to build."""
 
-MAX_CALLS = 5000
+MAX_CALLS = 2500
 """Limit on the calls of modules in one pass of a network. The largest published one has 1,234."""
+
+MAX_MESSAGE = 500
+"""Limit on the characters of an error about options."""
 
 MAX_HEADER = 2**16
 """Limit on the characters of the network's name and options in a header."""
@@ -405,17 +408,22 @@ def build_model(name: str, **options: Any) -> tuple[RestorationModel, Variables]
   Raises:
     UserError: for options of no network, or of one too large to build.
   """
-  numbers = [value for value in jax.tree.leaves(options) if isinstance(value, int)]
-  if max(numbers, default=0) > MAX_OPTION:
-    raise UserError(f'option values must be at most {MAX_OPTION}, not {max(numbers)}')
   try:
+    numbers = [value for value in jax.tree.leaves(options) if isinstance(value, int)]
+    if max(numbers, default=0) > MAX_OPTION:
+      raise UserError(f'option values must be at most {MAX_OPTION}, not {max(numbers)}')
     model = create_model(name, **options)
     with nn.intercept_methods(_limit_calls(name)):
       return model, variable_shapes(model)
-  except UserError:
-    raise
+  except UserError as error:  # whose text may repeat an option of any length
+    raise UserError(_shorten(str(error))) from error
   except Exception as error:  # options of any type reach the code of every network
-    raise UserError(f'invalid options of {name!r}: {first_line(error)}') from error
+    raise UserError(_shorten(f'invalid options of {name!r}: {first_line(error)}')) from error
+
+
+def _shorten(message: str) -> str:
+  message = ' '.join(message.split())
+  return message if len(message) <= MAX_MESSAGE else f'{message[: MAX_MESSAGE - 3]}...'
 
 
 def _limit_calls(name: str) -> Callable[..., Any]:
