@@ -22,7 +22,7 @@ from gfn_jax.system.files import check_new_file
 def make_parser() -> ArgumentParser:
   """Return the command's parser."""
   parser = ArgumentParser('gfn-export', __doc__)
-  parser.add_argument('weights', metavar='WEIGHTS', help='a .safetensors file or a name: gfn')
+  parser.add_argument('weights', metavar='WEIGHTS', help='a .safetensors file, folder or name: gfn')
   parser.add_argument('out', metavar='OUT', help='file to write; its extension sets the format')
   parser.add_argument(
     '--format',
