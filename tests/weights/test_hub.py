@@ -1,5 +1,6 @@
 """Weights of strangers: folders in the layout of model hubs, and downloads of them."""
 
+import dataclasses
 import json
 import os
 import struct
@@ -197,14 +198,20 @@ def test_sizes_beyond_the_file(folder):
   assert 'as safetensors' in message_of(gfn_jax.load_pretrained, folder)
 
 
-def test_tensors_that_do_not_fit_are_not_read(folder, variables):
+def test_tensors_that_do_not_fit_are_not_read(folder, variables, monkeypatch):
+  original = pretrained._open_tensors
+
+  def without_reading(*args):
+    return dataclasses.replace(original(*args), read=pytest.fail)
+
+  monkeypatch.setattr(pretrained, '_open_tensors', without_reading)
   (folder / 'config.json').unlink()
-  path = folder / 'model.safetensors'
-  write_header(path, small.MODEL, [2**34], 2**36)  # 64 GiB, more than the memory of most machines
+  write_header(folder / 'model.safetensors', small.MODEL, [2**34], 2**36)  # 64 GiB
   assert '1 unexpected (a)' in message_of(gfn_jax.load_pretrained, folder)
   model = create_model(**small.MODEL)
   message = message_of(pretrained.init_variables_from, folder, model, variables)
   assert '1 unexpected (a)' in message
+  assert pretrained.load_model_config(folder) == small.MODEL
 
 
 @pytest.mark.parametrize(
