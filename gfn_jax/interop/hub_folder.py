@@ -69,9 +69,8 @@ training config, data, scores, and the SHA-256 of the parameters.
 {licence}
 {data}{scores}"""
 
-_MAX_DEPTH = 4
-
 _METRICS = ('psnr', 'ssim', 'lpips')
+_MAX_DEPTH = 4  # of scores in a card
 
 
 def check_new_hub_folder(folder: str | os.PathLike, overwrite: bool) -> None:
@@ -176,7 +175,7 @@ def describe(
 
 
 def _score_table(card: Mapping[str, Any]) -> str:
-  rows = [f'| {name} | {value:.6g} |' for name, value in _numbers(card.get('scores'))]
+  rows = [f'| {name} | {value:.6g} |' for name, value in _numbers(_section(card, 'scores'))]
   if not rows:
     return ''
   lines = ['', '## Scores', '', '| score | value |', '|---|---|', *rows]
@@ -211,9 +210,8 @@ def _results(card: Mapping[str, Any]) -> list[dict[str, Any]]:
 
   Gains over bicubic are left out, because hubs would show them as plain PSNR.
   """
-  protocol, scores = _protocol(card), card.get('scores')
-  results = []
-  for key, value in scores.items() if isinstance(scores, dict) else ():
+  protocol, results = _protocol(card), []
+  for key, value in _section(card, 'scores').items():
     parts = [part.strip() for part in re.split('[,/]', _line(key))]
     metric = next((part.lower() for part in parts if part.lower() in _METRICS), None)
     if metric is None or not _is_number(value):
@@ -232,18 +230,14 @@ def _results(card: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _data_names(card: Mapping[str, Any]) -> list[str]:
   """Return the names of the training data in a card."""
-  config = card.get('config')
-  config = config if isinstance(config, dict) else {}
-  section = config.get('data')
-  section = section if isinstance(section, dict) else config  # cards of version 0.1 are flat
+  config = _section(card, 'config')
+  section = _section(config, 'data') or config  # cards of version 0.1 are flat
   names = [
     os.path.basename(path.rstrip('/'))
-    for key in ('photos', 'data_dir')
-    if isinstance(path := section.get(key), str)
+    for path in (section.get('photos'), section.get('data_dir'))
+    if isinstance(path, str)
   ]
-  data = card.get('data')
-  pairs = data.get('real_pairs') if isinstance(data, dict) else None
-  names += list(pairs) if isinstance(pairs, dict) else []
+  names += _section(_section(card, 'data'), 'real_pairs')
   return [_line(name) for name in names if name]
 
 
@@ -261,25 +255,28 @@ def _is_number(value: Any) -> bool:
 
 
 def _licence(card: Mapping[str, Any]) -> str | None:
-  data = card.get('data')
-  licence = data.get('licence') if isinstance(data, dict) else None
-  return _line(licence) if isinstance(licence, str) else None
+  return _text(_section(card, 'data').get('licence'))
+
+
+def _unit(card: Mapping[str, Any]) -> str | None:
+  return _text(_section(card, 'scores').get('unit'))
 
 
 def _protocol(card: Mapping[str, Any]) -> str | None:
   """Return the protocol of the scores; in old cards it is an entry of the config."""
-  scores, config = card.get('scores'), card.get('config')
-  config = config if isinstance(config, dict) else {}
-  for section in (scores, config.get('evaluation'), config):
-    if isinstance(section, dict) and isinstance(section.get('protocol'), str):
-      return _line(section['protocol'])
-  return None
+  config = _section(card, 'config')
+  places = _section(card, 'scores'), _section(config, 'evaluation'), config
+  return next((_text(place['protocol']) for place in places if 'protocol' in place), None)
 
 
-def _unit(card: Mapping[str, Any]) -> str | None:
-  scores = card.get('scores')
-  unit = scores.get('unit') if isinstance(scores, dict) else None
-  return _line(unit) if isinstance(unit, str) else None
+def _section(card: Mapping[str, Any], name: str) -> dict[str, Any]:
+  """Return an entry that is a dict; an empty one for other types."""
+  value = card.get(name)
+  return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+  return _line(value) if isinstance(value, str) else None
 
 
 def _line(text: str) -> str:
@@ -289,8 +286,7 @@ def _line(text: str) -> str:
 
 def _attribution(card: Mapping[str, Any]) -> bytes | None:
   """Return the package's list of photographs, if a card was trained on exactly those."""
-  data = card.get('data')
-  digest = data.get('photo_list_sha256') if isinstance(data, dict) else None
+  digest = _section(card, 'data').get('photo_list_sha256')
   path = os.path.join(RELEASED_DIR, ATTRIBUTION)
   if not isinstance(digest, str) or len(digest) != 64 or not os.path.exists(path):
     return None

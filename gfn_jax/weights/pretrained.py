@@ -18,6 +18,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,18 @@ MAX_OPTION = 1024
 
 MAX_CALLS = 2500
 """Limit on the calls of modules in one pass of a network. The largest published one has 1,234."""
+
+_OPTION_ERRORS = (
+  ArithmeticError,
+  AttributeError,
+  LookupError,
+  NotImplementedError,
+  RecursionError,
+  TypeError,
+  ValueError,
+  flax.errors.FlaxError,
+)
+"""Errors of networks whose options have any type and value."""
 
 MAX_MESSAGE = 500
 """Limit on the characters of an error about options."""
@@ -417,7 +430,7 @@ def build_model(name: str, **options: Any) -> tuple[RestorationModel, Variables]
       return model, variable_shapes(model)
   except UserError as error:  # whose text may repeat an option of any length
     raise UserError(_shorten(str(error))) from error
-  except Exception as error:  # options of any type reach the code of every network
+  except _OPTION_ERRORS as error:
     raise UserError(_shorten(f'invalid options of {name!r}: {first_line(error)}')) from error
 
 
