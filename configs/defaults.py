@@ -87,7 +87,7 @@ def _config(data):
         test_pairs=dict(),  # folders of real pairs by name, scored separately
       ),
       run=dict(
-        init_from='',  # initial weights: a file or the name of released weights
+        init_from='',  # initial weights: a file, a folder, a released name or hf://OWNER/NAME
         init_except=(),  # modules that may differ from `init_from`, such as ('gate',)
         perceptual_weights='',  # file of torchvision's VGG19, for the perceptual loss
         log_every=0,  # steps; 0: 100, or a twentieth of a shorter run

@@ -34,7 +34,9 @@ config_flags.DEFINE_config_file(
 )
 flags.DEFINE_string('workdir', None, 'Folder of a training run, to evaluate its newest weights.')
 flags.DEFINE_string(
-  'weights', None, 'A .safetensors file or a name; default: those of --workdir, or gfn.'
+  'weights',
+  None,
+  'A .safetensors file, a folder, hf://OWNER/NAME or a name; default: those of --workdir, or gfn.',
 )
 flags.DEFINE_string('input_dir', None, 'Blurred photos: a folder, or one file to restore.')
 flags.DEFINE_string(

@@ -77,8 +77,8 @@ def make_parser() -> ArgumentParser:
   add('target', metavar='OUT', help='a file, whose extension sets the format, or a folder')
   add(
     '--weights',
-    help='a .safetensors file, the folder of a training run, or a name; default: gfn, or bmdsrnet '
-    'for --output=frames',
+    help='a .safetensors file, the folder of a training run or of a model hub, hf://OWNER/NAME, or '
+    'a name; default: gfn, or bmdsrnet for --output=frames',
   )
   add('--same_size', action='store_true', help='sharpen without enlarging, as --output=lr')
   add(

@@ -1,4 +1,4 @@
-"""Export of trained weights to StableHLO, ONNX and PyTorch.
+"""Export of trained weights to StableHLO, ONNX, PyTorch and a folder for model hubs.
 
 Each file is read back and compared with JAX before it replaces an existing one. docs/export.md
 shows how to use the files.
@@ -21,6 +21,7 @@ from jax.image import resize  # bound here: jax2onnx replaces jax.image.resize w
 from gfn_jax.errors import UserError
 from gfn_jax.interop.conversion import has_torch_names
 from gfn_jax.interop.exported import export_tensors, import_tensors
+from gfn_jax.interop.hub_folder import export_hub_folder
 from gfn_jax.interop.torch_checkpoint import read_checkpoint, save_torch_checkpoint
 from gfn_jax.layers.blocks import Enlarge, pixel_shuffle
 from gfn_jax.models import RestorationModel, RestorationOutput, param_count
@@ -31,7 +32,7 @@ from gfn_jax.weights.tensors import flatten_variables
 EXTENSIONS = {'.stablehlo': 'stablehlo', '.onnx': 'onnx', '.pth': 'torch', '.pt': 'torch'}
 """Format of a file, by its extension."""
 
-FORMATS = tuple(dict.fromkeys(EXTENSIONS.values()))
+FORMATS = (*dict.fromkeys(EXTENSIONS.values()), 'hub')
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 """Platforms that a StableHLO file runs on."""
@@ -77,7 +78,7 @@ def export_weights(
 
   Args:
     weights: a .safetensors file or the name of released weights.
-    path: the file to write. An existing file is replaced.
+    path: the file to write, or the folder for 'hub'. Existing files are replaced.
     file_format: one of `FORMATS`. None uses the extension of `path`.
 
   Raises:
@@ -86,6 +87,9 @@ def export_weights(
       differ from JAX's. An existing file at `path` is then kept.
   """
   file_format = choose_format(path, file_format)
+  if file_format == 'hub':
+    export_hub_folder(weights, path)
+    return
   model, variables = load_pretrained(weights)
   model = model.clone(dtype='float32')
   model_config, card = load_model_config(weights), _card(weights)

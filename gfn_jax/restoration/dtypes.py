@@ -32,8 +32,10 @@ def keeps_result(weights: str | os.PathLike) -> bool:
     weights: a path or a name, as for `load_pretrained`.
   """
   card = read_card(weights_path(weights)) or {}
-  changes = card.get('bfloat16', {})
-  return bool(changes) and all(abs(change) <= MAX_CHANGE for change in changes.values())
+  changes = card.get('bfloat16')
+  if not isinstance(changes, dict) or not changes:
+    return False
+  return all(isinstance(x, int | float) and abs(x) <= MAX_CHANGE for x in changes.values())
 
 
 def faster_dtype(weights: str | os.PathLike, pixels: float = float('inf')) -> str | None:

@@ -99,7 +99,12 @@ def check_new_file(path: str | os.PathLike, overwrite: bool) -> None:
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
   """Write a value as indented JSON, atomically."""
-  write_file(path, (json.dumps(value, indent=2) + '\n').encode())
+  write_file(path, to_json(value))
+
+
+def to_json(value: Any) -> bytes:
+  """Return a value as the indented JSON of a file."""
+  return (json.dumps(value, indent=2) + '\n').encode()
 
 
 def file_sha256(path: str | os.PathLike) -> str:

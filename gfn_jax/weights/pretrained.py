@@ -1,16 +1,25 @@
 """Trained weights: a safetensors file that names its network, with a model card beside it.
 
-Released weights are files of the package's folder `weights/` and are found by name.
+Released weights are files of the package's folder `weights/` and are found by name. Weights of
+others are folders in the layout of model hubs, or addresses of such folders on a hub.
+
+A file from outside is checked in this order: its hash, the options and the layers of its network,
+the names and shapes of its tensors. Only then are tensors read.
 """
 
+import contextlib
+import dataclasses
 import glob
 import hashlib
+import itertools
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import flax.errors
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,8 +39,14 @@ from gfn_jax.system.files import (
   write_aside,
   write_json,
 )
-from gfn_jax.weights.cards import CARD_FORMAT, card_path, read_card
-from gfn_jax.weights.tensors import find_mismatch, flatten_variables, unflatten_variables
+from gfn_jax.weights import hub
+from gfn_jax.weights.cards import CARD_FORMAT, HUB_WEIGHTS, card_path, find_card, read_card
+from gfn_jax.weights.tensors import (
+  find_mismatch,
+  find_shape_mismatch,
+  flatten_variables,
+  unflatten_variables,
+)
 
 Variables = Mapping[str, Any]
 """Flax's dictionary of collections: `params` and maybe `batch_stats`."""
@@ -48,6 +63,27 @@ DTYPES = {'float32': 'F32', 'bfloat16': 'BF16', 'float16': 'F16'}
 MAX_OPTION = 1024
 """Limit on the numbers among the options in a header: larger networks take too long to build."""
 
+MAX_CALLS = 2500
+"""Limit on the calls of modules in one pass of a network. The largest published one has 1,234."""
+
+_OPTION_ERRORS = (
+  ArithmeticError,
+  AttributeError,
+  LookupError,
+  NotImplementedError,
+  RecursionError,
+  TypeError,
+  ValueError,
+  flax.errors.FlaxError,
+)
+"""Errors of networks whose options have any type and value."""
+
+MAX_MESSAGE = 500
+"""Limit on the characters of an error about options."""
+
+MAX_HEADER = 2**16
+"""Limit on the characters of the network's name and options in a header."""
+
 
 def list_pretrained() -> list[str]:
   """Return the names of the released weights, sorted, as `load_pretrained` takes them."""
@@ -62,8 +98,9 @@ def load_pretrained(path_or_name: str | os.PathLike) -> tuple[RestorationModel, 
   it is a released one. Nothing in a file is executed.
 
   Args:
-    path_or_name: a .safetensors file or the folder of a run, local or remote (`gs://...`); or one
-      of `list_pretrained()`.
+    path_or_name: a .safetensors file, the folder of a run, or a folder in the layout of model
+      hubs, local or remote (`gs://...`); one of `list_pretrained()`; or weights on a hub,
+      `hf://OWNER/NAME` or `hf://OWNER/NAME@REVISION`.
 
   Returns:
     The network and its variables, float32.
@@ -72,10 +109,10 @@ def load_pretrained(path_or_name: str | os.PathLike) -> tuple[RestorationModel, 
     UserError: if there is no such file or name, the file is damaged or not one of this library, or
       its tensors do not fit its network, are not finite or not all of one type.
   """
-  path, model_config, flat = _read(path_or_name)
-  model, shapes = _build_named(model_config, path)
-  _check_tensors(flat, flatten_variables(shapes), model, path)
-  return model, unflatten_variables(flat)
+  with _open(path_or_name) as file:
+    model, variables = _build_named(file.model_config, file.path)
+    tensors = _read_checked(file, flatten_variables(variables), model)
+  return model, unflatten_variables(tensors)
 
 
 def load_model_config(path_or_name: str | os.PathLike) -> dict[str, Any]:
@@ -84,7 +121,8 @@ def load_model_config(path_or_name: str | os.PathLike) -> dict[str, Any]:
   Raises:
     UserError: if there is no such file or name, or it is damaged or not one of this library.
   """
-  return _read(path_or_name)[1]
+  with _open(path_or_name) as file:
+    return file.model_config
 
 
 def load_card(path_or_name: str | os.PathLike) -> dict[str, Any]:
@@ -96,7 +134,7 @@ def load_card(path_or_name: str | os.PathLike) -> dict[str, Any]:
   path = weights_path(path_or_name)
   card = _read_card(path)
   if card is None:
-    raise UserError(f'{printable(path)} has no model card: no file {printable(card_path(path))}')
+    raise UserError(f'{printable(path)} has no model card: no file {printable(find_card(path))}')
   return card
 
 
@@ -104,23 +142,26 @@ def weights_path(path_or_name: str | os.PathLike) -> str:
   """Return the path of a weights file.
 
   Args:
-    path_or_name: the path itself, the folder of a training run, or the name of released weights,
-      which comes before a folder of that name.
+    path_or_name: the path itself, the folder of a training run or of a hub's layout, or the name
+      of released weights, which comes before a folder of that name. `hf://OWNER/NAME` is
+      downloaded, or found in the cache of huggingface_hub.
 
   Raises:
-    UserError: if there is no such file or name.
+    UserError: if there is no such file or name, or as `hub.fetch`.
   """
   path = os.fspath(path_or_name)
+  if path.startswith(hub.SCHEME):
+    path = hub.fetch(path)
   if is_file(path) and not is_folder(path):
     return path
   if path not in list_pretrained() and is_folder(path):
-    file = os.path.join(path, WEIGHTS_FILE)
-    if not is_file(file):
-      raise UserError(
-        f'no weights in the folder {printable(path)}: {WEIGHTS_FILE} is missing; pass the folder '
-        'of a training run, or a .safetensors file'
-      )
-    return file
+    for name in (WEIGHTS_FILE, HUB_WEIGHTS):
+      if is_file(file := os.path.join(path, name)):
+        return file
+    raise UserError(
+      f'no weights in the folder {printable(path)}: neither {WEIGHTS_FILE} nor {HUB_WEIGHTS} is '
+      'there; pass the folder of a training run or of a hub, or a .safetensors file'
+    )
   if path.endswith('.safetensors') or os.path.basename(path) != path:
     raise UserError(
       f'no weights at {printable(path)}: train a network with run_train.py, which writes '
@@ -210,19 +251,22 @@ def init_variables_from(
     UserError: as `load_pretrained`, if the tensors do not fit the network outside the exceptions,
       or if an exception is found in neither.
   """
-  path, _, flat = _read(path_or_name)
   initial = flatten_variables(variables)
-  free = set()
-  for prefix in exceptions:
-    found = {key for key in initial.keys() | flat.keys() if f'{key}.'.startswith(f'{prefix}.')}
-    if not found:
-      raise UserError(
-        f'neither {type(model).__name__} nor {printable(path)} has a module or parameter {prefix!r}'
-      )
-    free |= found
-  free -= {k for k in flat.keys() & initial.keys() if flat[k].shape == initial[k].shape}
-  taken, wanted = ({k: v for k, v in tree.items() if k not in free} for tree in (flat, initial))
-  _check_tensors(taken, wanted, model, path)
+  with _open(path_or_name) as file:
+    free = set()
+    for prefix in exceptions:
+      names = initial.keys() | file.shapes.keys()
+      found = {key for key in names if f'{key}.'.startswith(f'{prefix}.')}
+      if not found:
+        raise UserError(
+          f'neither {type(model).__name__} nor {printable(file.path)} has a module or parameter '
+          f'{prefix!r}'
+        )
+      free |= found
+    free -= {
+      key for key in initial.keys() & file.shapes.keys() if initial[key].shape == file.shapes[key]
+    }
+    taken = _read_checked(file, initial, model, free)
   start = {key: jnp.asarray(value, jnp.float32) for key, value in (initial | taken).items()}
   return unflatten_variables(start)
 
@@ -285,10 +329,28 @@ def _read_card(path: str) -> dict[str, Any] | None:
   return card
 
 
-def _read(path_or_name: str | os.PathLike) -> tuple[str, Any, dict[str, np.ndarray]]:
-  """Return the path of a file, the network that its header names, and its tensors, float32."""
+@dataclasses.dataclass
+class _OpenFile:
+  """Weights file whose tensors are not read yet.
+
+  Attributes:
+    path: its path.
+    model_config: the network that its header names, unchecked.
+    shapes: shape of each tensor to read, by name.
+    read: function that returns a tensor by name, as float32.
+  """
+
+  path: str
+  model_config: Any
+  shapes: dict[str, tuple[int, ...]]
+  read: Callable[[str], np.ndarray]
+
+
+@contextlib.contextmanager
+def _open(path_or_name: str | os.PathLike) -> Iterator[_OpenFile]:
+  """Open a weights file whose hash, types and network agree with its card, if there is one."""
   path = weights_path(path_or_name)
-  name, card_name = printable(path), printable(card_path(path))
+  name, card_name = printable(path), printable(find_card(path))
   with local_copy(path) as copy:
     if _is_pickle(copy):  # before a .json beside it is taken for its card
       raise _foreign(path, 'a PyTorch checkpoint')
@@ -297,34 +359,56 @@ def _read(path_or_name: str | os.PathLike) -> tuple[str, Any, dict[str, np.ndarr
       raise UserError(
         f'{name} is damaged: its SHA-256 is not the one in {card_name}; copy both again'
       )
-    metadata, flat = _read_tensors(copy, path)
+    try:
+      with safetensors.safe_open(copy, framework='numpy') as tensors:
+        file = _open_tensors(tensors, path)
+        if card and card['model'] != file.model_config:
+          raise UserError(f'{name} and {card_name} name different networks; copy both again')
+        yield file
+    except (safetensors.SafetensorError, OSError) as error:
+      raise UserError(f'cannot read {name} as safetensors: {error}') from error
+
+
+def _open_tensors(tensors: safetensors.safe_open, path: str) -> _OpenFile:
+  """Return the file at `path`, whose open local copy is `tensors`."""
+  text = (tensors.metadata() or {}).get('model')
+  if text is None or len(text) > MAX_HEADER:  # before its types are refused
+    raise _unnamed_network(path)
+  slices = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118 (no mapping)
+  types = {part.get_dtype() for part in slices.values()}
+  if len(types) > 1 or not types <= set(DTYPES.values()):
+    raise UserError(
+      f'cannot read {printable(path)}: tensors of type {", ".join(sorted(types))}; all must have '
+      f'the same type, one of {", ".join(DTYPES.values())}'
+    )
   try:
-    model_config = json.loads(metadata['model'])
+    model_config = json.loads(text)
   except (ValueError, RecursionError) as error:
     raise _unnamed_network(path) from error
-  if card and card['model'] != model_config:
-    raise UserError(f'{name} and {card_name} name different networks; copy both again')
-  return path, model_config, flat
+  shapes = {key: tuple(part.get_shape()) for key, part in slices.items()}
+  read = lambda key: tensors.get_tensor(key).astype(np.float32, copy=False)
+  return _OpenFile(path, model_config, shapes, read)
 
 
-def _read_tensors(copy: str, path: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-  """Return the metadata of the file at `path`, whose local copy is `copy`, and float32 tensors."""
-  name = printable(path)
-  try:
-    with safetensors.safe_open(copy, framework='numpy') as file:
-      metadata = file.metadata() or {}
-      if 'model' not in metadata:  # before its types are refused
-        raise _unnamed_network(path)
-      keys = file.keys()
-      types = {file.get_slice(key).get_dtype() for key in keys}
-      if len(types) > 1 or not types <= set(DTYPES.values()):
-        raise UserError(
-          f'cannot read {name}: tensors of type {", ".join(sorted(types))}; all must have the same '
-          f'type, one of {", ".join(DTYPES.values())}'
-        )
-      return metadata, {key: file.get_tensor(key).astype(np.float32, copy=False) for key in keys}
-  except (safetensors.SafetensorError, OSError) as error:
-    raise UserError(f'cannot read {name} as safetensors: {error}') from error
+def _read_checked(
+  file: _OpenFile,
+  wanted: Mapping[str, Any],
+  model: RestorationModel,
+  free: Collection[str] = (),
+) -> dict[str, np.ndarray]:
+  """Return the tensors of a file, after names and shapes are compared with those of `wanted`.
+
+  Tensors named in `free` are neither compared nor read.
+  """
+  found = {name: shape for name, shape in file.shapes.items() if name not in free}
+  shapes = {name: leaf.shape for name, leaf in wanted.items() if name not in free}
+  mismatch = find_shape_mismatch(found, shapes)
+  if not mismatch:
+    tensors = {name: file.read(name) for name in found}
+    mismatch = find_mismatch(tensors, shapes)
+  if mismatch:
+    raise UserError(f'{printable(file.path)} does not fit {type(model).__name__}: {mismatch}')
+  return tensors
 
 
 def build_model(name: str, **options: Any) -> tuple[RestorationModel, Variables]:
@@ -337,16 +421,34 @@ def build_model(name: str, **options: Any) -> tuple[RestorationModel, Variables]
   Raises:
     UserError: for options of no network, or of one too large to build.
   """
-  numbers = [value for value in jax.tree.leaves(options) if isinstance(value, int)]
-  if max(numbers, default=0) > MAX_OPTION:
-    raise UserError(f'option values must be at most {MAX_OPTION}, not {max(numbers)}')
   try:
+    numbers = [value for value in jax.tree.leaves(options) if isinstance(value, int)]
+    if max(numbers, default=0) > MAX_OPTION:
+      raise UserError(f'option values must be at most {MAX_OPTION}, not {max(numbers)}')
     model = create_model(name, **options)
-    return model, variable_shapes(model)
-  except UserError:
-    raise
-  except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
-    raise UserError(f'invalid options of {name!r}: {first_line(error)}') from error
+    with nn.intercept_methods(_limit_calls(name)):
+      return model, variable_shapes(model)
+  except UserError as error:  # whose text may repeat an option of any length
+    raise UserError(_shorten(str(error))) from error
+  except _OPTION_ERRORS as error:
+    raise UserError(_shorten(f'invalid options of {name!r}: {first_line(error)}')) from error
+
+
+def _shorten(message: str) -> str:
+  message = ' '.join(message.split())
+  return message if len(message) <= MAX_MESSAGE else f'{message[: MAX_MESSAGE - 3]}...'
+
+
+def _limit_calls(name: str) -> Callable[..., Any]:
+  """Return an interceptor of Flax that raises in networks of more than `MAX_CALLS` calls."""
+  calls = itertools.count(1)
+
+  def count(next_call: Callable, args: tuple, kwargs: dict, _: nn.module.InterceptorContext) -> Any:
+    if next(calls) > MAX_CALLS:
+      raise UserError(f'the options of {name!r} make a network of more than {MAX_CALLS:,} layers')
+    return next_call(*args, **kwargs)
+
+  return count
 
 
 def _build_named(model_config: Any, path: str) -> tuple[RestorationModel, Variables]:
@@ -375,12 +477,3 @@ def _is_pickle(copy: str) -> bool:
   with open(copy, 'rb') as file:
     start = file.read(9)
   return start.startswith((b'PK\x03\x04', b'\x80')) and start[8:] != b'{'  # of safetensors
-
-
-def _check_tensors(
-  flat: Mapping[str, np.ndarray], wanted: Mapping[str, Any], model: RestorationModel, path: str
-) -> None:
-  """Raise a UserError if tensors differ from `wanted`, arrays or shapes by name."""
-  shapes = {name: leaf.shape for name, leaf in wanted.items()}
-  if mismatch := find_mismatch(flat, shapes):
-    raise UserError(f'{printable(path)} does not fit {type(model).__name__}: {mismatch}')

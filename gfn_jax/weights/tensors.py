@@ -45,18 +45,37 @@ def find_mismatch(
     The number of tensors that are missing, unexpected, of the wrong shape, not floating-point or
     not finite as float32, with the first names of each kind. Empty if all tensors fit.
   """
+  problems = _compare_shapes({name: tensor.shape for name, tensor in tensors.items()}, shapes)
+  if partial:
+    problems['missing'] = []
   common = sorted(tensors.keys() & shapes.keys())
-  problems = {
-    'missing': [] if partial else sorted(shapes.keys() - tensors.keys()),
-    'unexpected': sorted(tensors.keys() - shapes.keys()),
+  problems['not floating-point'] = [name for name in common if tensors[name].dtype.kind != 'f']
+  problems['not finite'] = [name for name in common if not _is_finite(tensors[name])]
+  return _describe(problems)
+
+
+def find_shape_mismatch(
+  found: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+) -> str:
+  """Return `find_mismatch` of names and shapes alone, before any tensor is read."""
+  return _describe(_compare_shapes(found, shapes))
+
+
+def _compare_shapes(
+  found: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, list[str]]:
+  return {
+    'missing': sorted(shapes.keys() - found.keys()),
+    'unexpected': sorted(found.keys() - shapes.keys()),
     'of the wrong shape': [
-      f'{name} {list(tensors[name].shape)}, expected {list(shapes[name])}'
-      for name in common
-      if tensors[name].shape != shapes[name]
+      f'{name} {list(found[name])}, expected {list(shapes[name])}'
+      for name in sorted(found.keys() & shapes.keys())
+      if found[name] != shapes[name]
     ],
-    'not floating-point': [name for name in common if tensors[name].dtype.kind != 'f'],
-    'not finite': [name for name in common if not _is_finite(tensors[name])],
   }
+
+
+def _describe(problems: Mapping[str, Sequence[str]]) -> str:
   return '; '.join(
     f'{len(names)} {problem} ({first_names(names)})' for problem, names in problems.items() if names
   )

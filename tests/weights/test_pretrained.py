@@ -259,8 +259,8 @@ def test_the_folder_of_a_run_stands_for_its_newest_weights(released, saved, monk
 
 def test_a_folder_without_weights(tmp_path):
   assert message_of(pretrained.load_pretrained, tmp_path) == (
-    f'no weights in the folder {tmp_path}: weights.safetensors is missing; pass the folder of a '
-    'training run, or a .safetensors file'
+    f'no weights in the folder {tmp_path}: neither weights.safetensors nor model.safetensors is '
+    'there; pass the folder of a training run or of a hub, or a .safetensors file'
   )
 
 
