@@ -16,9 +16,9 @@ import optax
 from absl import flags
 from tqdm import tqdm
 
-from configs import gfn_photos
 from gfn_jax import create_model
 from gfn_jax.cli.runner import run_command
+from gfn_jax.configs import gfn_photos
 from gfn_jax.data.motion_blur import MotionBlur, synthesize
 from gfn_jax.models.gfn import SCALE
 from gfn_jax.system import parallel

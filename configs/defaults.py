@@ -1,6 +1,6 @@
 """Sections and defaults of the configs.
 
-    python run_train.py --config=configs/gfn.py --config.training.batch_size=8 ...
+    gfn-train --config=gfn --config.training.batch_size=8 ...
 
 changes a value from the command line. A continued run requires equal `model`, `loss`, `optimizer`,
 `training`, `phases` and data; `evaluation` and `run` may change.

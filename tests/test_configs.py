@@ -6,8 +6,8 @@ import pathlib
 import pytest
 from flax import traverse_util
 
-from configs.tables import comparison, gfn_table2
 from gfn_jax import UserError, create_model
+from gfn_jax.configs.tables import comparison, gfn_table2
 from gfn_jax.data.motion_blur import MotionBlur
 from gfn_jax.models import param_count, variable_shapes
 from gfn_jax.models.cascade import Cascade

@@ -416,8 +416,8 @@ def _find_dataset(path: str | os.PathLike) -> str:
     names = ', '.join(printable(name) for name in sorted(found)[:5])
     raise UserError(f'{printable(path)} holds several datasets; choose from {names}')
   raise UserError(
-    f'no dataset in {printable(path)!r}: build one with `python -m data_prep.lr_gopro`, '
-    '`data_prep.reds` or `data_prep.motion_blurred_lr` (docs/datasets.md) and pass '
+    f'no dataset in {printable(path)!r}: build one with `gfn-prepare lr_gopro`, '
+    '`gfn-prepare reds` or `gfn-prepare motion_blurred_lr` (docs/datasets.md) and pass '
     '--config.data.data_dir=DIR'
   )
 

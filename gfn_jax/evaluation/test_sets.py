@@ -113,7 +113,7 @@ def folder_test_set(
   Args:
     input_dir: folder of the blurred images.
     target_dir: folder of the sharp images. If it holds folders in their place, such as
-      data_prep.lr_koehler writes, the images in each are the `references` of a blurred image.
+      gfn-prepare lr_koehler writes, the images in each are the `references` of a blurred image.
     limit: number of images, or 0.
 
   Raises:

@@ -12,8 +12,8 @@ from etils.epath import gpath, register
 from PIL import Image
 from skimage import data
 
-from data_prep import degradation, lr_gopro
 from gfn_jax.data import tfrecords
+from gfn_jax.data_prep import degradation, lr_gopro
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
 
