@@ -55,7 +55,7 @@ class _CloneFinder:
 
 
 if not os.path.isdir(os.path.join(__path__[0], 'configs')):
-  sys.meta_path.append(_CloneFinder)
+  sys.meta_path.insert(0, _CloneFinder)  # before the finder of another clone, installed editable
 
 
 def __getattr__(name: str) -> Any:

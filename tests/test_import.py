@@ -43,7 +43,9 @@ def test_the_package_imports_nothing_heavy():
 
 
 def test_tables_and_figures_import_matplotlib_only_when_they_draw():
-  modules = imported_by('import gfn_jax.cli.table, gfn_jax.cli.figure, configs.tables.gfn_table2')
+  modules = imported_by(
+    'import gfn_jax.cli.table, gfn_jax.cli.figure, gfn_jax.configs.tables.gfn_table2'
+  )
   assert 'gfn_jax.evaluation.table_plot' in modules
   assert not modules.intersection(HEAVY + LATE)
 

@@ -39,7 +39,7 @@ def find_config(spec: str) -> str:
       return path + colon + variant
   raise UserError(
     f'no config {printable(name)!r} in the current folder or in the package; --list_configs lists '
-    "the package's"
+    'those of the package'
   )
 
 
@@ -47,11 +47,10 @@ def describe_configs() -> str:
   """Return the names of the package's configs and the first lines of their docstrings."""
   root = pathlib.Path(package_folder('configs'))
   rows = {}
-  for path in sorted(root.glob('*.py')) + sorted(root.glob('tables/*.py')):
-    tree = ast.parse(path.read_text('utf-8'))
-    if any(isinstance(node, ast.FunctionDef) and node.name == 'get_config' for node in tree.body):
-      name = path.relative_to(root).with_suffix('').as_posix()
-      rows[name] = (ast.get_docstring(tree) or '').partition('\n')[0]
+  for path in (*sorted(root.glob('*.py')), *sorted(root.glob('tables/*.py'))):
+    if path.stem not in ('__init__', 'defaults'):
+      docstring = ast.get_docstring(ast.parse(path.read_text('utf-8'))) or ''
+      rows[path.relative_to(root).with_suffix('').as_posix()] = docstring.partition('\n')[0]
   width = max(map(len, rows))
   lines = [f'{name:{width}}  {description}' for name, description in rows.items()]
   return '\n'.join([*lines, '', f'A variant follows a colon: gfn_photos:small. The files: {root}'])
