@@ -21,7 +21,7 @@ def check_variant(name, variant, choices):
 
 
 def tfrecords():
-  """Return the defaults for a data set built by data_prep."""
+  """Return the defaults for a data set built by gfn-prepare."""
   data = dict(
     data_dir='',  # folder that data_prep wrote; may be gs://...
     shuffle_buffer=2048,  # encoded records in host memory, about 150 kB each

@@ -49,7 +49,7 @@ def make_parser() -> ArgumentParser:
     default=[],
     type=test_set,
     metavar='NAME=PATH',
-    help='images of a data set of the table: a data set of data_prep, a folder in the layout of '
+    help='images of a data set of the table: a data set of gfn-prepare, a folder in the layout of '
     'GOPRO_Large, or LR:HR, two folders',
   )
   add(

@@ -159,7 +159,7 @@ def test_restoring_a_photo(workdir, tmp_path):
       (*TRAIN, '--workdir=W', '--config.training.sede=1'),
       'in the config: sede Did you mean "seed"',
     ),
-    (1, (*TRAIN, '--workdir=W'), 'pass --config.data.data_dir=DIR, built by data_prep '),
+    (1, (*TRAIN, '--workdir=W'), 'pass --config.data.data_dir=DIR, built by gfn-prepare '),
     (1, (*PHOTOS, '--workdir=W'), 'pass --config.data.photos=DIR, a folder of sharp photographs'),
     (
       1,

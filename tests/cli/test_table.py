@@ -116,7 +116,7 @@ def test_ctrl_c_keeps_what_is_done(tiny, gopro_tree, tmp_path, monkeypatch, caps
     ),
     (
       ('gfn_table2', '--weights=W', '--test_set=lr_gopro=D', '--output_dir=O'),
-      'no such folder: D; pass a dataset of data_prep',
+      'no such folder: D; pass a dataset of gfn-prepare',
     ),
   ],
 )

@@ -299,7 +299,7 @@ def test_train_images_can_be_looked_at_in_order(dataset):
 
 
 def test_no_such_dataset(tmp_path):
-  with pytest.raises(UserError, match=r"no dataset in '.*none': build one with `python -m data_p"):
+  with pytest.raises(UserError, match=r"no dataset in '.*none': build one with `gfn-prepare"):
     tfrecords.TFRecordDataset(tmp_path / 'none')
   with pytest.raises(UserError, match='no dataset in'):
     tfrecords.TFRecordDataset(tmp_path)
@@ -324,7 +324,7 @@ def test_a_dataset_of_something_else(tmp_path):
   writer.initialize_splits(['train'])
   writer.add_examples({'train': [{'name': 'a'}]})
   writer.close_splits(['train'])
-  with pytest.raises(UserError, match="has no 'lr_blur'; build it with data_prep"):
+  with pytest.raises(UserError, match="has no 'lr_blur'; build it with gfn-prepare"):
     tfrecords.TFRecordDataset(tmp_path)
 
 
