@@ -8,6 +8,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 EXTRAS ?= train,video,demo,test
 PYTEST_ARGS ?=
+BUILD_VENV ?= .venv-build
 SMOKE_VENV ?= .venv-smoke-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 ONNX_VENV ?= .venv-onnx
 WEIGHTS ?= gfn
@@ -18,7 +19,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo demo-train test test-full lint smoke onnx test-onnx page clean
+.PHONY: help demo demo-train test test-full lint wheel smoke onnx test-onnx page clean
 
 help:  # list the targets
 	@sed -n 's/^\([a-z-]*\):.*  # /\1\t/p' Makefile | expand -t 14
@@ -40,10 +41,20 @@ lint: $(VENV)/installed  # run Ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-smoke:  # check an installation without extras: restore, train two steps, export, import
-	$(PYTHON) -m venv $(SMOKE_VENV)
-	$(SMOKE_VENV)/bin/python -m pip install --quiet --editable .
+wheel: $(BUILD_VENV)/installed  # build the wheel and the sdist in dist/, and check their metadata
+	rm -rf dist gfn_jax.egg-info
+	$(BUILD_VENV)/bin/python -m build --quiet
+	$(BUILD_VENV)/bin/python -m twine check --strict dist/*
+
+smoke: wheel  # install the wheel without extras: restore, train two steps, export, import
+	$(PYTHON) -m venv --clear $(SMOKE_VENV)
+	$(SMOKE_VENV)/bin/python -m pip install --quiet dist/*.whl
 	$(SMOKE_VENV)/bin/python tests/smoke.py
+
+$(BUILD_VENV)/installed:
+	$(PYTHON) -m venv $(BUILD_VENV)
+	$(BUILD_VENV)/bin/python -m pip install --quiet 'build >= 1.2, < 2' 'twine >= 6.1'
+	touch $@
 
 # Without extras, which are three times as large.
 $(VENV)/base: setup.cfg pyproject.toml
@@ -74,4 +85,4 @@ $(ONNX_VENV)/installed: requirements-onnx.txt setup.cfg
 	touch $@
 
 clean:  # remove environments, caches and what the demos wrote
-	rm -rf $(VENV) .venv-smoke-* $(ONNX_VENV) .cache demo demo_train
+	rm -rf $(VENV) $(BUILD_VENV) .venv-smoke-* $(ONNX_VENV) .cache dist demo demo_train

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 from scipy import stats
 
 from benchmarks import table_rows
-from configs.tables import gfn_table2
 from gfn_jax.cli.runner import run_command
+from gfn_jax.configs.tables import gfn_table2
 
 FEATURES = flags.DEFINE_integer('features', 16, 'Width of the networks.', lower_bound=1)
 

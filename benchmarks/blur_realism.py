@@ -26,8 +26,8 @@ from scipy import stats
 from tqdm import tqdm
 
 import gfn_jax
-from configs import gfn_open
 from gfn_jax.cli.runner import run_command
+from gfn_jax.configs import gfn_open
 from gfn_jax.data import layouts
 from gfn_jax.data.motion_blur import MotionBlur, synthesize
 from gfn_jax.errors import UserError

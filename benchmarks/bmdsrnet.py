@@ -16,9 +16,9 @@ from typing import Any
 from absl import flags
 
 from benchmarks import table_rows
-from configs import bmdsrnet
-from configs.tables import bmdsrnet_table4
 from gfn_jax.cli.runner import run_command
+from gfn_jax.configs import bmdsrnet
+from gfn_jax.configs.tables import bmdsrnet_table4
 from gfn_jax.errors import UserError
 from gfn_jax.models.bmdsrnet import VARIANTS
 from gfn_jax.ops.sizes import SCALES

@@ -15,8 +15,8 @@ from typing import Any
 from absl import flags
 
 from benchmarks import table_rows
-from configs.tables import comparison
 from gfn_jax.cli.runner import run_command
+from gfn_jax.configs.tables import comparison
 from gfn_jax.errors import UserError
 
 ROWS = flags.DEFINE_list('rows', list(comparison.MODELS), 'Variants of the config.')

@@ -17,9 +17,9 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from configs import bmdsrnet
 from gfn_jax import Restorer
 from gfn_jax.cli.runner import run_command
+from gfn_jax.configs import bmdsrnet
 from gfn_jax.data import datasets
 from gfn_jax.ops import metrics
 from gfn_jax.system.files import write_json

@@ -30,7 +30,7 @@ from gfn_jax.system.files import write_json
 
 # TensorFlow and JAX create threads for the visible cores, so import them after the core is set.
 
-DATA_DIR = flags.DEFINE_string('data_dir', None, '8-bit dataset of data_prep.', required=True)
+DATA_DIR = flags.DEFINE_string('data_dir', None, '8-bit dataset of gfn-prepare.', required=True)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 RECORDS = flags.DEFINE_integer('records', 200, 'Records to store.', lower_bound=64)
 ROUNDS = flags.DEFINE_integer('rounds', 15, 'Timings of each format.', lower_bound=1)

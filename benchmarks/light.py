@@ -12,9 +12,9 @@ import jax
 from absl import flags
 
 from benchmarks import timing, workloads
-from configs import gfn_open, gfn_photos
 from gfn_jax import create_model
 from gfn_jax.cli.runner import run_command
+from gfn_jax.configs import gfn_open, gfn_photos
 from gfn_jax.models import init_variables, param_count
 from gfn_jax.system import cpu_bfloat16
 

@@ -23,9 +23,9 @@ from typing import Any
 import jax
 from absl import flags
 
-from configs import gfn_open
 from gfn_jax import Restorer
 from gfn_jax.cli.runner import run_command
+from gfn_jax.configs import gfn_open
 from gfn_jax.data.photos import PhotoDataset
 from gfn_jax.data.real_pairs import RealPairs
 from gfn_jax.evaluation import evaluate
@@ -41,7 +41,7 @@ HOURS = flags.DEFINE_float('hours', 0.0, 'Hours of training, for the card.')
 COMMIT = flags.DEFINE_string('commit', '', 'Commit of the code that trained them, for the card.')
 LEGS = flags.DEFINE_multi_string('leg', [], 'Part of the training, in order, for the card.')
 PHOTOS = flags.DEFINE_string(
-  'photos', None, 'Folder that data_prep.open_photos filled.', required=True
+  'photos', None, 'Folder that gfn-prepare open_photos filled.', required=True
 )
 GOPRO_LARGE = flags.DEFINE_string('gopro_large', None, 'Folder with train and test.', required=True)
 GOPRO_HALF = flags.DEFINE_string('gopro_half', None, 'Folder with train and val.', required=True)

@@ -17,9 +17,9 @@ import optax
 from absl import flags
 
 from benchmarks import timing
-from configs import gfn_open
 from gfn_jax import create_model
 from gfn_jax.cli.runner import run_command
+from gfn_jax.configs import gfn_open
 from gfn_jax.data.motion_blur import MotionBlur, map_examples, select_world, synthesize
 from gfn_jax.models.gfn import SCALE
 from gfn_jax.system import cpu_bfloat16, parallel

@@ -20,9 +20,9 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from configs import gfn_open
 from gfn_jax import Restorer
 from gfn_jax.cli.runner import run_command
+from gfn_jax.configs import gfn_open
 from gfn_jax.data.real_pairs import RealPairs
 from gfn_jax.errors import UserError
 from gfn_jax.evaluation import evaluate, test_sets
@@ -34,7 +34,7 @@ from gfn_jax.training.hooks import WEIGHTS_FILE
 from gfn_jax.weights.pretrained import load_pretrained, param_count
 
 PHOTOS = flags.DEFINE_string(
-  'photos', None, 'Folder that data_prep.open_photos filled.', required=True
+  'photos', None, 'Folder that gfn-prepare open_photos filled.', required=True
 )
 GOPRO_LARGE = flags.DEFINE_string('gopro_large', None, 'Folder with train and test.', required=True)
 GOPRO_HALF = flags.DEFINE_string('gopro_half', None, 'Folder with train and val.', required=True)

@@ -1,7 +1,7 @@
 r"""BMDSRNet on Motion-Blurred LR, or on photos with synthetic blur.
 
-    python run_train.py --config=configs/bmdsrnet.py:x4,f+c+b --workdir=W --config.data.data_dir=DIR
-    python run_train.py --config=configs/bmdsrnet.py:x4,f+c+b,photos --workdir=W \
+    gfn-train --config=bmdsrnet:x4,f+c+b --workdir=W --config.data.data_dir=DIR
+    gfn-train --config=bmdsrnet:x4,f+c+b,photos --workdir=W \
       --config.data.photos=DIR
 
 The words after the colon, separated by commas, in any order (default: x4 and f+c+b):
@@ -33,8 +33,8 @@ frames: build Motion-Blurred LR with `--patch_size=0`. The default here is the r
 
 from ml_collections import ConfigDict
 
-from configs import defaults
-from configs.defaults import cosine, phase, step_decay
+from gfn_jax.configs import defaults
+from gfn_jax.configs.defaults import cosine, phase, step_decay
 from gfn_jax.errors import UserError
 from gfn_jax.models.bmdsrnet import VARIANTS
 from gfn_jax.ops.sizes import SCALES

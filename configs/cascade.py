@@ -1,6 +1,6 @@
 r"""Cascade of two networks on LR-GOPRO: one deblurs, the other one enlarges, in either order.
 
-    python run_train.py --config=configs/cascade.py:mprnet,edsr --workdir=W \
+    gfn-train --config=cascade:mprnet,edsr --workdir=W \
       --config.data.data_dir=DIR
 
 A variant is the names of two networks in the order of their application, and maybe `apart`:
@@ -21,8 +21,8 @@ their own: train them with configs/deblurring.py and configs/super_resolution.py
 
 from ml_collections import ConfigDict
 
-from configs import defaults
-from configs.defaults import phase, step_decay
+from gfn_jax.configs import defaults
+from gfn_jax.configs.defaults import phase, step_decay
 
 DEBLURRERS = {
   name: dict(name=name)

@@ -1,6 +1,6 @@
 """CNLRN on REDS, with the two phases of the authors' code.
 
-    python run_train.py --config=configs/cnlrn.py --workdir=W --config.data.data_dir=DIR
+    gfn-train --config=cnlrn --workdir=W --config.data.data_dir=DIR
 
 Data: REDS (docs/datasets.md), random crops of whole frames. Expected: 27.77 dB, SSIM 0.7784 on
 Val300 under protocol `cnlrn`. It has not been trained to its end with this code yet.
@@ -23,8 +23,8 @@ The number of steps is from the authors' code; the paper does not state it.
 
 from ml_collections import ConfigDict
 
-from configs import defaults
-from configs.defaults import phase
+from gfn_jax.configs import defaults
+from gfn_jax.configs.defaults import phase
 
 OPTIONS = {
   'no_deblurring': dict(deblur=False, deblur_head=False),

@@ -1,7 +1,7 @@
 r"""Deblurring networks of the papers' tables on the frames of GOPRO_Large.
 
-    python -m data_prep.lr_gopro --manual_dir=GOPRO_Large --data_dir=tfds --scale=1
-    python run_train.py --config=configs/deblurring.py:deepdeblur --workdir=W \
+    gfn-prepare lr_gopro --manual_dir=GOPRO_Large --data_dir=tfds --scale=1
+    gfn-train --config=deblurring:deepdeblur --workdir=W \
       --config.data.data_dir=tfds/lr_gopro/x1_blur_gamma
 
 | variant | network | schedule, as its authors have it |
@@ -21,8 +21,8 @@ been run with this code yet.
 
 from ml_collections import ConfigDict
 
-from configs import defaults
-from configs.defaults import phase, step_decay
+from gfn_jax.configs import defaults
+from gfn_jax.configs.defaults import phase, step_decay
 
 FRAMES = 2103  # in GOPRO_Large's training split
 

@@ -1,6 +1,6 @@
 """Sections and defaults of the configs.
 
-    python run_train.py --config=configs/gfn.py --config.training.batch_size=8 ...
+    gfn-train --config=gfn --config.training.batch_size=8 ...
 
 changes a value from the command line. A continued run requires equal `model`, `loss`, `optimizer`,
 `training`, `phases` and data; `evaluation` and `run` may change.
@@ -21,7 +21,7 @@ def check_variant(name, variant, choices):
 
 
 def tfrecords():
-  """Return the defaults for a data set built by data_prep."""
+  """Return the defaults for a data set built by gfn-prepare."""
   data = dict(
     data_dir='',  # folder that data_prep wrote; may be gs://...
     shuffle_buffer=2048,  # encoded records in host memory, about 150 kB each

@@ -1,6 +1,6 @@
 """GFN on LR-GOPRO, with the three phases of the authors' released code.
 
-    python run_train.py --config=configs/gfn.py --workdir=W --config.data.data_dir=DIR
+    gfn-train --config=gfn --workdir=W --config.data.data_dir=DIR
 
 Data: LR-GOPRO x4 from GOPRO_Large's `blur_gamma`, 107,584 patches (docs/datasets.md). Expected:
 27.81 dB on the 1111 test images under protocol `gfn`, as the authors report for this schedule after
@@ -13,8 +13,8 @@ neither: with their initialisation the first gated loss is about 1e12, and train
 
 from ml_collections import ConfigDict
 
-from configs import defaults
-from configs.defaults import phase, step_decay
+from gfn_jax.configs import defaults
+from gfn_jax.configs.defaults import phase, step_decay
 
 
 def get_config(variant=''):

@@ -1,14 +1,14 @@
 r"""GFN for CPUs on openly licensed photographs and real pairs: config of the released weights.
 
-    python run_train.py --config=configs/gfn_open.py:deblur --workdir=W1 \
+    gfn-train --config=gfn_open:deblur --workdir=W1 \
       --config.data.photos=PHOTOS \
       --config.data.real_pairs.gopro_large.path=GOPRO_Large/train \
       --config.data.real_pairs.gopro_half.path=GOPRO_half/train \
       --config.data.real_pairs.reds_quarter.path=REDS_quarter/train
-    python run_train.py --config=configs/gfn_open.py --workdir=W2 \
+    gfn-train --config=gfn_open --workdir=W2 \
       --config.run.init_from=W1/weights.safetensors ...
 
-PHOTOS is the folder from `data_prep.open_photos`; other photographs are rejected. The rate is
+PHOTOS is the folder from `gfn-prepare open_photos`; other photographs are rejected. The rate is
 constant and the run does not end by itself. From any point, a `:decay` run starts from its weights
 and improves their scores. docs/weights.md has the figures.
 
@@ -21,8 +21,8 @@ Words of the variant, separated by commas:
 
 from ml_collections import ConfigDict
 
-from configs import defaults, gfn_photos
-from configs.defaults import phase
+from gfn_jax.configs import defaults, gfn_photos
+from gfn_jax.configs.defaults import phase
 from gfn_jax.errors import UserError
 
 WORLDS = ('camera', 'gopro', 'reds')

@@ -1,6 +1,6 @@
 """GFN on LR-GOPRO with the paper's two phases (section 3.3).
 
-    python run_train.py --config=configs/gfn_paper.py --workdir=W --config.data.data_dir=DIR
+    gfn-train --config=gfn_paper --workdir=W --config.data.data_dir=DIR
 
 Data, initialisation, clipping and the variant `:paper` are as in configs/gfn.py. Expected: the
 paper's 27.74 dB, SSIM 0.896 on the 1111 test images under protocol `gfn`. It has not been trained
@@ -9,8 +9,8 @@ to its end with this code yet.
 
 from ml_collections import ConfigDict
 
-from configs import gfn
-from configs.defaults import phase, step_decay
+from gfn_jax.configs import gfn
+from gfn_jax.configs.defaults import phase, step_decay
 
 
 def get_config(variant=''):

@@ -1,16 +1,16 @@
 """GFN on any folder of sharp photos, with motion blur made on the device, without TensorFlow.
 
-    python run_train.py --config=configs/gfn_photos.py --workdir=W --config.data.photos=DIR
+    gfn-train --config=gfn_photos --workdir=W --config.data.photos=DIR
 
-`--config=configs/gfn_photos.py:small` is a network and a schedule for CPUs: about two hours on two
+`--config=gfn_photos:small` is a network and a schedule for CPUs: about two hours on two
 cores. `:small_sr` leaves out the deblurring module, for comparison. `:small_finetune` continues
 from the released weights, to adapt them to your photographs.
 """
 
 from ml_collections import ConfigDict
 
-from configs import defaults, gfn
-from configs.defaults import cosine, phase
+from gfn_jax.configs import defaults, gfn
+from gfn_jax.configs.defaults import cosine, phase
 from gfn_jax.errors import UserError
 
 

@@ -1,12 +1,12 @@
 """Small GFN for CPUs, with about 1/50 of the computation.
 
-python run_train.py --config=configs/gfn_small.py --workdir=W --config.data.data_dir=DIR
+gfn-train --config=gfn_small --workdir=W --config.data.data_dir=DIR
 """
 
 from ml_collections import ConfigDict
 
-from configs import gfn
-from configs.defaults import phase, step_decay
+from gfn_jax.configs import gfn
+from gfn_jax.configs.defaults import phase, step_decay
 
 
 def get_config():

@@ -1,6 +1,6 @@
 """Shoyan et al.'s network on LR-GOPRO, with the schedule of the authors' code.
 
-    python run_train.py --config=configs/motion_deblur_sr.py --workdir=W --config.data.data_dir=DIR
+    gfn-train --config=motion_deblur_sr --workdir=W --config.data.data_dir=DIR
 
 Data: as configs/gfn.py; the paper names no blur, and the authors' code refers to GFN's data.
 Expected: 28.27 dB, SSIM 0.909 (3-D) on the 1111 test images, probably under protocol `mprnet`. The
@@ -13,7 +13,7 @@ authors reach it from MPRNet's weights. It has not been trained to its end with 
 | paper | as code, with the paper's weight of 1 for the edge loss and its 21 epochs |
 
 The published weights probably are of epoch 21 of 100. The paper's data are windows of frames at
-full size alone, 75,708 of them: build them with `data_prep.lr_gopro --windows=full_size`.
+full size alone, 75,708 of them: build them with `gfn-prepare lr_gopro --windows=full_size`.
 
 To start from MPRNet's weights, run `gfn-import model_deblurring.pth mprnet.safetensors --model
 mprnet` and pass `--config.run.init_from=mprnet.safetensors`. Modules missing in the file keep their
@@ -22,8 +22,8 @@ initialisation.
 
 from ml_collections import ConfigDict
 
-from configs import defaults
-from configs.defaults import phase
+from gfn_jax.configs import defaults
+from gfn_jax.configs.defaults import phase
 
 
 def get_config(variant=''):

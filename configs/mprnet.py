@@ -1,6 +1,6 @@
 """MPRNet (Zamir et al., CVPR 2021) as a deblurrer of the inputs of LR-GOPRO.
 
-    python run_train.py --config=configs/mprnet.py --workdir=W --config.data.data_dir=DIR
+    gfn-train --config=mprnet --workdir=W --config.data.data_dir=DIR
 
 The schedule is the authors', who train on 256x256 crops of GOPRO's 2,103 full-size frames; an epoch
 here has as many steps as theirs. The default clips gradients at a norm of 1; `:paper` does not, as
@@ -10,8 +10,8 @@ this code yet.
 
 from ml_collections import ConfigDict
 
-from configs import defaults, motion_deblur_sr
-from configs.defaults import phase
+from gfn_jax.configs import defaults, motion_deblur_sr
+from gfn_jax.configs.defaults import phase
 
 
 def get_config(variant=''):

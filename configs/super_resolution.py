@@ -1,6 +1,6 @@
 r"""Super-resolution networks of the papers' tables on LR-GOPRO, sharp or blurred.
 
-    python run_train.py --config=configs/super_resolution.py:edsr --workdir=W \
+    gfn-train --config=super_resolution:edsr --workdir=W \
       --config.data.data_dir=DIR
 
 | variant | network | schedule, as its authors have it |
@@ -23,8 +23,8 @@ this code yet.
 
 from ml_collections import ConfigDict
 
-from configs import defaults
-from configs.defaults import phase, step_decay
+from gfn_jax.configs import defaults
+from gfn_jax.configs.defaults import phase, step_decay
 
 _HALVED = step_decay(1e-4, 0.5, 200)
 _COSINES = dict(

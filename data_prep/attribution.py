@@ -15,14 +15,14 @@ from pathlib import Path
 
 from absl import app, flags
 
-from data_prep.open_photos import PHOTO_LIST, read_published
+import gfn_jax
 from gfn_jax.cli.runner import run_command
 from gfn_jax.data.photo_list import read_rows
+from gfn_jax.data_prep.open_photos import PHOTO_LIST, read_published
 from gfn_jax.errors import UserError
 from gfn_jax.system.files import file_sha256, write_file
-from gfn_jax.weights.pretrained import RELEASED_DIR
 
-OUTPUT = Path(RELEASED_DIR) / 'ATTRIBUTION.md'
+OUTPUT = Path(gfn_jax.__file__).parent / 'weights' / 'ATTRIBUTION.md'
 
 Row = Mapping[str, str]
 

@@ -14,7 +14,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from etils import epath
 
-from data_prep import degradation
+from gfn_jax.data_prep import degradation
 from gfn_jax.errors import UserError
 
 _DIRECT = 'DirectRunner'

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import gopro_tree
+from gfn_jax.data_prep import gopro_tree
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.pixels import to_uint8

@@ -2,8 +2,8 @@
 
 from etils import epath
 
-from data_prep import degradation, frame_files
-from data_prep.gopro_tree import FramePair
+from gfn_jax.data_prep import degradation, frame_files
+from gfn_jax.data_prep.gopro_tree import FramePair
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
 

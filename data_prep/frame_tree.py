@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from absl import logging
 from etils import epath
 
-from data_prep import frame_files
 from gfn_jax.data import layouts
+from gfn_jax.data_prep import frame_files
 from gfn_jax.errors import UserError
 from gfn_jax.ops.sizes import SHARP_FRAMES
 from gfn_jax.system.files import printable

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep import degradation, frame_files, frame_tree
+from gfn_jax.data_prep import degradation, frame_files, frame_tree
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.pixels import to_uint8

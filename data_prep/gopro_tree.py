@@ -7,8 +7,8 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from data_prep import frame_files
 from gfn_jax.data import layouts
+from gfn_jax.data_prep import frame_files
 from gfn_jax.errors import UserError
 
 SPLITS = ('train', 'test')

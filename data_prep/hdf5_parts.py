@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 from etils import epath
 
-from data_prep import degradation
+from gfn_jax.data_prep import degradation
 from gfn_jax.errors import UserError, install_extra
 from gfn_jax.ops.pixels import to_uint8
 

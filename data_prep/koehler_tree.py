@@ -8,8 +8,8 @@ import re
 from absl import logging
 from etils import epath
 
-from data_prep import degradation, frame_files
 from gfn_jax.data import layouts
+from gfn_jax.data_prep import degradation, frame_files
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.pixels import to_uint8

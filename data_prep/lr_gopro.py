@@ -1,6 +1,6 @@
 """Build LR-GOPRO, the data set of GFN, as TFRecords.
 
-  python -m data_prep.lr_gopro --manual_dir=GOPRO_Large --data_dir=tfds
+  gfn-prepare lr_gopro --manual_dir=GOPRO_Large --data_dir=tfds
 
 docs/datasets.md describes the download of GOPRO_Large, and the content and size of the result.
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 from absl import flags
 from etils import epath
 
-from data_prep import tfds_build
 from gfn_jax.cli.runner import run_command
 from gfn_jax.data import layouts
+from gfn_jax.data_prep import tfds_build
 from gfn_jax.errors import UserError
 from gfn_jax.system.files import is_remote
 
@@ -71,7 +71,7 @@ def build(
       or a data_dir that cannot be written.
   """
   _check_options(source, blur_folder, manual_dir, float_lr, scale, windows)
-  from data_prep import lr_gopro_builder
+  from gfn_jax.data_prep import lr_gopro_builder
 
   return tfds_build.build(
     lr_gopro_builder.LrGopro,

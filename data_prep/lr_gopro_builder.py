@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from data_prep import degradation, gopro_tree, hdf5_parts, pair_builder
 from gfn_jax.data import layouts
+from gfn_jax.data_prep import degradation, gopro_tree, hdf5_parts, pair_builder
 
 _CITATION = """
 @inproceedings{Zhang2018GFN,
@@ -84,7 +84,7 @@ class LrGopro(pair_builder.PairBuilder):
   h = w = 64, and `test` whole frames. With an `x1` config all images have the size of `hr`. The
   metadata describe the source (see docs/datasets.md).
 
-  Call `data_prep.lr_gopro.build` to build it without leaving partial results.
+  Call `gfn_jax.data_prep.lr_gopro.build` to build it without leaving partial results.
   """
 
   VERSION = tfds.core.Version('1.0.1')

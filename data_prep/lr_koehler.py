@@ -1,6 +1,6 @@
 """Build LR-Koehler, a test set of GFN, from the images of Koehler et al. (ECCV 2012).
 
-  python -m data_prep.lr_koehler --manual_dir=KOEHLER --data_dir=tfds
+  gfn-prepare lr_koehler --manual_dir=KOEHLER --data_dir=tfds
 
 KOEHLER holds 48 blurred images of 800x800, `Blurry<scene>_<trajectory>.png`, and about 199 sharp
 frames for each, `GroundTruth<scene>_<trajectory>_<frame>.png`. They are found by name at any depth,
@@ -23,9 +23,9 @@ from absl import app, flags
 from etils import epath
 from tqdm import tqdm
 
-from data_prep import degradation, koehler_tree, staging, tfds_build
-from data_prep.workers import map_in_order
 from gfn_jax.cli.runner import run_command
+from gfn_jax.data_prep import degradation, koehler_tree, staging, tfds_build
+from gfn_jax.data_prep.workers import map_in_order
 from gfn_jax.errors import UserError
 from gfn_jax.system.files import is_remote, write_json
 

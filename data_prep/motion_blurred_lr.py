@@ -1,6 +1,6 @@
 """Build Motion-Blurred LR, the data set of BMDSRNet, as TFRecords.
 
-  python -m data_prep.motion_blurred_lr --manual_dir=GOPRO_Large_all --data_dir=tfds
+  gfn-prepare motion_blurred_lr --manual_dir=GOPRO_Large_all --data_dir=tfds
 
 docs/datasets.md describes the download of GOPRO_Large_all, and the content and size of the result.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 from absl import flags
 from etils import epath
 
-from data_prep import tfds_build
 from gfn_jax.cli.runner import run_command
+from gfn_jax.data_prep import tfds_build
 from gfn_jax.errors import UserError
 from gfn_jax.ops.sizes import SCALES, SHARP_FRAMES
 
@@ -47,7 +47,7 @@ def build(
     gamma: gamma of the frames, which are averaged in linear light; None averages the stored values.
     patch_size: side of the training patches in LR pixels; 0 stores whole frames.
     test_sequences: folders of the test split, if there is neither `train` nor `test`.
-    workers: number of processes, as for `data_prep.lr_gopro.build`.
+    workers: number of processes, as for `gfn_jax.data_prep.lr_gopro.build`.
     beam_runner: name of the Apache Beam runner to use instead of `workers`.
     beam_options: Beam options for that runner.
     overwrite: replace an existing data set when the new one is complete.
@@ -60,7 +60,7 @@ def build(
       or a data_dir that cannot be written.
   """
   _check_options(scale, stride, gamma, patch_size)
-  from data_prep import motion_blurred_lr_builder
+  from gfn_jax.data_prep import motion_blurred_lr_builder
 
   return tfds_build.build(
     motion_blurred_lr_builder.MotionBlurredLr,

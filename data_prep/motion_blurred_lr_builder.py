@@ -7,7 +7,7 @@ import hashlib
 import tensorflow_datasets as tfds
 from etils import epath
 
-from data_prep import degradation, frame_tree, frame_windows, gopro_tree, pair_builder
+from gfn_jax.data_prep import degradation, frame_tree, frame_windows, gopro_tree, pair_builder
 from gfn_jax.ops.sizes import SHARP_FRAMES
 
 _CITATION = """

@@ -1,6 +1,6 @@
 """Fetch the openly licensed photographs of the training set of the released weights.
 
-  python -m data_prep.open_photos --output_dir=photos_open
+  gfn-prepare open_photos --output_dir=photos_open
 
 `data_prep/photos_open.csv` lists the photographs with their licences and credits. Each is fetched
 from the repository and commit that published it, reduced to a long side of at most 1,024 pixels,

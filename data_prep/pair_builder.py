@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 import tqdm
 from etils import epath
 
-from data_prep import degradation, workers
+from gfn_jax.data_prep import degradation, workers
 from gfn_jax.errors import UserError
 
 
@@ -32,7 +32,7 @@ class Inputs:
 class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """Builder of `lr_blur`, `lr`, `hr` and `name`. Its metadata must have a dictionary `counts`.
 
-  Call `data_prep.tfds_build.build` to build it without leaving partial results.
+  Call `gfn_jax.data_prep.tfds_build.build` to build it without leaving partial results.
   """
 
   url_infos = {}  # no downloads; the look-up of TFDS would need another package
@@ -74,7 +74,7 @@ class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Return the (name, example) pairs of a split, as an iterator or a Beam transform."""
     if not self._beam_scratch:
       return self._iterate_examples(split, folder)
-    from data_prep import beam_pipeline
+    from gfn_jax.data_prep import beam_pipeline
 
     inputs = self._inputs[split]
     return beam_pipeline.examples(split, inputs.jobs, inputs.degrade, self._beam_scratch)
@@ -96,7 +96,7 @@ class PairBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _process_pipeline_result(self, pipeline_result) -> None:
     """Raise errors and record counts; TFDS calls this when Beam has finished."""
-    from data_prep import beam_pipeline
+    from gfn_jax.data_prep import beam_pipeline
 
     beam_pipeline.raise_errors(self._beam_scratch)
     for split in self._inputs:

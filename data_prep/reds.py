@@ -1,7 +1,7 @@
 """Build the data sets of CNLRN as TFRecords: REDS, and the test set DVD100.
 
-  python -m data_prep.reds --manual_dir=REDS --data_dir=tfds
-  python -m data_prep.reds --dataset=dvd100 --manual_dir=quantitative_datasets --data_dir=tfds
+  gfn-prepare reds --manual_dir=REDS --data_dir=tfds
+  gfn-prepare reds --dataset=dvd100 --manual_dir=quantitative_datasets --data_dir=tfds
 
 docs/datasets.md describes the downloads, and the content and size of the results.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 from absl import flags
 from etils import epath
 
-from data_prep import tfds_build
 from gfn_jax.cli.runner import run_command
+from gfn_jax.data_prep import tfds_build
 from gfn_jax.errors import UserError
 
 # TensorFlow is imported only on use, because worker processes import this module too.
@@ -40,7 +40,7 @@ def build(
     data_dir: parent folder of all data sets. This one is written to `<dataset>/<version>`. May be
       `gs://...`.
     dataset: 'reds', or 'dvd100' for the DVD frames that CNLRN is tested on.
-    workers: number of processes, as for `data_prep.lr_gopro.build`.
+    workers: number of processes, as for `gfn_jax.data_prep.lr_gopro.build`.
     beam_runner: name of the Apache Beam runner to use instead of `workers`.
     beam_options: Beam options for that runner.
     overwrite: replace an existing data set when the new one is complete.
@@ -54,7 +54,7 @@ def build(
   """
   if dataset not in DATASETS:
     raise UserError(f'dataset must be one of {", ".join(DATASETS)}, not {dataset!r}')
-  from data_prep import reds_builder
+  from gfn_jax.data_prep import reds_builder
 
   return tfds_build.build(
     {'reds': reds_builder.Reds, 'dvd100': reds_builder.Dvd100}[dataset],

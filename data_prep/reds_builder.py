@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from etils import epath
 
-from data_prep import degradation, dvd100, pair_builder, reds_tree
+from gfn_jax.data_prep import degradation, dvd100, pair_builder, reds_tree
 
 _CNLRN = """
 @inproceedings{Bai2021CNLRN,

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from absl import app, flags
 from etils import epath
 
-from data_prep import staging
+from gfn_jax.data_prep import staging
 from gfn_jax.errors import UserError, install_extra
 from gfn_jax.system.files import is_remote
 
 if TYPE_CHECKING:
   from tensorflow_datasets.core import BuilderConfig
 
-  from data_prep.pair_builder import PairBuilder
+  from gfn_jax.data_prep.pair_builder import PairBuilder
 
 _OPEN_FILES = 4096
 
@@ -114,7 +114,7 @@ def _beam_config(runner: str | None, options: Sequence[str]) -> dict[str, Any]:
       raise UserError('beam_options require beam_runner')
     return {}
   try:
-    from data_prep import beam_pipeline
+    from gfn_jax.data_prep import beam_pipeline
   except ImportError as error:
     raise UserError(f'Beam requires {error.name}: {install_extra("train,beam")}') from error
   return beam_pipeline.download_config(runner, options)
@@ -145,7 +145,7 @@ def _prepare(
 @contextlib.contextmanager
 def _beam_scratch(data_dir: epath.Path, if_empty: str) -> Iterator[epath.Path]:
   """Create a folder for Beam workers, and raise their errors, or `if_empty` without examples."""
-  from data_prep import beam_pipeline
+  from gfn_jax.data_prep import beam_pipeline
 
   folder = data_dir / f'.beam.{uuid.uuid4().hex}'
   folder.mkdir(parents=True)

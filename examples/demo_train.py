@@ -91,7 +91,7 @@ def main(_):
   home = os.path.abspath(DIR.value)
   frames, tfds, workdir = (os.path.join(home, name) for name in ('frames', 'tfds', 'workdir'))
   write_frames(frames)
-  run('-m', 'data_prep.lr_gopro', f'--manual_dir={frames}', f'--data_dir={tfds}')
+  run('-m', 'gfn_jax.data_prep.lr_gopro', f'--manual_dir={frames}', f'--data_dir={tfds}')
   run(
     'run_train.py',
     '--config=configs/gfn_small.py',

@@ -1,6 +1,9 @@
 """Joint motion deblurring and 4x super-resolution in JAX and Flax."""
 
 import importlib
+import importlib.machinery
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +37,25 @@ _MODULES = {
   'list_pretrained': 'weights.pretrained',
   'load_pretrained': 'weights.pretrained',
 }
+
+
+class _CloneFinder:
+  """Finder of `gfn_jax.configs` and `gfn_jax.data_prep` in a clone, beside the package.
+
+  setup.cfg maps them into the package of a wheel. Extending `__path__` would also offer the other
+  folders of the clone.
+  """
+
+  @classmethod
+  def find_spec(cls, name: str, path: Any = None, target: Any = None) -> Any:
+    """Return the spec of one of the two packages, and None for other names."""
+    if name not in ('gfn_jax.configs', 'gfn_jax.data_prep'):
+      return None
+    return importlib.machinery.PathFinder.find_spec(name, [os.path.dirname(__path__[0])], target)
+
+
+if not os.path.isdir(os.path.join(__path__[0], 'configs')):
+  sys.meta_path.insert(0, _CloneFinder)  # before the finder of another clone, installed editable
 
 
 def __getattr__(name: str) -> Any:

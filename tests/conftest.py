@@ -47,7 +47,7 @@ def gopro_tree(tmp_path_factory):
 @pytest.fixture(scope='session')
 def dataset_dir(gopro_tree, tmp_path_factory):
   """Return LR-GOPRO of `gopro_tree`: 11 training patches and 1 test image."""
-  from data_prep import lr_gopro
+  from gfn_jax.data_prep import lr_gopro
 
   return lr_gopro.build(gopro_tree, tmp_path_factory.mktemp('tfds'))
 

@@ -1,6 +1,6 @@
 """Networks and configs that are small enough for tests."""
 
-from configs import gfn_photos, gfn_small
+from gfn_jax.configs import gfn_photos, gfn_small
 
 MODEL = {
   'name': 'gfn',

@@ -1,4 +1,4 @@
-"""Check an installation without extras: restore, train two steps, export, import.
+"""Check the wheel, installed without extras: restore, train two steps, export, import.
 
 make smoke PYTHON=python3.11
 """
@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 BIN = pathlib.Path(sys.executable).parent
 
 TRAIN = (
-  '--config=configs/gfn_photos.py:small_sr',
+  '--config=gfn_photos:small_sr',
   '--config.model.features=4',
   '--config.model.sr_blocks=1',
   '--config.model.reconstruction_blocks=1',
@@ -46,6 +46,7 @@ NEED_EXTRAS = {
 
 def main():
   print(f'Python {sys.version.split()[0]}, JAX {jax.__version__}, NumPy {np.__version__}')
+  assert pathlib.Path(gfn_jax.__file__).parents[1] != ROOT, 'this is the clone'
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     photos, run = folder / 'photos', folder / 'run'
@@ -56,7 +57,13 @@ def main():
     for left in (0, 100, 200):
       picture.crop((left, 0, left + 96, 96)).save(photos / f'{left}.png')
 
-    subprocess.run([BIN / 'gfn-table', 'gfn_table2'], cwd=folder, check=True)
+    for command in (
+      'gfn --help',
+      'gfn-train --list_configs',
+      'gfn-prepare --help',
+      'gfn-table gfn_table2',
+    ):
+      subprocess.run([BIN / command.split()[0], *command.split()[1:]], cwd=folder, check=True)
     subprocess.run([BIN / 'gfn-restore', photos / '0.png', folder / 'sharp.png'], check=True)
     assert size_of(folder / 'sharp.png') == (384, 384)
 
@@ -76,15 +83,16 @@ def main():
       [line] = result.stderr.splitlines()
       assert result.returncode == 1 and f'gfn_jax[{extra}]' in line, line
 
-    command = [sys.executable, 'run_train.py', *TRAIN]
-    command += [f'--workdir={run}', f'--config.data.photos={photos}']
-    subprocess.run(command, cwd=ROOT, check=True)
+    command = [BIN / 'gfn-train', *TRAIN, '--workdir=run', '--config.data.photos=photos']
+    subprocess.run(command, cwd=folder, check=True)
     rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
     steps = {row['step']: row['loss'] for row in rows if 'loss' in row}
     assert list(steps) == [1, 2], steps
     assert np.isfinite(list(steps.values())).all(), steps
     for written in ('weights.safetensors', 'curves.png', 'tensorboard'):
       assert (run / written).exists(), written
+    subprocess.run([BIN / 'gfn-eval', '--workdir=run'], cwd=folder, check=True)
+    assert (run / 'eval' / 'summary.json').exists()
   print('smoke test passed')
 
 

@@ -9,7 +9,7 @@ import pytest
 import skimage.data
 
 from benchmarks import flicker, frames, timing, workloads, xla
-from configs import gfn_open
+from gfn_jax.configs import gfn_open
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
 from gfn_jax.interop import save_torch_checkpoint, to_torch

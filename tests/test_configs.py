@@ -6,8 +6,8 @@ import pathlib
 import pytest
 from flax import traverse_util
 
-from configs.tables import comparison, gfn_table2
 from gfn_jax import UserError, create_model
+from gfn_jax.configs.tables import comparison, gfn_table2
 from gfn_jax.data.motion_blur import MotionBlur
 from gfn_jax.models import param_count, variable_shapes
 from gfn_jax.models.cascade import Cascade
@@ -214,7 +214,7 @@ CONFIGS_WITH_VARIANTS = sorted({name.partition(':')[0] for name in PARAMETERS if
 
 def load(name):
   module, _, variant = name.partition(':')
-  get_config = importlib.import_module(f'configs.{module}').get_config
+  get_config = importlib.import_module(f'gfn_jax.configs.{module}').get_config
   return get_config(variant) if variant else get_config()
 
 
@@ -227,8 +227,9 @@ def count(model):
 
 def test_every_config_is_in_the_table():
   root = pathlib.Path(__file__).parents[1] / 'configs'
-  files = {'.'.join(p.relative_to(root).with_suffix('').parts) for p in root.rglob('*.py')}
-  assert files - {'defaults'} == {name.partition(':')[0] for name in PARAMETERS}
+  paths = [path for path in root.rglob('*.py') if path.stem not in ('__init__', 'defaults')]
+  files = {'.'.join(path.relative_to(root).with_suffix('').parts) for path in paths}
+  assert files == {name.partition(':')[0] for name in PARAMETERS}
   rows = {
     f'tables.gfn_table2:{row}{size}' for row in gfn_table2.TABLE.rows for size in ('', ',small')
   }

@@ -1,3 +1,4 @@
+import ast
 import json
 import os
 import pathlib
@@ -24,6 +25,37 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 """
 
+POSIX_ONLY = {
+  *('fcntl', 'grp', 'pty', 'pwd', 'resource', 'syslog', 'termios', 'tty'),
+  *('os.chown', 'os.fork', 'os.getpgid', 'os.geteuid', 'os.getuid', 'os.killpg', 'os.mkfifo'),
+  *('os.nice', 'os.posix_fadvise', 'os.pread', 'os.sched_getaffinity', 'os.setsid', 'os.statvfs'),
+  *('os.sysconf', 'os.uname', 'os.O_CLOEXEC', 'os.O_DIRECTORY', 'os.O_NOFOLLOW', 'os.O_NONBLOCK'),
+  *('signal.SIGALRM', 'signal.SIGHUP', 'signal.SIGKILL', 'signal.SIGUSR1', 'signal.alarm'),
+  *('signal.pthread_kill', 'signal.setitimer', 'socket.AF_UNIX'),
+}
+"""Modules of the standard library, and attributes of them, that Windows lacks."""
+
+
+def posix_only(source):
+  """Return the members of POSIX_ONLY that a module uses without asking whether they exist."""
+  used, guarded = set(), set()
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Import):
+      used |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      used |= {node.module, *(f'{node.module}.{alias.name}' for alias in node.names)}
+    elif isinstance(node, ast.Attribute):
+      used.add(ast.unparse(node))
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == 'hasattr':
+      module, name = node.args
+      guarded.add(f'{ast.unparse(module)}.' + ast.unparse(name).strip("'"))
+  return used & POSIX_ONLY - guarded
+
+
+def source_of(module):
+  path = ROOT / module.replace('.', '/')
+  return (path / '__init__.py' if path.is_dir() else path.with_suffix('.py')).read_text()
+
 
 def imported_by(statement):
   """Return the names of the modules that a statement loads in a fresh interpreter."""
@@ -43,7 +75,9 @@ def test_the_package_imports_nothing_heavy():
 
 
 def test_tables_and_figures_import_matplotlib_only_when_they_draw():
-  modules = imported_by('import gfn_jax.cli.table, gfn_jax.cli.figure, configs.tables.gfn_table2')
+  modules = imported_by(
+    'import gfn_jax.cli.table, gfn_jax.cli.figure, gfn_jax.configs.tables.gfn_table2'
+  )
   assert 'gfn_jax.evaluation.table_plot' in modules
   assert not modules.intersection(HEAVY + LATE)
 
@@ -85,8 +119,18 @@ def test_restoring_a_photo_imports_nothing_that_it_does_not_need(tmp_path):
   modules = imported_by(f'import gfn_jax.cli.restore as command; command.main({arguments})')
   with Image.open(tmp_path / 'b.jpg') as image:
     assert image.size == (16, 16)
+  ours = [name for name in modules if name.startswith('gfn_jax.')]
+  assert len(ours) > 30
+  for name in ours:
+    assert not posix_only(source_of(name)), name
   unneeded = ['optax', 'orbax', 'scipy', 'clu', 'ml_collections', 'grain']
   assert not modules.intersection(HEAVY + LATE + unneeded)
+
+
+def test_uses_of_posix_alone_are_found():
+  guarded = "if hasattr(signal, 'pthread_kill'):\n  signal.pthread_kill(1, 2)\n"
+  assert posix_only('import os, fcntl\nos.fork()\nos.getcwd()\n' + guarded) == {'fcntl', 'os.fork'}
+  assert posix_only('from os import nice') == {'os.nice'}
 
 
 @pytest.mark.full

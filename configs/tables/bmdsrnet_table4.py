@@ -1,7 +1,7 @@
 r"""Table 4 of the BMDSRNet paper: its ablation, on Motion-Blurred LR.
 
     gfn-table bmdsrnet_table4
-    python run_train.py --config=configs/tables/bmdsrnet_table4.py:c,x2 --workdir=RUNS/c,x2 \
+    gfn-train --config=tables/bmdsrnet_table4:c,x2 --workdir=RUNS/c,x2 \
       --config.data.data_dir=DIR
 
 The variants are the rows, `srnet`, `c`, `fc` and `fcb`, each with `,x2`, `,x3` or `,x4`, the scale
@@ -9,7 +9,7 @@ of the network and of the data. They are those of configs/bmdsrnet.py with the w
 have not been trained to their end with this code yet.
 """
 
-from configs import bmdsrnet, defaults
+from gfn_jax.configs import bmdsrnet, defaults
 from gfn_jax.evaluation.paper_tables import DataSet, Row, Table
 from gfn_jax.ops.sizes import SCALES
 

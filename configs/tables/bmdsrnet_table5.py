@@ -1,7 +1,7 @@
 r"""Table 5 of the BMDSRNet paper: comparisons on Motion-Blurred LR.
 
     gfn-table bmdsrnet_table5
-    python run_train.py --config=configs/tables/bmdsrnet_table5.py:rcan_srn,x2 \
+    gfn-train --config=tables/bmdsrnet_table5:rcan_srn,x2 \
       --workdir=RUNS/rcan_srn,x2 --config.data.data_dir=DIR
 
 The variants are the rows, each with `,x2`, `,x3` or `,x4`, the scale of the network and of the
@@ -12,9 +12,9 @@ not been run with this code yet.
 
 from ml_collections import ConfigDict
 
-from configs import cascade, defaults, gfn_paper, super_resolution
-from configs.tables import bmdsrnet_table4
-from configs.tables.bmdsrnet_table4 import data_sets, networks, scores
+from gfn_jax.configs import cascade, defaults, gfn_paper, super_resolution
+from gfn_jax.configs.tables import bmdsrnet_table4
+from gfn_jax.configs.tables.bmdsrnet_table4 import data_sets, networks, scores
 from gfn_jax.evaluation.paper_tables import Row, Table
 from gfn_jax.ops.sizes import SCALES
 

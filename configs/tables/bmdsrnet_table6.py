@@ -1,7 +1,7 @@
 r"""Table 6 of the BMDSRNet paper: comparisons on LR-GOPRO.
 
     gfn-table bmdsrnet_table6
-    python run_train.py --config=configs/tables/bmdsrnet_table6.py:bmdsrnet \
+    gfn-train --config=tables/bmdsrnet_table6:bmdsrnet \
       --workdir=RUNS/bmdsrnet --config.data.data_dir=DIR
 
 The rows but `bmdsrnet` are copies of Table 1 of the GFN paper, two of them under wrong names. Their
@@ -11,8 +11,8 @@ the word `paper`. The variants have not been trained to their end with this code
 
 import dataclasses
 
-from configs import bmdsrnet, defaults
-from configs.tables import bmdsrnet_table4, gfn_table1
+from gfn_jax.configs import bmdsrnet, defaults
+from gfn_jax.configs.tables import bmdsrnet_table4, gfn_table1
 from gfn_jax.evaluation.paper_tables import Row, Table
 
 

@@ -1,7 +1,7 @@
 r"""Table 1 of the CNLRN paper: comparisons on Val300 of REDS.
 
     gfn-table cnlrn_table1
-    python run_train.py --config=configs/tables/cnlrn_table1.py:srn_rcan --workdir=RUNS/srn_rcan \
+    gfn-train --config=tables/cnlrn_table1:srn_rcan --workdir=RUNS/srn_rcan \
       --config.data.data_dir=DIR
 
 The variants are the rows that have a network. Table 2 evaluates the same networks on DVD100. `rcan`
@@ -12,7 +12,7 @@ The variants have not been trained to their end with this code yet.
 
 from ml_collections import ConfigDict
 
-from configs import cascade, cnlrn, defaults, gfn
+from gfn_jax.configs import cascade, cnlrn, defaults, gfn
 from gfn_jax.evaluation.paper_tables import BICUBIC, DataSet, Row, Table
 
 CITATION = (

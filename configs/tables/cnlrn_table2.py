@@ -7,7 +7,7 @@ The variants and their configs are those of configs/tables/cnlrn_table1.py.
 
 import dataclasses
 
-from configs.tables import cnlrn_table1
+from gfn_jax.configs.tables import cnlrn_table1
 from gfn_jax.evaluation.paper_tables import DataSet, Table
 
 get_config = cnlrn_table1.get_config

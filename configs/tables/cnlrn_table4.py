@@ -1,16 +1,16 @@
 r"""Table 4 of the CNLRN paper: the deblurring network, on Val300 of REDS.
 
     gfn-table cnlrn_table4
-    python run_train.py --config=configs/tables/cnlrn_table4.py:no_deblurring \
+    gfn-train --config=tables/cnlrn_table4:no_deblurring \
       --workdir=RUNS/no_deblurring --config.data.data_dir=DIR
 
 The variants are the rows, those of configs/cnlrn.py.
 They have not been trained to their end with this code yet.
 """
 
-from configs import cnlrn, defaults
-from configs.tables import cnlrn_table1
-from configs.tables.cnlrn_table1 import row
+from gfn_jax.configs import cnlrn, defaults
+from gfn_jax.configs.tables import cnlrn_table1
+from gfn_jax.configs.tables.cnlrn_table1 import row
 from gfn_jax.evaluation.paper_tables import Table
 
 TABLE = Table(

@@ -1,7 +1,7 @@
 r"""Table 5 of the CNLRN paper: separate and joint training, on Val300 of REDS.
 
     gfn-table cnlrn_table5
-    python run_train.py --config=configs/tables/cnlrn_table5.py:srn_rcan_apart \
+    gfn-train --config=tables/cnlrn_table5:srn_rcan_apart \
       --workdir=RUNS/srn_rcan_apart --config.data.data_dir=DIR
 
 The variants are the rows. In those that end in `_apart`, the second network gets the image of the
@@ -11,9 +11,9 @@ They have not been trained to their end with this code yet.
 
 from ml_collections import ConfigDict
 
-from configs import cascade, cnlrn, defaults
-from configs.tables import cnlrn_table1
-from configs.tables.cnlrn_table1 import row
+from gfn_jax.configs import cascade, cnlrn, defaults
+from gfn_jax.configs.tables import cnlrn_table1
+from gfn_jax.configs.tables.cnlrn_table1 import row
 from gfn_jax.evaluation.paper_tables import Table
 
 _APART = dict(name='cascade', quantize=False, first=cascade.DEBLURRERS['cnlrn_deblur'])

@@ -1,16 +1,16 @@
 r"""Table 6 of the CNLRN paper: the parts of its second network and its loss, on Val300 of REDS.
 
     gfn-table cnlrn_table6
-    python run_train.py --config=configs/tables/cnlrn_table6.py:no_nonlocal \
+    gfn-train --config=tables/cnlrn_table6:no_nonlocal \
       --workdir=RUNS/no_nonlocal --config.data.data_dir=DIR
 
 The variants are the rows, those of configs/cnlrn.py.
 They have not been trained to their end with this code yet.
 """
 
-from configs import cnlrn, defaults
-from configs.tables import cnlrn_table1
-from configs.tables.cnlrn_table1 import row
+from gfn_jax.configs import cnlrn, defaults
+from gfn_jax.configs.tables import cnlrn_table1
+from gfn_jax.configs.tables.cnlrn_table1 import row
 from gfn_jax.evaluation.paper_tables import Table
 
 TABLE = Table(

@@ -1,6 +1,6 @@
 r"""Systems of the papers and their baselines, narrow: docs/results/equal_budget.md.
 
-    python run_train.py --config=configs/tables/comparison.py:gfn --workdir=W \
+    gfn-train --config=tables/comparison:gfn --workdir=W \
       --config.data.photos=DIR
 
 | variants | network |
@@ -22,8 +22,8 @@ blurred images are of the photos.
 
 from ml_collections import ConfigDict
 
-from configs import defaults
-from configs.cascade import apart
+from gfn_jax.configs import defaults
+from gfn_jax.configs.cascade import apart
 
 _SKIP = dict(global_skip='input')
 _BICUBIC = dict(name='bicubic')

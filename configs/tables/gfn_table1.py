@@ -1,7 +1,7 @@
 r"""Table 1 of the GFN paper: GFN, super-resolution networks, and cascades of two networks.
 
     gfn-table gfn_table1
-    python run_train.py --config=configs/tables/gfn_table1.py:edsr_deepdeblur \
+    gfn-train --config=tables/gfn_table1:edsr_deepdeblur \
       --workdir=RUNS/edsr_deepdeblur --config.data.data_dir=DIR
 
 The variants are the rows that have a network. `gfn` is configs/gfn_paper.py. `srresnet` and `edsr`
@@ -13,8 +13,8 @@ configs/deblurring.py. The variants have not been trained to their end with this
 
 from ml_collections import ConfigDict
 
-from configs import cascade, defaults, gfn_paper, super_resolution
-from configs.defaults import phase, step_decay
+from gfn_jax.configs import cascade, defaults, gfn_paper, super_resolution
+from gfn_jax.configs.defaults import phase, step_decay
 from gfn_jax.evaluation.paper_tables import DataSet, Row, Table
 
 _SURROGATE = 'our surrogate of the same size and cost: no layer table is public'

@@ -1,7 +1,7 @@
 r"""Table 2 of the GFN paper: its ablation.
 
     gfn-table gfn_table2
-    python run_train.py --config=configs/tables/gfn_table2.py:model_1 --workdir=RUNS/model_1 \
+    gfn-train --config=tables/gfn_table2:model_1 --workdir=RUNS/model_1 \
       --config.data.data_dir=DIR
 
 The variants are `model_1` ... `model_5`, `gfn` and `srresnet`, with networks of the paper's size
@@ -27,8 +27,8 @@ configs/tables/comparison.py. `python -m benchmarks.ablation` trains them all an
 
 from ml_collections import ConfigDict
 
-from configs import gfn_paper
-from configs.tables import comparison
+from gfn_jax.configs import gfn_paper
+from gfn_jax.configs.tables import comparison
 from gfn_jax.errors import UserError
 from gfn_jax.evaluation.paper_tables import DataSet, Row, Table
 

@@ -1,7 +1,7 @@
 r"""Table 1 of Shoyan et al.: their network, super-resolution networks, and cascades.
 
     gfn-table motion_deblur_sr_table1
-    python run_train.py --config=configs/tables/motion_deblur_sr_table1.py:mprnet_edsr \
+    gfn-train --config=tables/motion_deblur_sr_table1:mprnet_edsr \
       --workdir=RUNS/mprnet_edsr --config.data.data_dir=DIR
 
 The variants are the rows. `motion_deblur_sr` is configs/motion_deblur_sr.py:paper, and `gfn` is
@@ -11,8 +11,8 @@ joins networks that their authors trained. The variants have not been trained to
 code yet.
 """
 
-from configs import cascade, defaults, gfn_paper, motion_deblur_sr, super_resolution
-from configs.tables import gfn_table1
+from gfn_jax.configs import cascade, defaults, gfn_paper, motion_deblur_sr, super_resolution
+from gfn_jax.configs.tables import gfn_table1
 from gfn_jax.evaluation.paper_tables import DataSet, Row, Table
 
 _MISCOUNTED = (

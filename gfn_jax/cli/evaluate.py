@@ -1,11 +1,12 @@
 """Evaluate a network on a test set, or restore photos with it.
 
 gfn-eval --workdir=W                                             # the run's own test split
-gfn-eval --config=configs/gfn.py --config.data.data_dir=DIR --weights=FILE --output_dir=O
+gfn-eval --config=gfn --config.data.data_dir=DIR --weights=FILE --output_dir=O
 gfn-eval --input_dir=LR --target_dir=HR --weights=FILE --output_dir=O
 gfn-eval --input_dir=PHOTOS --output_dir=O                       # with the released weights, gfn
 
-FILE may be the name of released weights, such as gfn, the default. W and O may be in a bucket, gs://BUCKET/...
+FILE may be the name of released weights, such as gfn, the default. W and O may be in a bucket,
+gs://BUCKET/... Without --config, the config is that of --workdir.
 On several machines, run the same command with --distributed in each process; the processes share
 the images (docs/cluster.md).
 """
@@ -14,9 +15,8 @@ import os
 import sys
 
 from absl import flags
-from ml_collections import config_flags
 
-from gfn_jax.cli import distributed
+from gfn_jax.cli import config_flags, distributed
 from gfn_jax.cli.runner import run_command
 from gfn_jax.errors import UsageError
 from gfn_jax.evaluation import evaluate, test_sets
@@ -29,9 +29,6 @@ from gfn_jax.restoration.report_files import restore_and_report
 from gfn_jax.restoration.restorer import DTYPES, Restorer
 from gfn_jax.system import compilation_cache, parallel
 
-config_flags.DEFINE_config_file(
-  'config', None, 'Config with the test images; default: the config of --workdir.'
-)
 flags.DEFINE_string('workdir', None, 'Folder of a training run, to evaluate its newest weights.')
 flags.DEFINE_string(
   'weights',
@@ -63,6 +60,7 @@ flags.DEFINE_enum(
   'dtype', None, DTYPES, "Type of the computation; default: the network's, also for photos."
 )
 flags.DEFINE_integer('tile', 0, 'Side of tiles, in pixels; 0: what fits into memory.')
+flags.adopt_module_key_flags(config_flags)
 flags.adopt_module_key_flags(distributed)
 
 
@@ -120,7 +118,7 @@ def main(_: list[str]) -> None:
 
 def run() -> None:
   """Run the command `gfn-eval`."""
-  sys.path.insert(0, os.getcwd())  # configs import each other from the project's folder
+  sys.path.append(os.getcwd())  # a config of the user may import files beside it
   compilation_cache.enable()
   run_command(main)
 

@@ -6,7 +6,7 @@ gfn-prepare reds --manual_dir=REDS --data_dir=tfds
 gfn-prepare lr_koehler --manual_dir=KOEHLER --data_dir=tfds
 gfn-prepare open_photos --output_dir=photos_open
 
-`gfn-prepare NAME --help` lists the flags of a data set, as `python -m data_prep.NAME --help` does.
+`gfn-prepare NAME --help` lists the flags of a data set.
 docs/datasets.md describes the downloads. TFRecords, the result of the first three, require
 `pip install 'gfn_jax[train]'`.
 """
@@ -25,7 +25,7 @@ DATASETS = {
   'lr_koehler': 'LR-Koehler, a test set of GFN with several sharp frames for each image',
   'open_photos': 'openly licensed photographs, the data set of the released weights',
 }
-"""Modules of data_prep that are commands, with descriptions."""
+"""Modules of `gfn_jax.data_prep` that are commands, with descriptions."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   if name not in DATASETS:
     problem = f'unknown data set {name!r}' if name else 'the name of the data set is missing'
     raise UsageError(f'{problem}; choose from {", ".join(DATASETS)}')
-  command = importlib.import_module(f'data_prep.{name}')
+  command = importlib.import_module(f'gfn_jax.data_prep.{name}')
   command.define_flags()
   sys.argv = [f'gfn-prepare {name}', *options]  # absl reads the flags from here
   run_command(command.main)

@@ -49,7 +49,7 @@ def make_parser() -> ArgumentParser:
     default=[],
     type=test_set,
     metavar='NAME=PATH',
-    help='images of a data set of the table: a data set of data_prep, a folder in the layout of '
+    help='images of a data set of the table: a data set of gfn-prepare, a folder in the layout of '
     'GOPRO_Large, or LR:HR, two folders',
   )
   add(
@@ -110,9 +110,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def load_tables() -> dict[str, ModuleType]:
   """Return the modules of `configs/tables/` that have a table of a paper, by name."""
-  folder = importlib.import_module('configs.tables')
+  folder = importlib.import_module('gfn_jax.configs.tables')
   names = sorted(module.name for module in pkgutil.iter_modules(folder.__path__))
-  modules = {name: importlib.import_module(f'configs.tables.{name}') for name in names}
+  modules = {name: importlib.import_module(f'gfn_jax.configs.tables.{name}') for name in names}
   return {name: module for name, module in modules.items() if hasattr(module, 'TABLE')}
 
 

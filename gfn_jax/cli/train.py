@@ -1,6 +1,10 @@
 """Train a network.
 
-    gfn-train --config=configs/gfn.py --workdir=W --config.data.data_dir=DIR
+    gfn-train --config=gfn_photos:small --workdir=W --config.data.photos=DIR
+    gfn-train --config=gfn --workdir=W --config.data.data_dir=DIR
+    gfn-train --list_configs
+
+A config is looked for in the current folder, in its folder `configs`, and in the package.
 
 On several machines, run the same command with `--distributed` in each process (docs/cluster.md).
 After SIGTERM it saves a checkpoint and exits with status 143, after Ctrl-C with 130. A second
@@ -11,15 +15,15 @@ import os
 import sys
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections.config_flags import get_override_values
 
-from gfn_jax.cli import distributed
+from gfn_jax.cli import config_flags, distributed
 from gfn_jax.cli.runner import run_command
 from gfn_jax.system import compilation_cache
 from gfn_jax.training import loop
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'Config of the run.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; an existing run is continued.')
+flags.adopt_module_key_flags(config_flags)
 flags.adopt_module_key_flags(distributed)
 flags.mark_flags_as_required(['config', 'workdir'])
 
@@ -27,13 +31,13 @@ flags.mark_flags_as_required(['config', 'workdir'])
 def main(_: list[str]) -> None:
   """Train the network that the flags ask for."""
   distributed.join()
-  overrides = config_flags.get_override_values(flags.FLAGS['config'])
-  loop.train_and_evaluate(CONFIG.value, WORKDIR.value, overrides)
+  overrides = get_override_values(flags.FLAGS['config'])
+  loop.train_and_evaluate(config_flags.CONFIG.value, WORKDIR.value, overrides)
 
 
 def run() -> None:
   """Run the command `gfn-train`."""
-  sys.path.insert(0, os.getcwd())  # configs import each other from the project's folder
+  sys.path.append(os.getcwd())  # a config of the user may import files beside it
   compilation_cache.enable()
   run_command(main)
 

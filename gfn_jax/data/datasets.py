@@ -126,7 +126,7 @@ def open_dataset(config: Mapping[str, Any]) -> Dataset:
     return PhotoDataset(**options)
   if not options['data_dir']:
     raise UserError(
-      'no dataset: pass --config.data.data_dir=DIR, built by data_prep (docs/datasets.md)'
+      'no dataset: pass --config.data.data_dir=DIR, built by gfn-prepare (docs/datasets.md)'
     )
   try:
     from gfn_jax.data.tfrecords import TFRecordDataset

@@ -144,7 +144,7 @@ def check_listed(
     folder = printable(root)
     raise UserError(
       f'{folder} does not hold exactly the listed photographs: {"; ".join(problems)}. Move '
-      f'unlisted images elsewhere, and fetch the others with python -m data_prep.open_photos '
+      f'unlisted images elsewhere, and fetch the others with gfn-prepare open_photos '
       f'--output_dir={folder}; or pass --config.data.photo_list= to train on any photographs'
     )
   return (

@@ -27,6 +27,7 @@ from gfn_jax.images import folders
 from gfn_jax.ops.sizes import SCALES, SHARP_FRAMES
 from gfn_jax.ops.symmetries import apply_traced_symmetry
 from gfn_jax.system.files import printable
+from gfn_jax.system.package_files import find_file
 
 TEST_SIZE = 64  # side of a held-out example, LR pixels
 
@@ -108,7 +109,7 @@ class PhotoDataset:
       raise UserError('real_pairs have no sharp frames: remove them, or set frames to False')
     paths = folders.list_images(photos, recursive=True)
     if photo_list:
-      train, test = check_listed(paths, photos, read_photo_list(photo_list))
+      train, test = check_listed(paths, photos, read_photo_list(find_file(photo_list)))
       sizes = {path: folders.image_size(path) for path in (*train, *test)}
     else:
       sizes = read_sizes(paths)

@@ -416,8 +416,8 @@ def _find_dataset(path: str | os.PathLike) -> str:
     names = ', '.join(printable(name) for name in sorted(found)[:5])
     raise UserError(f'{printable(path)} holds several datasets; choose from {names}')
   raise UserError(
-    f'no dataset in {printable(path)!r}: build one with `python -m data_prep.lr_gopro`, '
-    '`data_prep.reds` or `data_prep.motion_blurred_lr` (docs/datasets.md) and pass '
+    f'no dataset in {printable(path)!r}: build one with `gfn-prepare lr_gopro`, '
+    '`gfn-prepare reds` or `gfn-prepare motion_blurred_lr` (docs/datasets.md) and pass '
     '--config.data.data_dir=DIR'
   )
 
@@ -439,16 +439,16 @@ def _read_info(path: str) -> tfds.core.DatasetInfo:
     raise UserError(f'{printable(path)} is not a complete dataset; {_REBUILD}') from error
   if missing := [key for key in IMAGES if key not in info.features]:
     raise UserError(
-      f'the dataset in {printable(path)} has no {missing[0]!r}; build it with data_prep'
+      f'the dataset in {printable(path)} has no {missing[0]!r}; build it with gfn-prepare'
     )
   if 'patch_size' not in metadata or not (metadata['patch_size'] or 'smallest_side' in metadata):
-    raise UserError(f'the metadata of {printable(path)} lack patch_size; build it with data_prep')
+    raise UserError(f'the metadata of {printable(path)} lack patch_size; build it with gfn-prepare')
   scale = metadata.get('scale', _DEFAULT_SCALE)
   if not (isinstance(scale, int) and scale > 0):
-    raise UserError(f'{printable(path)} has an invalid scale, {scale!r}; build it with data_prep')
+    raise UserError(f'{printable(path)} has an invalid scale, {scale!r}; build it with gfn-prepare')
   if 'frames' in info.features and info.features['frames'].shape != (SHARP_FRAMES, None, None, 3):
     raise UserError(
-      f"'frames' of {printable(path)} are not {SHARP_FRAMES} images; build it with data_prep"
+      f"'frames' of {printable(path)} are not {SHARP_FRAMES} images; build it with gfn-prepare"
     )
   return info
 

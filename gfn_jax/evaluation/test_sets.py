@@ -64,8 +64,8 @@ def open_test_set(path: str, scale: int, blur_name: str) -> TestSet:
     return dataclasses.replace(test_set, facts=facts)
   if not is_folder(path):
     raise UserError(
-      f'no such folder: {printable(path)}; pass a dataset of data_prep, a folder in the layout of '
-      'GOPRO_Large, or LR:HR, two folders'
+      f'no such folder: {printable(path)}; pass a dataset of gfn-prepare, a folder in the layout '
+      'of GOPRO_Large, or LR:HR, two folders'
     )
   if holds_file(path, 'dataset_info.json'):
     test_set = dataset_test_set({'data': {'data_dir': path}})
@@ -113,7 +113,7 @@ def folder_test_set(
   Args:
     input_dir: folder of the blurred images.
     target_dir: folder of the sharp images. If it holds folders in their place, such as
-      data_prep.lr_koehler writes, the images in each are the `references` of a blurred image.
+      gfn-prepare lr_koehler writes, the images in each are the `references` of a blurred image.
     limit: number of images, or 0.
 
   Raises:

@@ -159,7 +159,7 @@ def test_restoring_a_photo(workdir, tmp_path):
       (*TRAIN, '--workdir=W', '--config.training.sede=1'),
       'in the config: sede Did you mean "seed"',
     ),
-    (1, (*TRAIN, '--workdir=W'), 'pass --config.data.data_dir=DIR, built by data_prep '),
+    (1, (*TRAIN, '--workdir=W'), 'pass --config.data.data_dir=DIR, built by gfn-prepare '),
     (1, (*PHOTOS, '--workdir=W'), 'pass --config.data.photos=DIR, a folder of sharp photographs'),
     (
       1,
@@ -167,7 +167,11 @@ def test_restoring_a_photo(workdir, tmp_path):
       'no image in tests; extensions are .png',
     ),
     (2, ('run_train.py', '--config=configs/gfn.py:fast', '--workdir=W'), "choose from '', 'paper'"),
-    (1, ('run_train.py', '--config=configs/none.py', '--workdir=W'), "'configs/none.py'"),
+    (
+      2,
+      ('run_train.py', '--config=configs/none.py', '--workdir=W'),
+      "no config 'configs/none.py' in the current folder or in the package; --list_configs",
+    ),
     (1, ('run_eval.py', '--input_dir=I', '--output_dir=O'), 'no such file or folder: I'),
     (2, ('run_eval.py', '--input_dir=I'), 'no output folder: pass --output_dir=O'),
     (2, ('run_eval.py', '--target_dir=I', '--output_dir=O'), '--target_dir requires --input_dir'),

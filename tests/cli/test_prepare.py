@@ -65,7 +65,7 @@ def test_help_lists_the_data_sets_without_tensorflow():
 def test_the_help_of_a_data_set_is_that_of_its_command(name):
   result = gfn_prepare(name, '--help', command=('-c', RUN))
   assert result.stderr == 'False\n'
-  assert f'python -m data_prep.{name} --' in result.stdout
+  assert f'\n  gfn-prepare {name} --' in result.stdout
   flag = 'output_dir' if name == 'open_photos' else 'manual_dir'
   assert f'\ngfn-prepare {name}:\n' in result.stdout
   assert f'\n  --{flag}: ' in result.stdout

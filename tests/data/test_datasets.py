@@ -6,7 +6,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from configs import defaults
+from gfn_jax.configs import defaults
 from gfn_jax.data.datasets import open_dataset
 
 

@@ -113,7 +113,7 @@ def test_other_photographs_are_refused(folder):
   assert str(caught.value) == (
     f'{root} does not hold exactly the listed photographs: 4 not on the list (a/y, b/four, x, '
     f'...). Move unlisted images elsewhere, and fetch the others with '
-    f'python -m data_prep.open_photos --output_dir={root}; or pass --config.data.photo_list= to '
+    f'gfn-prepare open_photos --output_dir={root}; or pass --config.data.photo_list= to '
     'train on any photographs'
   )
 

@@ -10,8 +10,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from configs import defaults
 from gfn_jax import UserError
+from gfn_jax.configs import defaults
 from gfn_jax.data import motion_blur
 from gfn_jax.data.photo_cache import cut_window
 from gfn_jax.data.photos import PhotoDataset

@@ -299,7 +299,7 @@ def test_train_images_can_be_looked_at_in_order(dataset):
 
 
 def test_no_such_dataset(tmp_path):
-  with pytest.raises(UserError, match=r"no dataset in '.*none': build one with `python -m data_p"):
+  with pytest.raises(UserError, match=r"no dataset in '.*none': build one with `gfn-prepare"):
     tfrecords.TFRecordDataset(tmp_path / 'none')
   with pytest.raises(UserError, match='no dataset in'):
     tfrecords.TFRecordDataset(tmp_path)
@@ -324,7 +324,7 @@ def test_a_dataset_of_something_else(tmp_path):
   writer.initialize_splits(['train'])
   writer.add_examples({'train': [{'name': 'a'}]})
   writer.close_splits(['train'])
-  with pytest.raises(UserError, match="has no 'lr_blur'; build it with data_prep"):
+  with pytest.raises(UserError, match="has no 'lr_blur'; build it with gfn-prepare"):
     tfrecords.TFRecordDataset(tmp_path)
 
 
@@ -659,7 +659,7 @@ def test_frames_of_something_else(tmp_path, feature):
     tfrecords.TFRecordDataset(tmp_path)
 
 
-@pytest.mark.parametrize('module', ['gfn_jax.data.tfrecords', 'data_prep.lr_gopro_builder'])
+@pytest.mark.parametrize('module', ['gfn_jax.data.tfrecords', 'gfn_jax.data_prep.lr_gopro_builder'])
 def test_tensorflow_prints_nothing_on_import(module):
   names = ('TF_CPP_MIN_LOG_LEVEL', 'TF_ENABLE_ONEDNN_OPTS')
   env = {key: value for key, value in os.environ.items() if key not in names}

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from data_prep import attribution
-from data_prep.open_photos import PHOTO_LIST
+from gfn_jax.data_prep import attribution
+from gfn_jax.data_prep.open_photos import PHOTO_LIST
 from gfn_jax.errors import UserError
 from gfn_jax.weights import pretrained
 

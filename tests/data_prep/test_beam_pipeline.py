@@ -13,7 +13,7 @@ from tensorflow_datasets.core.utils import shard_utils
 
 beam = pytest.importorskip('apache_beam')
 
-from data_prep import lr_gopro  # noqa: E402
+from gfn_jax.data_prep import lr_gopro  # noqa: E402
 from gfn_jax.errors import UserError  # noqa: E402
 
 # TFDS with protobuf 6, which Beam needs.

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from data_prep import degradation
-from data_prep.gopro_tree import FramePair
+from gfn_jax.data_prep import degradation
+from gfn_jax.data_prep.gopro_tree import FramePair
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
 

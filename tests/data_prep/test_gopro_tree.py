@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from data_prep import gopro_tree
+from gfn_jax.data_prep import gopro_tree
 from gfn_jax.errors import UserError
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_prep import hdf5_parts
+from gfn_jax.data_prep import hdf5_parts
 from gfn_jax.errors import UserError
 
 h5py = pytest.importorskip('h5py')

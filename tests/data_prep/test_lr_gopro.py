@@ -12,8 +12,8 @@ from etils.epath import gpath, register
 from PIL import Image
 from skimage import data
 
-from data_prep import degradation, lr_gopro
 from gfn_jax.data import tfrecords
+from gfn_jax.data_prep import degradation, lr_gopro
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
 
@@ -255,8 +255,8 @@ def test_the_command_reports_a_missing_folder_in_one_line(tmp_path):
 
 def test_beam_needs_its_package(tree, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'apache_beam', None)
-  monkeypatch.delitem(sys.modules, 'data_prep.beam_pipeline', raising=False)
-  monkeypatch.delattr('data_prep.beam_pipeline', raising=False)
+  monkeypatch.delitem(sys.modules, 'gfn_jax.data_prep.beam_pipeline', raising=False)
+  monkeypatch.delattr('gfn_jax.data_prep.beam_pipeline', raising=False)
   with pytest.raises(
     UserError, match=r"^Beam requires apache_beam: pip install 'gfn_jax\[train,beam"
   ):

@@ -12,7 +12,7 @@ import skimage.data
 from etils import epath
 from PIL import Image
 
-from data_prep import koehler_tree, lr_koehler
+from gfn_jax.data_prep import koehler_tree, lr_koehler
 from gfn_jax.errors import UserError
 from gfn_jax.evaluation import test_sets
 from gfn_jax.images.folders import read_rgb

@@ -16,9 +16,9 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from data_prep import frame_tree, frame_windows, motion_blurred_lr, tfds_build
-from data_prep.motion_blurred_lr_builder import MotionBlurredLrConfig
 from gfn_jax.data import tfrecords
+from gfn_jax.data_prep import frame_tree, frame_windows, motion_blurred_lr, tfds_build
+from gfn_jax.data_prep.motion_blurred_lr_builder import MotionBlurredLrConfig
 from gfn_jax.errors import UserError
 from tests.slow_imresize import neighbours
 

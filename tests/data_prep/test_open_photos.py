@@ -14,8 +14,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from data_prep import open_photos
 from gfn_jax.data.photo_list import read_photo_list
+from gfn_jax.data_prep import open_photos
 from gfn_jax.errors import UserError
 from tests.ports import free_port
 

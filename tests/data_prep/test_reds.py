@@ -15,8 +15,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from data_prep import dvd100, frame_files, reds, reds_tree
 from gfn_jax.data import tfrecords
+from gfn_jax.data_prep import dvd100, frame_files, reds, reds_tree
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
 

@@ -2,7 +2,7 @@ import fcntl
 
 import pytest
 
-from data_prep import staging
+from gfn_jax.data_prep import staging
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from data_prep import workers
+from gfn_jax.data_prep import workers
 from gfn_jax.errors import UserError
 
 # Functions of the standard library: a spawned worker can import them whatever runs the tests.

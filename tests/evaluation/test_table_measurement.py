@@ -220,7 +220,10 @@ def test_mistakes_end_before_anything_is_measured(weights, gopro_tree, tmp_path,
   images = str(gopro_tree / 'test')
   cases = [
     ({'lr_gopro': images}, "tiny has no data set 'lr_gopro'; choose from photos"),
-    ({'photos': str(tmp_path / 'none')}, 'no such folder: .*none; pass a dataset of data_prep, a '),
+    (
+      {'photos': str(tmp_path / 'none')},
+      'no such folder: .*none; pass a dataset of gfn-prepare, ',
+    ),
     ({'photos': str(gopro_tree)}, 'holds training images, too; pass .*/test$'),
   ]
   for test_sets, message in cases:

@@ -90,7 +90,11 @@ def test_a_built_data_set_is_its_test_split(dataset_dir):
 @pytest.mark.parametrize(
   ('path', 'blur_name', 'message'),
   [
-    ('none', 'blur_gamma', 'no such folder: .*none; pass a dataset of data_prep, a folder in the '),
+    (
+      'none',
+      'blur_gamma',
+      'no such folder: .*none; pass a dataset of gfn-prepare, a ',
+    ),
     ('GOPRO/a/sharp', 'blur_gamma', '.*/a/sharp holds no folders of sharp and blurred images'),
     ('GOPRO', 'blur', '.*/a/blur does not exist; pass --blur_folder=blur_gamma'),
     ('GOPRO/a/sharp:none', '', 'no such file or folder: none'),

@@ -11,8 +11,8 @@ import optax
 import pytest
 import skimage.data
 
-from configs import bmdsrnet, cascade, cnlrn
 from gfn_jax import Restorer, UserError, create_model
+from gfn_jax.configs import bmdsrnet, cascade, cnlrn
 from gfn_jax.data.real_pairs import RealPairs
 from gfn_jax.evaluation import evaluate, test_sets
 from gfn_jax.evaluation.selection import score_pairs

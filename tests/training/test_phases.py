@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import bmdsrnet, cnlrn, gfn, gfn_photos, gfn_small
 from gfn_jax import UserError
+from gfn_jax.configs import bmdsrnet, cnlrn, gfn, gfn_photos, gfn_small
 from gfn_jax.training.phases import make_phases
 from gfn_jax.training.train_state import create_train_state
 from tests import small

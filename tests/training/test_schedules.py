@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import gfn, gfn_paper, motion_deblur_sr, mprnet
 from gfn_jax import UserError
+from gfn_jax.configs import gfn, gfn_paper, motion_deblur_sr, mprnet
 from gfn_jax.training.schedules import make_schedule
 from tests.phases import phases_of
 

@@ -1,0 +1,1 @@
+"""Configs: one file, one experiment. `gfn-train --list_configs` lists them."""

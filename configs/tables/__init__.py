@@ -1,0 +1,1 @@
+"""Tables of papers, with a config for each row that has a network."""
