@@ -1,0 +1,105 @@
+"""Sphinx extension for what plain Markdown files express in another way than a site.
+
+- Links between files of the repository lead to pages of the site. A source file that is linked gets
+  a page with highlighted lines.
+- Mermaid diagrams become SVG while the site is built, so that the page needs no network.
+- The pages in `GENERATED` are written here: from the files that they stand for, from the commands'
+  parsers and from the notebook.
+"""
+
+import importlib
+import json
+import pathlib
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import mermaidx
+from docutils import nodes
+from pygments import lexers
+from pygments.util import ClassNotFound
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+PAGES = {'README.md': 'index', 'CONTRIBUTING.md': 'contributing', 'CHANGELOG.md': 'changelog'}
+"""Files outside `docs/` that are pages of the site."""
+
+LINK = re.compile(r'(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(?=[)#])')
+"""Target of a relative link in Markdown, without its fragment."""
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+  """Register the extension."""
+  app.add_directive('mermaid', Mermaid)
+  app.connect('source-read', read_source)
+  app.connect('doctree-resolved', link_sources)
+  app.connect('html-collect-pages', source_pages)
+  return {'parallel_read_safe': False}
+
+
+class Mermaid(SphinxDirective):
+  """A Mermaid diagram, drawn as SVG."""
+
+  has_content = True
+
+  def run(self) -> list[nodes.Node]:
+    """Return the diagram."""
+    name = f'mermaid-{self.env.new_serialno("mermaid")}'
+    svg = mermaidx.render('\n'.join(self.content)).svg().replace('my-svg', name)
+    return [nodes.raw('', f'<figure class="mermaid">{svg}</figure>', format='html')]
+
+
+def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
+  """Replace a page's text by the generated one, if it has one, and its links by the site's."""
+  file = f'docs/{docname}.md'
+  if docname in GENERATED:
+    file, source[0] = GENERATED[docname]()
+  linked = app.env.__dict__.setdefault('gfn_jax_sources', set())
+
+  def link(match: re.Match) -> str:
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(file), match[0]))
+    if target in PAGES:
+      target = f'docs/{PAGES[target]}.md'
+    if target.startswith('docs/') or not (ROOT / target).is_file():
+      return posixpath.relpath(target, posixpath.dirname(f'docs/{docname}'))
+    if target.endswith(('.png', '.gif')):
+      return match[0]
+    linked.add(target)
+    return f'source:{target}'
+
+  source[0] = LINK.sub(link, source[0])
+
+
+def link_sources(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+  """Let the links `source:PATH` of a page lead to the page of that file."""
+  for node in doctree.findall(nodes.reference):
+    scheme, _, path = node.get('refuri', '').partition(':')
+    if scheme == 'source':
+      node['refuri'] = app.builder.get_relative_uri(docname, f'source/{path}')
+
+
+def source_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
+  """Yield a page for each source file that a page links to."""
+  for path in sorted(app.env.__dict__.get('gfn_jax_sources', ())):
+    text = (ROOT / path).read_text()
+    try:
+      language = lexers.get_lexer_for_filename(path).aliases[0]
+    except ClassNotFound:
+      language = 'text'
+    body = app.builder.highlighter.highlight_block(text, language, linenos='inline')
+    yield f'source/{path}', {'title': path, 'body': f'<h1>{path}</h1>{body}'}, 'page.html'
+
+
+def _contributing() -> tuple[str, str]:
+  return 'CONTRIBUTING.md', (ROOT / 'CONTRIBUTING.md').read_text()
+
+
+def _changelog() -> tuple[str, str]:
+  return 'CHANGELOG.md', (ROOT / 'CHANGELOG.md').read_text()
+
+
+GENERATED = {'contributing': _contributing, 'changelog': _changelog}
+"""Functions that return the file whose links a page has, and its text, by page."""
