@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3.12 python3 python3.11; do \
   then echo $$python; exit; fi; done; echo python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
-EXTRAS ?= train,video,demo,test
+EXTRAS ?= train,video,demo,docs,notebook,test
 PYTEST_ARGS ?=
 SMOKE_VENV ?= .venv-smoke-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 ONNX_VENV ?= .venv-onnx
@@ -17,7 +17,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo demo-train test test-full lint smoke onnx test-onnx clean
+.PHONY: help demo demo-train test test-full lint smoke docs notebook onnx test-onnx clean
 
 help:  # list the targets
 	@sed -n 's/^\([a-z-]*\):.*  # /\1\t/p' Makefile | expand -t 14
@@ -44,11 +44,21 @@ smoke:  # check an installation without extras: restore, train two steps, export
 	$(SMOKE_VENV)/bin/python -m pip install --quiet --editable .
 	$(SMOKE_VENV)/bin/python tests/smoke.py
 
+docs: $(VENV)/docs  # build the site, build/docs/index.html
+	$(BIN)/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep-going --quiet docs build/docs
+
+notebook: $(VENV)/docs  # run examples/quickstart.ipynb, and keep its outputs in it
+	$(BIN)/python examples/run_notebook.py
+
 # Without extras, which are three times as large.
 $(VENV)/base: setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/docs: $(VENV)/base
+	$(BIN)/python -m pip install --quiet --editable '.[docs,notebook]'
 	touch $@
 
 $(VENV)/installed: $(VENV)/base

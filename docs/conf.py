@@ -37,8 +37,11 @@ autodoc_typehints_description_target = 'documented'
 autodoc_default_options = {'members': True}
 napoleon_numpy_docstring = False
 
+default_role = 'literal'  # single backticks in docstrings
+
 nitpicky = True
-# Types of other packages, whose documentation an offline build cannot look up.
 nitpick_ignore_regex = [
-  ('py:.*', r'(jax|jaxtyping|flax|numpy|np|nn|os|collections|PIL|optax|Float|ArrayLike)\b.*'),
+  # Types of other packages, whose documentation an offline build cannot look up, and shapes.
+  ('py:.*', r"'.*'|ndarray|Array|((jax|jaxtyping|flax|numpy|os|collections|PIL|matplotlib)\..*)"),
 ]
+nitpick_ignore = [('py:class', 'gfn_jax.images.metadata.Metadata')]

@@ -7,11 +7,14 @@
   parsers and from the notebook.
 """
 
-import importlib
+import concurrent.futures
 import json
+import os
 import pathlib
 import posixpath
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +24,8 @@ from pygments import lexers
 from pygments.util import ClassNotFound
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+from gfn_jax.cli.commands import COMMANDS
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -35,6 +40,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
   """Register the extension."""
   app.add_directive('mermaid', Mermaid)
   app.connect('source-read', read_source)
+  app.connect('autodoc-process-docstring', prepare_docstring, priority=400)  # before napoleon
   app.connect('doctree-resolved', link_sources)
   app.connect('html-collect-pages', source_pages)
   return {'parallel_read_safe': False}
@@ -93,6 +99,28 @@ def source_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     yield f'source/{path}', {'title': path, 'body': f'<h1>{path}</h1>{body}'}, 'page.html'
 
 
+def prepare_docstring(
+  app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
+) -> None:
+  """Rewrite what reStructuredText and napoleon would misread in a docstring.
+
+  Indented examples are marked as code. A colon before the text of Returns says that no type comes
+  first: the types are those of the signature.
+  """
+  del app, what, name, thing, options
+  prepared: list[str] = []
+  above = ''  # the last line that is not blank
+  for line in lines:
+    blank_above = bool(prepared) and not prepared[-1]
+    if line.startswith('    ') and blank_above and not above.startswith(' '):
+      prepared += ['.. code-block:: python', '']
+    elif above in ('Returns:', 'Yields:') and line.strip():
+      line = f'  : {line.strip()}'
+    prepared.append(line)
+    above = line or above
+  lines[:] = prepared
+
+
 def _contributing() -> tuple[str, str]:
   return 'CONTRIBUTING.md', (ROOT / 'CONTRIBUTING.md').read_text()
 
@@ -101,5 +129,22 @@ def _changelog() -> tuple[str, str]:
   return 'CHANGELOG.md', (ROOT / 'CHANGELOG.md').read_text()
 
 
-GENERATED = {'contributing': _contributing, 'changelog': _changelog}
+def _commands() -> tuple[str, str]:
+  """Return the page of the commands, with the help of each."""
+  environment = os.environ | {'COLUMNS': '90', 'JAX_PLATFORMS': 'cpu'}
+
+  def show(name: str) -> str:
+    command = [sys.executable, '-m', 'gfn_jax', name, '--help']
+    text = subprocess.run(
+      command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+    return f'## gfn-{name}\n\n```text\n{text.strip()}\n```\n'
+
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    sections = pool.map(show, COMMANDS)
+    text = (ROOT / 'docs/commands.md').read_text()
+    return 'docs/commands.md', '\n'.join([text, *sections])
+
+
+GENERATED = {'contributing': _contributing, 'changelog': _changelog, 'commands': _commands}
 """Functions that return the file whose links a page has, and its text, by page."""
