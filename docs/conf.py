@@ -37,6 +37,8 @@ autodoc_typehints_description_target = 'documented'
 autodoc_default_options = {'members': True}
 napoleon_numpy_docstring = False
 
+smartquotes = False
+highlight_language = 'text'  # of blocks without a language
 default_role = 'literal'  # single backticks in docstrings
 
 nitpicky = True

@@ -146,5 +146,29 @@ def _commands() -> tuple[str, str]:
     return 'docs/commands.md', '\n'.join([text, *sections])
 
 
-GENERATED = {'contributing': _contributing, 'changelog': _changelog, 'commands': _commands}
+def _quickstart() -> tuple[str, str]:
+  """Return the notebook as Markdown, with the outputs that it was saved with."""
+  notebook = json.loads((ROOT / 'examples/quickstart.ipynb').read_text())
+  parts = []
+  for cell in notebook['cells']:
+    source = ''.join(cell['source'])
+    if cell['cell_type'] == 'markdown':
+      parts.append(source)
+      continue
+    parts.append(f'```ipython\n{source}\n```')
+    for output in cell['outputs']:
+      data = output.get('data', {'text/plain': output.get('text', '')})
+      if picture := data.get('image/jpeg'):
+        parts.append(f'![Output of the cell](data:image/jpeg;base64,{picture.replace("\n", "")})')
+      else:
+        parts.append(f'```text\n{"".join(data["text/plain"]).rstrip()}\n```')
+  return 'docs/quickstart.md', '\n\n'.join(parts)
+
+
+GENERATED = {
+  'changelog': _changelog,
+  'commands': _commands,
+  'contributing': _contributing,
+  'quickstart': _quickstart,
+}
 """Functions that return the file whose links a page has, and its text, by page."""

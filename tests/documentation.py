@@ -16,7 +16,7 @@ LANGUAGES = ('', 'bash', 'yaml', 'python')
 
 SPAN = re.compile(r'(?<!`)`([^`]+)`(?!`)')
 
-PROGRAM = re.compile(r'(?:^|[\s/`])(gfn(?:-[a-z-]+)?|python3? (?:-m [\w.]+|[\w/]+\.py))(?= |$)')
+PROGRAM = re.compile(r'(?:^|\s|bin/)(gfn(?:-[a-z-]+)?|python3? (?:-m [\w.]+|[\w/]+\.py))(?= |$)')
 """Start of a command: `gfn-NAME`, `gfn NAME`, `python -m MODULE` or `python FILE`."""
 
 
