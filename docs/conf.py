@@ -27,7 +27,7 @@ html_show_sphinx = False
 html_copy_source = False
 
 myst_heading_anchors = 4
-myst_url_schemes = ['http', 'https', 'mailto', 'source']  # `source:` is that of `site_pages`
+myst_url_schemes = ['http', 'https', 'mailto', 'site']  # `site:` is resolved by `site_pages`
 myst_fence_as_directive = ['mermaid']
 pygments_style = 'friendly'
 

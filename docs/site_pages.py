@@ -13,6 +13,7 @@ import os
 import pathlib
 import posixpath
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGES = {'README.md': 'index', 'CONTRIBUTING.md': 'contributing', 'CHANGELOG.md': 'changelog'}
 """Files outside `docs/` that are pages of the site."""
 
+BROWSER_PAGE = ROOT / 'build' / 'page'
+"""The page that restores in the browser, if `make page` has built it."""
+
 LINK = re.compile(r'(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(?=[)#])')
 """Target of a relative link in Markdown, without its fragment."""
 
@@ -41,8 +45,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
   app.add_directive('mermaid', Mermaid)
   app.connect('source-read', read_source)
   app.connect('autodoc-process-docstring', prepare_docstring, priority=400)  # before napoleon
-  app.connect('doctree-resolved', link_sources)
+  app.connect('doctree-resolved', link_pages)
   app.connect('html-collect-pages', source_pages)
+  app.connect('build-finished', copy_browser_page)
   return {'parallel_read_safe': False}
 
 
@@ -63,6 +68,9 @@ def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
   file = f'docs/{docname}.md'
   if docname in GENERATED:
     file, source[0] = GENERATED[docname]()
+  if docname == 'index' and BROWSER_PAGE.exists():
+    row = '| sharpen a photo in this browser, with nothing installed | [the page](site:page/index) |'
+    source[0] = source[0].replace('|---|---|', f'|---|---|\n{row}', 1)
   linked = app.env.__dict__.setdefault('gfn_jax_sources', set())
 
   def link(match: re.Match) -> str:
@@ -74,17 +82,17 @@ def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
     if target.endswith(('.png', '.gif')):
       return match[0]
     linked.add(target)
-    return f'source:{target}'
+    return f'site:source/{target}'
 
   source[0] = LINK.sub(link, source[0])
 
 
-def link_sources(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-  """Let the links `source:PATH` of a page lead to the page of that file."""
+def link_pages(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+  """Let the links `site:PAGE` lead to a page of the site that is made of no Markdown file."""
   for node in doctree.findall(nodes.reference):
-    scheme, _, path = node.get('refuri', '').partition(':')
-    if scheme == 'source':
-      node['refuri'] = app.builder.get_relative_uri(docname, f'source/{path}')
+    scheme, _, page = node.get('refuri', '').partition(':')
+    if scheme == 'site':
+      node['refuri'] = app.builder.get_relative_uri(docname, page)
 
 
 def source_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -97,6 +105,12 @@ def source_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
       language = 'text'
     body = app.builder.highlighter.highlight_block(text, language, linenos='inline')
     yield f'source/{path}', {'title': path, 'body': f'<h1>{path}</h1>{body}'}, 'page.html'
+
+
+def copy_browser_page(app: Sphinx, exception: Exception | None) -> None:
+  """Make the page that restores in the browser a part of the site, if it was built."""
+  if exception is None and BROWSER_PAGE.exists():
+    shutil.copytree(BROWSER_PAGE, app.outdir / 'page', dirs_exist_ok=True)
 
 
 def prepare_docstring(
@@ -158,10 +172,11 @@ def _quickstart() -> tuple[str, str]:
     parts.append(f'```ipython\n{source}\n```')
     for output in cell['outputs']:
       data = output.get('data', {'text/plain': output.get('text', '')})
-      if picture := data.get('image/jpeg'):
-        parts.append(f'![Output of the cell](data:image/jpeg;base64,{picture.replace("\n", "")})')
+      if 'image/jpeg' in data:
+        picture = ''.join(data['image/jpeg']).replace('\n', '')
+        parts.append(f'![Output of the cell](data:image/jpeg;base64,{picture})')
       else:
-        parts.append(f'```text\n{"".join(data["text/plain"]).rstrip()}\n```')
+        parts.append('```text\n' + ''.join(data['text/plain']).rstrip() + '\n```')
   return 'docs/quickstart.md', '\n\n'.join(parts)
 
 
