@@ -69,7 +69,9 @@ def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
   if docname in GENERATED:
     file, source[0] = GENERATED[docname]()
   if docname == 'index' and BROWSER_PAGE.exists():
-    row = '| sharpen a photo in this browser, with nothing installed | [the page](site:page/index) |'
+    row = (
+      '| sharpen a photo in this browser, with nothing installed | [the page](site:page/index) |'
+    )
     source[0] = source[0].replace('|---|---|', f'|---|---|\n{row}', 1)
   linked = app.env.__dict__.setdefault('gfn_jax_sources', set())
 

@@ -20,23 +20,28 @@ PROGRAM = re.compile(r'(?:^|\s|bin/)(gfn(?:-[a-z-]+)?|python3? (?:-m [\w.]+|[\w/
 """Start of a command: `gfn-NAME`, `gfn NAME`, `python -m MODULE` or `python FILE`."""
 
 
-def commands(page):
+def commands(page, spans=True):
   """Return the commands of the project on a page, as lists of words.
 
   The first word is the path of the command's source. Commands of other programs are left out.
+
+  Args:
+    page: a Markdown file.
+    spans: False for the commands of blocks alone, which are complete.
   """
   text = page.read_text()
   blocks = [block for language, block in BLOCK.findall(text) if language in LANGUAGES]
   lines = [line for block in blocks for line in re.sub(r'\\\n', '', block).splitlines()]
-  lines += [' '.join(span.split()) for span in SPAN.findall(BLOCK.sub('', text))]
+  if spans:
+    lines += [' '.join(span.split()) for span in SPAN.findall(BLOCK.sub('', text))]
   found = []
   for line in lines:
     line = line.strip()
-    starts = list(PROGRAM.finditer(line))
-    if line.startswith(('#', '|')) or not starts:
+    start = PROGRAM.search(line)
+    if line.startswith(('#', '|')) or not start:
       continue
-    program = ' '.join(starts[-1][1].split())
-    words = _words(line[starts[-1].end() :])
+    program = ' '.join(start[1].split())
+    words = _words(line[start.end() :])
     if source := source_of(program, words):
       found.append([source, *words])
   return found

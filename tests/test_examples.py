@@ -46,7 +46,12 @@ def test_a_network_of_ones_own_is_trained_evaluated_and_restored_with(
   workdir, photo = tmp_path / 'run', tmp_path / 'photo.png'
   Image.open(photos_dir / 'a.png').crop((0, 0, 48, 32)).save(photo)
 
-  train = ['train', f'--config={example}', f'--workdir={workdir}', f'--config.data.photos={photos_dir}']
+  train = [
+    'train',
+    f'--config={example}',
+    f'--workdir={workdir}',
+    f'--config.data.photos={photos_dir}',
+  ]
   result = run(example, *train, *TINY)
   assert result.returncode == 0, result.stderr
   card = json.loads((workdir / 'weights.json').read_text())
