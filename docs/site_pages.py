@@ -179,6 +179,9 @@ def _quickstart() -> tuple[str, str]:
         parts.append(f'![Output of the cell](data:image/jpeg;base64,{picture})')
       else:
         parts.append('```text\n' + ''.join(data['text/plain']).rstrip() + '\n```')
+  title, _, text = parts[0].partition('\n')
+  download = '{download}`The notebook <../examples/quickstart.ipynb>`, with its outputs.'
+  parts[0] = f'{title}\n\n{download}\n{text}'
   return 'docs/quickstart.md', '\n\n'.join(parts)
 
 

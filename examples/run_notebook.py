@@ -26,7 +26,12 @@ def main() -> None:
   notebook = nbformat.read(args.notebook, as_version=4)
   folder = {'metadata': {'path': str(args.notebook.resolve().parent)}}
   client = nbclient.NotebookClient(
-    notebook, timeout=1800, kernel_name='python3', resources=folder, record_timing=False
+    notebook,
+    timeout=1800,
+    kernel_name='python3',
+    resources=folder,
+    record_timing=False,
+    coalesce_streams=True,
   )
   client.execute()
   for cell in notebook.cells:
