@@ -12,7 +12,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from gfn_jax import create_model, load_pretrained
+from gfn_jax import create_model, load_pretrained, models
 from gfn_jax.interop import save_torch_checkpoint, to_torch
 from gfn_jax.models import init_variables
 from gfn_jax.weights.pretrained import save_weights
@@ -20,6 +20,12 @@ from tests import documentation, small
 from tests.documentation import PAGES, ROOT
 
 COMMON = {'help', 'h', 'helpfull', 'version'}
+
+
+@pytest.fixture(autouse=True)
+def own_models(monkeypatch):
+  """Keep the network that examples/own_network.py registers out of other tests."""
+  monkeypatch.setattr(models, 'MODELS', dict(models.MODELS))
 
 
 def page_name(page):
