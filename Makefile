@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3.12 python3 python3.11; do \
   then echo $$python; exit; fi; done; echo python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
-EXTRAS ?= train,video,demo,test
+EXTRAS ?= train,video,demo,docs,notebook,test
 PYTEST_ARGS ?=
 BUILD_VENV ?= .venv-build
 SMOKE_VENV ?= .venv-smoke-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
@@ -19,7 +19,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo demo-train test test-full lint wheel smoke onnx test-onnx page clean
+.PHONY: help demo demo-train test test-full lint wheel smoke docs notebook page onnx test-onnx clean
 
 help:  # list the targets
 	@sed -n 's/^\([a-z-]*\):.*  # /\1\t/p' Makefile | expand -t 14
@@ -51,6 +51,12 @@ smoke: wheel  # install the wheel without extras: restore, train two steps, expo
 	$(SMOKE_VENV)/bin/python -m pip install --quiet dist/*.whl
 	$(SMOKE_VENV)/bin/python tests/smoke.py
 
+docs: $(VENV)/docs  # build the site, build/docs/index.html
+	$(BIN)/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep-going --quiet docs build/docs
+
+notebook: $(VENV)/docs  # run examples/quickstart.ipynb, and keep its outputs in it
+	$(BIN)/python examples/run_notebook.py
+
 $(BUILD_VENV)/installed:
 	$(PYTHON) -m venv $(BUILD_VENV)
 	$(BUILD_VENV)/bin/python -m pip install --quiet 'build >= 1.2, < 2' 'twine >= 6.1'
@@ -61,6 +67,10 @@ $(VENV)/base: setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/docs: $(VENV)/base
+	$(BIN)/python -m pip install --quiet --editable '.[docs,notebook]'
 	touch $@
 
 $(VENV)/installed: $(VENV)/base
@@ -85,4 +95,4 @@ $(ONNX_VENV)/installed: requirements-onnx.txt setup.cfg
 	touch $@
 
 clean:  # remove environments, caches and what the demos wrote
-	rm -rf $(VENV) $(BUILD_VENV) .venv-smoke-* $(ONNX_VENV) .cache dist demo demo_train
+	rm -rf $(VENV) $(BUILD_VENV) .venv-smoke-* $(ONNX_VENV) .cache build dist demo demo_train

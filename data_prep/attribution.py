@@ -15,14 +15,13 @@ from pathlib import Path
 
 from absl import app, flags
 
-import gfn_jax
 from gfn_jax.cli.runner import run_command
 from gfn_jax.data.photo_list import read_rows
 from gfn_jax.data_prep.open_photos import PHOTO_LIST, read_published
 from gfn_jax.errors import UserError
 from gfn_jax.system.files import file_sha256, write_file
 
-OUTPUT = Path(gfn_jax.__file__).parent / 'weights' / 'ATTRIBUTION.md'
+OUTPUT = Path(__file__).parents[1] / 'gfn_jax' / 'weights' / 'ATTRIBUTION.md'
 
 Row = Mapping[str, str]
 

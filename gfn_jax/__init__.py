@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from gfn_jax.errors import UserError
-  from gfn_jax.models import create_model, list_models
+  from gfn_jax.models import create_model, list_models, register_model
   from gfn_jax.ops.imresize import imresize
   from gfn_jax.ops.metrics import evaluate_pair
   from gfn_jax.restoration.restorer import Restorer
@@ -25,6 +25,7 @@ __all__ = [
   'list_models',
   'list_pretrained',
   'load_pretrained',
+  'register_model',
 ]
 
 _MODULES = {
@@ -36,6 +37,7 @@ _MODULES = {
   'list_models': 'models',
   'list_pretrained': 'weights.pretrained',
   'load_pretrained': 'weights.pretrained',
+  'register_model': 'models',
 }
 
 

@@ -14,7 +14,7 @@ NETWORKS = {
 
 def test_the_public_names_exist():
   assert gfn_jax.__all__ == sorted(gfn_jax.__all__)
-  assert len(gfn_jax.__all__) == 8
+  assert len(gfn_jax.__all__) == 9
   for name in gfn_jax.__all__:
     assert getattr(gfn_jax, name).__doc__, name
 

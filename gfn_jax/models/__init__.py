@@ -1,6 +1,7 @@
 """The networks: one file for each paper, and `base.py` with the interface of all."""
 
 import dataclasses
+import re
 from typing import Any
 
 from gfn_jax.errors import UserError
@@ -53,6 +54,8 @@ MODELS: dict[str, type[RestorationModel]] = {
   'srresnet': SRResNet,
 }
 
+_BUILT_IN = frozenset(MODELS)
+
 __all__ = [
   'BMDSRNet',
   'Bicubic',
@@ -84,6 +87,7 @@ __all__ = [
   'init_variables',
   'list_models',
   'param_count',
+  'register_model',
   'variable_shapes',
 ]
 
@@ -91,6 +95,37 @@ __all__ = [
 def list_models() -> list[str]:
   """Return the names of the networks, sorted, as `create_model` takes them."""
   return sorted(MODELS)
+
+
+def register_model(name: str, network: type[RestorationModel]) -> None:
+  """Add a network of your own, for `create_model`, the commands and files of weights.
+
+      gfn_jax.register_model('own_network', OwnNetwork)
+
+  The registration lasts as long as the process. Files of weights hold the name alone, and reading
+  one imports nothing: a file cannot choose code to run. Another class of the same name replaces the
+  first one, so that a cell of a notebook can be run again.
+
+  Args:
+    name: name of the network: lower-case letters, digits and underscores.
+    network: its class, which states `scale` and has the fields `dtype` and `precision`.
+
+  Raises:
+    UserError: for an unsuitable name or class, or the name of a network of this library.
+  """
+  if not re.fullmatch('[a-z][a-z0-9_]*', name):
+    raise UserError(f'model name {name!r}: use lower-case letters, digits and underscores')
+  if name in _BUILT_IN:
+    raise UserError(f'gfn_jax has a model {name!r} already; choose another name')
+  if not (isinstance(network, type) and issubclass(network, RestorationModel)):
+    raise UserError(f'model {name!r}: pass a class that derives from RestorationModel')
+  fields = {field.name for field in dataclasses.fields(network)}
+  for field in ('dtype', 'precision'):
+    if field not in fields:
+      raise UserError(f'model {name!r}: {network.__name__} lacks the field {field!r}')
+  if 'scale' not in fields and not hasattr(network, 'scale'):
+    raise UserError(f'model {name!r}: {network.__name__} does not state its scale, such as 4')
+  MODELS[name] = network
 
 
 def create_model(name: str, preset: str | None = None, **options: Any) -> RestorationModel:

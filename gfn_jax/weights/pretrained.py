@@ -27,7 +27,13 @@ import safetensors
 import safetensors.numpy
 
 from gfn_jax.errors import UserError, first_line
-from gfn_jax.models import RestorationModel, create_model, param_count, variable_shapes
+from gfn_jax.models import (
+  RestorationModel,
+  create_model,
+  list_models,
+  param_count,
+  variable_shapes,
+)
 from gfn_jax.system.files import (
   check_new_file,
   file_sha256,
@@ -458,7 +464,9 @@ def _build_named(model_config: Any, path: str) -> tuple[RestorationModel, Variab
   try:
     return build_model(**model_config)
   except UserError as error:
-    raise UserError(f'{printable(path)}: {error}') from error
+    own = model_config['name'] not in list_models()
+    hint = '; register a network of your own first (docs/own_network.md)' if own else ''
+    raise UserError(f'{printable(path)}: {error}{hint}') from error
 
 
 def _unnamed_network(path: str) -> UserError:
