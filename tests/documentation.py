@@ -67,6 +67,8 @@ def source_of(program, words):
     program = f'gfn-{words.pop(0)}'
   if program.startswith('gfn-'):
     name = program.removeprefix('gfn-')
+    if name == 'prepare' and words and (ROOT / f'data_prep/{words[0]}.py').exists():
+      return ROOT / f'data_prep/{words.pop(0)}.py'
     source = cli / f'{module.get(name, name)}.py'
     assert source.exists(), f'unknown command {program}'
     return source
@@ -88,13 +90,14 @@ def options(source):
     if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
       function = getattr(node.func, 'attr', getattr(node.func, 'id', ''))
       name = str(node.args[0].value)
-      if function.startswith('DEFINE'):
+      if function.startswith('DEFINE') or function.endswith('Flag'):
         names |= {name, f'no{name}'} if 'bool' in function else {name}
       elif function in ('add', 'add_argument') and name.startswith('--'):
         names.add(name[2:])
     elif isinstance(node, ast.ImportFrom):
       paths = [node.module, *(f'{node.module}.{alias.name}' for alias in node.names)]
       for path in paths:
+        path = path.replace('gfn_jax.data_prep', 'data_prep')
         file = ROOT / (path.replace('.', '/') + '.py')
         if re.match(r'(gfn_jax\.cli|benchmarks|data_prep)\.', path) and file.exists():
           names |= options(file)

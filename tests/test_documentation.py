@@ -13,6 +13,7 @@ import skimage.data
 from PIL import Image
 
 from gfn_jax import create_model, load_pretrained, models
+from gfn_jax.cli.config_flags import find_config
 from gfn_jax.interop import save_torch_checkpoint, to_torch
 from gfn_jax.models import init_variables
 from gfn_jax.weights.pretrained import save_weights
@@ -35,8 +36,8 @@ def page_name(page):
 @functools.cache
 def config_keys(path):
   """Return the keys of a config, such as 'data.photos', for a value of `--config`."""
-  file, _, variant = path.partition(':')
-  spec = importlib.util.spec_from_file_location('documented_config', ROOT / file)
+  file, _, variant = find_config(path).partition(':')
+  spec = importlib.util.spec_from_file_location('documented_config', file)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config(variant) if variant else module.get_config()
@@ -56,7 +57,7 @@ def config_keys(path):
 def all_config_keys():
   """Return the keys that some config has."""
   files = sorted(file.name for file in (ROOT / 'configs').glob('*.py'))
-  paths = [f'configs/{file}' for file in files if file != 'defaults.py']
+  paths = [f'configs/{file}' for file in files if file not in ('__init__.py', 'defaults.py')]
   variants = ['configs/gfn_photos.py:small', 'configs/bmdsrnet.py:x4,c,photos,small']
   variants += ['configs/cnlrn.py', 'configs/super_resolution.py:edsr', 'examples/own_network.py']
   return set().union(*map(config_keys, paths + variants))
@@ -93,7 +94,8 @@ def test_the_options_of_documented_commands_exist(page):
 def test_the_check_finds_commands_and_mistakes():
   commands = {page_name(page): documentation.commands(page) for page in PAGES}
   assert sum(map(len, commands.values())) > 150
-  assert [ROOT / 'run_eval.py', '--workdir=runs/gfn', '--protocol=gfn'] in commands['README.md']
+  evaluation = [ROOT / 'gfn_jax/cli/evaluate.py', '--workdir=runs/gfn', '--protocol=gfn']
+  assert evaluation in commands['README.md']
   restore, train = ROOT / 'gfn_jax/cli/restore.py', ROOT / 'run_train.py'
   check_options(restore, ['a.jpg', 'b.png', '--same_size'])
   with pytest.raises(AssertionError, match='has no option --samesize'):
