@@ -59,14 +59,14 @@ onnx: $(ONNX_VENV)/installed  # export WEIGHTS=FILE to ONNX=FILE (docs/export.md
 	mkdir -p "$$(dirname "$(ONNX)")"
 	$(ONNX_VENV)/bin/python -m gfn_jax.cli.export "$(WEIGHTS)" "$(ONNX)" --format=onnx --overwrite
 
-test-onnx: $(ONNX_VENV)/installed  # test the export to ONNX
-	$(ONNX_VENV)/bin/python -m pytest -m '' tests/interop/test_export.py $(PYTEST_ARGS)
+test-onnx: $(ONNX_VENV)/installed  # test the export to ONNX, and checkpoints with the oldest Orbax
+	$(ONNX_VENV)/bin/python -m pytest -m '' tests/interop/test_export.py tests/interop/test_onnx_file.py \
+	  tests/interop/test_darktable.py tests/training/test_checkpoints.py $(PYTEST_ARGS)
 
-# A separate environment, because jax2onnx requires an older Orbax than training.
-$(ONNX_VENV)/installed: requirements-onnx.txt setup.cfg
+# A separate environment, because jax2onnx requires an older Orbax and an older JAX than the newest.
+$(ONNX_VENV)/installed: setup.cfg
 	$(PYTHON) -m venv $(ONNX_VENV)
-	$(ONNX_VENV)/bin/python -m pip install --quiet --requirement requirements-onnx.txt
-	$(ONNX_VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	$(ONNX_VENV)/bin/python -m pip install --quiet --editable '.[onnx,test]'
 	touch $@
 
 clean:  # remove environments, caches and what the demos wrote
