@@ -12,6 +12,7 @@ SMOKE_VENV ?= .venv-smoke-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.
 ONNX_VENV ?= .venv-onnx
 WEIGHTS ?= gfn
 ONNX ?= build/gfn.onnx
+EXPORT_ARGS ?=
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
@@ -55,9 +56,9 @@ $(VENV)/installed: $(VENV)/base
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-onnx: $(ONNX_VENV)/installed  # export WEIGHTS=FILE to ONNX=FILE (docs/export.md)
+onnx: $(ONNX_VENV)/installed  # export WEIGHTS=FILE to ONNX=FILE, .onnx or .dtmodel (docs/export.md)
 	mkdir -p "$$(dirname "$(ONNX)")"
-	$(ONNX_VENV)/bin/python -m gfn_jax.cli.export "$(WEIGHTS)" "$(ONNX)" --format=onnx --overwrite
+	$(ONNX_VENV)/bin/python -m gfn_jax.cli.export "$(WEIGHTS)" "$(ONNX)" --overwrite $(EXPORT_ARGS)
 
 test-onnx: $(ONNX_VENV)/installed  # test the export to ONNX, and checkpoints with the oldest Orbax
 	$(ONNX_VENV)/bin/python -m pytest -m '' tests/interop/test_export.py tests/interop/test_onnx_file.py \
