@@ -9,7 +9,7 @@ from gfn_jax.cli import export as cli_export
 from gfn_jax.errors import UserError
 from gfn_jax.interop import export
 from tests import small
-from tests.interop.test_export import DMPHN, EDSR, apply, images, jax2onnx, save  # noqa: F401
+from tests.interop.test_export import DMPHN, EDSR, apply, images, save
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_image_tools_have_one_input_and_one_output_of_any_size(
   model_config,
   arguments,
   output,
-  jax2onnx,  # noqa: F811
+  jax2onnx,
   tmp_path,
   monkeypatch,
 ):
@@ -72,10 +72,11 @@ def test_image_tools_have_one_input_and_one_output_of_any_size(
     lr_blur = images(*size)
     [got] = session.run(None, {'input': np.moveaxis(lr_blur, 3, 1)})
     expected = getattr(apply(model, variables, lr_blur), output)
-    np.testing.assert_allclose(np.moveaxis(got, 1, 3), expected, atol=1e-5)
+    tolerance = 1e-5 * max(1, 2 * np.std(expected))
+    np.testing.assert_allclose(np.moveaxis(got, 1, 3), expected, atol=tolerance)
 
 
-def test_one_output_in_the_layout_of_jax(jax2onnx, tmp_path, monkeypatch):  # noqa: F811
+def test_one_output_in_the_layout_of_jax(jax2onnx, tmp_path, monkeypatch):
   monkeypatch.setattr(export, 'ONNX_SIZES', ((1, 8, 12),))
   weights, model, variables = save(tmp_path, small.MODEL)
   path = tmp_path / 'network.onnx'
