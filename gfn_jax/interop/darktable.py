@@ -16,7 +16,7 @@ import numpy as np
 from gfn_jax import __version__
 from gfn_jax.errors import UserError
 from gfn_jax.interop.onnx_file import load_onnx_nchw, write_onnx
-from gfn_jax.interop.parity import Images
+from gfn_jax.interop.parity import Images, output_names
 from gfn_jax.models import RestorationModel
 from gfn_jax.system.files import printable
 
@@ -27,22 +27,20 @@ class Task(NamedTuple):
   Attributes:
     name: the task's name in `config.json`.
     file: name of the ONNX file that darktable looks for, with the scale.
-    tile: side of the only tile that the file accepts. darktable's own models have these sides at
-      1x; at 4x they have 256, and more cuts.
-    overlap: pixels that darktable drops at each side of a tile.
+    tile: side of the only tile that the file accepts. It is that of darktable's denoisers. Its
+      upscalers have 256 at 4x, which makes more cuts.
     scales: scales that darktable offers.
   """
 
   name: str
   file: str
   tile: int
-  overlap: int
   scales: tuple[int, ...]
 
 
 TASKS = {
-  'hr': Task('upscale', 'model_x{scale}.onnx', 512, 16, (2, 4)),
-  'lr': Task('denoise', 'model.onnx', 768, 64, (1,)),
+  'hr': Task('upscale', 'model_x{scale}.onnx', 512, (2, 4)),
+  'lr': Task('denoise', 'model.onnx', 768, (1,)),
 }
 """The task for each output. darktable has none for deblurring at the input's size."""
 
@@ -88,6 +86,7 @@ def write_dtmodel(
   Raises:
     UserError: if darktable cannot use the network, and as `write_onnx`.
   """
+  output_names(model, variables, output)  # fails if the network does not have it
   task, scale = TASKS[output], model.scale if output == 'hr' else 1
   if scale not in task.scales:
     raise UserError(f'{type(model).__name__} enlarges {scale}x; darktable has only 2x and 4x')

@@ -289,4 +289,7 @@ def _needs_onnx() -> Iterator[None]:
   try:
     yield
   except ImportError as error:
-    raise UserError(f'{error.name or error} is not installed; {install_extra("onnx")}') from error
+    raise UserError(
+      f'{error.name or error} is not installed; {install_extra("onnx")}, which takes an older JAX '
+      'and Orbax (docs/export.md)'
+    ) from error

@@ -31,6 +31,7 @@ def test_names_that_are_no_folder_of_darktable(name, tmp_path):
 @pytest.mark.parametrize(
   ('model_config', 'output', 'message'),
   [
+    ({'name': 'mprnet', **small.MPRNET}, 'hr', 'MPRNet has no output hr: choose lr'),
     ({'name': 'edsr', **small.EDSR, 'scale': 3}, 'hr', 'EDSR enlarges 3x; darktable has only 2x'),
     ({**small.MODEL, 'size_mode': 'resize'}, None, 'GFN uses the whole image, but darktable rest'),
   ],
