@@ -17,7 +17,13 @@ import skimage.data
 from gfn_jax.cli import export as cli_export
 from gfn_jax.cli import import_torch as cli_import
 from gfn_jax.errors import UserError
-from gfn_jax.interop import convert, export, load_torch_checkpoint, save_torch_checkpoint
+from gfn_jax.interop import (
+  convert,
+  export,
+  load_torch_checkpoint,
+  onnx_file,
+  save_torch_checkpoint,
+)
 from gfn_jax.layers.blocks import Enlarge
 from gfn_jax.models import create_model, param_count, variable_shapes
 from gfn_jax.weights import pretrained
@@ -335,7 +341,7 @@ def test_parity_refuses(change, message, tmp_path):
 @pytest.mark.parametrize('method', ['cubic', 'linear'])
 def test_enlarging_by_convolution(method):
   image = images(2, 5, 7)
-  with nn.intercept_methods(export._enlarge_by_convolution):
+  with nn.intercept_methods(onnx_file._enlarge_by_convolution):
     enlarged = Enlarge(4, method)(jnp.asarray(image))
   expected = jax.image.resize(image, (2, 20, 28, 3), method)
   np.testing.assert_allclose(enlarged, expected, atol=1e-6)
@@ -375,7 +381,7 @@ def test_onnx(network, jax2onnx, tmp_path):
   assert json.loads(metadata['scores']) == CARD['scores']
   assert metadata['licence'] == r'for tests\nonly'
   assert metadata['weights_sha256'] == pretrained.load_card(weights)['sha256']
-  assert [(entry.domain, entry.version) for entry in proto.opset_import] == [('', export.OPSET)]
+  assert [(entry.domain, entry.version) for entry in proto.opset_import] == [('', onnx_file.OPSET)]
   assert proto.ir_version == 8
   assert not {'If', 'Loop', 'Scan'} & {node.op_type for node in proto.graph.node}
   # The parameters, which jax2onnx writes once for each step, the kernel of the skip, and shapes.
@@ -452,4 +458,4 @@ def test_onnx_names_what_it_cannot_convert(model_config, reason, jax2onnx, tmp_p
   _, model, variables = save(tmp_path, model_config)
   message = f'^jax2onnx cannot convert {reason}.*; export to StableHLO instead$'
   with pytest.raises(UserError, match=message):
-    export.write_onnx(model, variables, str(tmp_path / 'network.onnx'), {})
+    onnx_file.write_onnx(model, variables, str(tmp_path / 'network.onnx'), {})
