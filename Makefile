@@ -14,6 +14,7 @@ ONNX_VENV ?= .venv-onnx
 WEIGHTS ?= gfn
 ONNX ?= build/gfn.onnx
 PAGE ?= build/page
+EXPORT_ARGS ?=
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
@@ -77,21 +78,21 @@ $(VENV)/installed: $(VENV)/base
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-onnx: $(ONNX_VENV)/installed  # export WEIGHTS=FILE to ONNX=FILE (docs/export.md)
+onnx: $(ONNX_VENV)/installed  # export WEIGHTS=FILE to ONNX=FILE, .onnx or .dtmodel (docs/export.md)
 	mkdir -p "$$(dirname "$(ONNX)")"
-	$(ONNX_VENV)/bin/python -m gfn_jax.cli.export "$(WEIGHTS)" "$(ONNX)" --format=onnx --overwrite
+	$(ONNX_VENV)/bin/python -m gfn_jax.cli.export "$(WEIGHTS)" "$(ONNX)" --overwrite $(EXPORT_ARGS)
 
-test-onnx: $(ONNX_VENV)/installed  # test the export to ONNX
-	$(ONNX_VENV)/bin/python -m pytest -m '' tests/interop/test_export.py tests/page/test_build.py $(PYTEST_ARGS)
+test-onnx: $(ONNX_VENV)/installed  # test the export to ONNX, and checkpoints with the oldest Orbax
+	$(ONNX_VENV)/bin/python -m pytest -m '' tests/interop/test_export.py tests/interop/test_onnx_file.py \
+	  tests/interop/test_darktable.py tests/page/test_build.py tests/training/test_checkpoints.py $(PYTEST_ARGS)
 
 page: $(ONNX_VENV)/installed  # build the browser page in PAGE=build/page (docs/page.md; needs npm)
 	$(ONNX_VENV)/bin/python page/build.py "$(PAGE)" --cache .cache/npm
 
-# A separate environment, because jax2onnx requires an older Orbax than training.
-$(ONNX_VENV)/installed: requirements-onnx.txt setup.cfg
+# A separate environment, because jax2onnx requires an older Orbax and an older JAX than the newest.
+$(ONNX_VENV)/installed: setup.cfg
 	$(PYTHON) -m venv $(ONNX_VENV)
-	$(ONNX_VENV)/bin/python -m pip install --quiet --requirement requirements-onnx.txt
-	$(ONNX_VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	$(ONNX_VENV)/bin/python -m pip install --quiet --editable '.[onnx,test]'
 	touch $@
 
 clean:  # remove environments, caches and what the demos wrote

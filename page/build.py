@@ -18,8 +18,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 import jax
-import onnx
-import onnx.utils
 
 from gfn_jax.cli.runner import exit_on_user_error
 from gfn_jax.errors import UserError
@@ -135,18 +133,9 @@ def extract_runtime(archive: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def write_networks(folder: pathlib.Path) -> None:
-  """Export the weights `gfn` once for each output.
-
-  ONNX Runtime computes the whole graph, whatever outputs are asked for. The graph of `lr` alone
-  takes less time.
-  """
-  whole = folder / 'gfn_hr.onnx'
-  export_weights('gfn', whole)
-  model = onnx.load(whole)
-  part = onnx.utils.Extractor(model).extract_model(['lr_blur'], ['lr'])
-  part.metadata_props.extend(model.metadata_props)
-  onnx.checker.check_model(part, full_check=True)
-  onnx.save(part, folder / 'gfn_lr.onnx')
+  """Export the weights `gfn` once for each output: ONNX Runtime always computes the whole graph."""
+  for output in ('hr', 'lr'):
+    export_weights('gfn', folder / f'gfn_{output}.onnx', output=output)
 
 
 def write_licences(folder: pathlib.Path) -> None:

@@ -9,7 +9,6 @@ import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDERS = ('gfn_jax', 'configs', 'data_prep')
-ELSEWHERE = {'jax2onnx', 'onnx', 'onnxruntime'}  # requirements-onnx.txt
 
 
 def normalise(name):
@@ -44,7 +43,7 @@ def test_every_package_that_is_imported_is_declared():
   found = {}
   for path in (path for folder in FOLDERS for path in (ROOT / folder).rglob('*.py')):
     for name in imports(ast.parse(path.read_text())):
-      if name not in sys.stdlib_module_names and name not in {*FOLDERS, *ELSEWHERE}:
+      if name not in sys.stdlib_module_names and name not in FOLDERS:
         found[name] = path
   undeclared = {
     name: path

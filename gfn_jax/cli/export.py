@@ -1,9 +1,11 @@
-"""Export trained weights to StableHLO, ONNX, PyTorch or a folder for model hubs.
+"""Export trained weights to StableHLO, ONNX, darktable, PyTorch or a folder for model hubs.
 
 gfn-export gfn gfn.stablehlo
-gfn-export gfn gfn.onnx     # needs a separate environment: make onnx
-gfn-export gfn gfn.pth      # tensors and model card for PyTorch; gfn-import reads it back
-gfn-export gfn gfn --format=hub  # model.safetensors, config.json and README.md
+gfn-export gfn gfn.onnx                  # this and the next two need the extra onnx
+gfn-export gfn gfn.onnx --layout=nchw    # one input and one output, of any size, for image tools
+gfn-export gfn upscale-gfn.dtmodel       # for darktable's neural restore; --output=lr to deblur
+gfn-export gfn gfn.pth                   # tensors and model card; gfn-import reads it back
+gfn-export gfn gfn --format=hub          # model.safetensors, config.json and README.md
 
 Each file is read back and compared with JAX before it is put in place. docs/export.md shows how to
 use the files.
@@ -14,8 +16,10 @@ from collections.abc import Sequence
 import jax
 
 from gfn_jax.cli.runner import ArgumentParser, exit_on_user_error
+from gfn_jax.interop.darktable import TASKS
 from gfn_jax.interop.export import FORMATS, export_weights
 from gfn_jax.interop.hub_folder import check_new_hub_folder
+from gfn_jax.interop.onnx_file import LAYOUTS
 from gfn_jax.system.files import check_new_file
 
 
@@ -28,6 +32,14 @@ def make_parser() -> ArgumentParser:
     '--format',
     choices=FORMATS,
     help='format of a file with another extension; hub: OUT is a folder for a model hub',
+  )
+  parser.add_argument(
+    '--output',
+    choices=tuple(TASKS),
+    help='the only output of an ONNX file: 4x or at the input size',
+  )
+  parser.add_argument(
+    '--layout', choices=LAYOUTS, default='nhwc', help='of an ONNX file; nchw has one output'
   )
   parser.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
   return parser
@@ -46,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   check = check_new_hub_folder if args.format == 'hub' else check_new_file
   check(args.out, args.overwrite)
   jax.config.update('jax_platforms', 'cpu')  # before JAX initialises a GPU that is not needed
-  export_weights(args.weights, args.out, args.format)
+  export_weights(args.weights, args.out, args.format, output=args.output, layout=args.layout)
 
 
 def run() -> None:

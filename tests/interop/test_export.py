@@ -17,7 +17,13 @@ import skimage.data
 from gfn_jax.cli import export as cli_export
 from gfn_jax.cli import import_torch as cli_import
 from gfn_jax.errors import UserError
-from gfn_jax.interop import convert, export, load_torch_checkpoint, save_torch_checkpoint
+from gfn_jax.interop import (
+  convert,
+  export,
+  load_torch_checkpoint,
+  onnx_file,
+  save_torch_checkpoint,
+)
 from gfn_jax.layers.blocks import Enlarge
 from gfn_jax.models import create_model, param_count, variable_shapes
 from gfn_jax.weights import pretrained
@@ -252,7 +258,7 @@ def test_a_torch_file_of_other_weights_or_without_a_tensor(tmp_path):
     (['gfn', 'folder'], 'folder is a folder; choose another output'),
     (['gfn', 'folder/', '--format=onnx'], 'folder/ is a folder'),
     (['gfn', 'old.pth'], 'old.pth exists already; choose another output, or pass --overwrite'),
-    (['gfn', 'x.png'], 'x.png: unknown extension; choose one of .stablehlo, .onnx, .pth, .pt'),
+    (['gfn', 'x.png'], 'x.png: unknown extension; choose one of .stablehlo, .onnx, .dtmodel, .pth'),
     (['gfn', 'x'], 'x: unknown extension'),
     (['gfn', 'x.pth', '--format=onnx'], 'x.pth: .pth is the extension of torch, not onnx'),
     (['gfn', 'x.safetensors', '--format=torch'], 'is the extension of this library, not torch'),
@@ -286,7 +292,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def test_onnx_without_its_libraries(tmp_path, monkeypatch):
   weights, _, _ = save(tmp_path, small.MODEL)
   monkeypatch.setitem(sys.modules, 'jax2onnx', None)
-  with pytest.raises(UserError, match='^jax2onnx is not installed.* `make onnx`'):
+  with pytest.raises(UserError, match=r'^jax2onnx is not installed; pip install .*\[onnx\]'):
     export.export_weights(weights, tmp_path / 'network.onnx')
   assert sorted(os.listdir(tmp_path)) == ['weights.json', 'weights.safetensors']
 
@@ -335,7 +341,7 @@ def test_parity_refuses(change, message, tmp_path):
 @pytest.mark.parametrize('method', ['cubic', 'linear'])
 def test_enlarging_by_convolution(method):
   image = images(2, 5, 7)
-  with nn.intercept_methods(export._enlarge_by_convolution):
+  with nn.intercept_methods(onnx_file._enlarge_by_convolution):
     enlarged = Enlarge(4, method)(jnp.asarray(image))
   expected = jax.image.resize(image, (2, 20, 28, 3), method)
   np.testing.assert_allclose(enlarged, expected, atol=1e-6)
@@ -349,14 +355,6 @@ def test_a_mistake_of_the_command_ends_in_one_line(tmp_path):
   assert result.stdout == ''
   [line] = result.stderr.splitlines()
   assert line.startswith(f'error: {tmp_path}/x.png: unknown extension; choose')
-
-
-@pytest.fixture
-def jax2onnx():
-  """The library, which does not keep to the ranks that these tests demand."""
-  module = pytest.importorskip('jax2onnx')
-  with jax.numpy_rank_promotion('allow'):
-    yield module
 
 
 @pytest.mark.parametrize('network', NETWORKS)
@@ -383,7 +381,7 @@ def test_onnx(network, jax2onnx, tmp_path):
   assert json.loads(metadata['scores']) == CARD['scores']
   assert metadata['licence'] == r'for tests\nonly'
   assert metadata['weights_sha256'] == pretrained.load_card(weights)['sha256']
-  assert [(entry.domain, entry.version) for entry in proto.opset_import] == [('', export.OPSET)]
+  assert [(entry.domain, entry.version) for entry in proto.opset_import] == [('', onnx_file.OPSET)]
   assert proto.ir_version == 8
   assert not {'If', 'Loop', 'Scan'} & {node.op_type for node in proto.graph.node}
   # The parameters, which jax2onnx writes once for each step, the kernel of the skip, and shapes.
@@ -460,4 +458,4 @@ def test_onnx_names_what_it_cannot_convert(model_config, reason, jax2onnx, tmp_p
   _, model, variables = save(tmp_path, model_config)
   message = f'^jax2onnx cannot convert {reason}.*; export to StableHLO instead$'
   with pytest.raises(UserError, match=message):
-    export.write_onnx(model, variables, str(tmp_path / 'network.onnx'), {})
+    onnx_file.write_onnx(model, variables, str(tmp_path / 'network.onnx'), {})
