@@ -15,7 +15,7 @@ and improves their scores. docs/weights.md has the figures.
 Words of the variant, separated by commas:
 
     deblur              the deblurring module alone, at half the size of the photos, which is faster
-    camera, gopro, reds only one world, with its real pairs
+    camera, gopro, reds only these worlds, with their real pairs
     decay               a short run from `init_from`, whose rate falls to 2 %
 """
 
@@ -89,10 +89,10 @@ def get_config(variant=''):
   """Return the config for the words of `variant`, separated by commas."""
   words = variant.split(',') if variant else []
   worlds = [word for word in words if word in WORLDS]
-  if set(words) - set(WORDS) or len(set(words)) < len(words) or len(worlds) > 1:
+  if set(words) - set(WORDS) or len(set(words)) < len(words):
     raise UserError(
-      f'configs/gfn_open.py takes the words {", ".join(WORDS)}, separated by commas, with at most '
-      f'one world, not {variant!r}'
+      f'configs/gfn_open.py takes the words {", ".join(WORDS)}, separated by commas, each once, '
+      f'not {variant!r}'
     )
   config = defaults.photos(camera=camera(), gopro=gopro(), reds=reds())
   config.data.photo_list = 'data_prep/photos_open.csv'
@@ -120,7 +120,7 @@ def get_config(variant=''):
   if 'deblur' in words:
     _halve(config)
   if worlds:
-    _keep_world(config, worlds[0])
+    _keep_worlds(config, worlds)
   return config
 
 
@@ -136,14 +136,16 @@ def _halve(config):
       world[name] = tuple(0.5 * value for value in world[name])
 
 
-def _keep_world(config, world):
-  """Change a config in place to one world, with a larger share of its real pairs, if any."""
-  config.data.motion_blur = ConfigDict({world: config.data.motion_blur[world]})
-  factor = 2 if world == 'gopro' else 5
-  config.data.real_pairs = ConfigDict(
-    {
-      name: source.to_dict() | {'share': factor * source.share}
-      for name, source in config.data.real_pairs.items()
-      if name.startswith(world)
-    }
-  )
+def _keep_worlds(config, worlds):
+  """Change a config in place to some worlds, with a larger share of their real pairs, if any."""
+  config.data.motion_blur = ConfigDict({world: config.data.motion_blur[world] for world in worlds})
+  kept = {
+    name: source.to_dict()
+    for name, source in config.data.real_pairs.items()
+    if name.startswith(tuple(worlds))
+  }
+  wanted = 0.5 if len(worlds) == 1 else 0.33
+  total = sum(source['share'] for source in kept.values())
+  for source in kept.values():
+    source['share'] *= wanted / total
+  config.data.real_pairs = ConfigDict(kept)

@@ -74,6 +74,7 @@ PARAMETERS = {
   'gfn_paper:paper': 12_210_438,
   'gfn_open': 1_760_883,
   'gfn_open:deblur': 1_760_883,
+  'gfn_open:decay,camera,gopro': 1_760_883,
   'gfn_photos': 12_210_438,
   'gfn_photos:small': 1_184_550,
   'gfn_photos:small_finetune': 1_760_883,
