@@ -25,6 +25,7 @@ from gfn_jax.interop.parity import Images, check_parity, restore_images
 from gfn_jax.interop.torch_checkpoint import read_checkpoint, save_torch_checkpoint
 from gfn_jax.models import RestorationModel, param_count
 from gfn_jax.system.files import extension_of, file_sha256, printable, write_aside
+from gfn_jax.weights.cards import card_licence, card_section
 from gfn_jax.weights.pretrained import load_card, load_model_config, load_pretrained, weights_path
 from gfn_jax.weights.tensors import flatten_variables
 
@@ -63,7 +64,7 @@ def export_weights(
   Run it in a process whose JAX computes on the CPU, as the command `gfn-export` does.
 
   Args:
-    weights: a .safetensors file or the name of released weights.
+    weights: as for `load_pretrained`.
     path: the file to write, or the folder for 'hub'. Existing files are replaced.
     file_format: one of `FORMATS`. None uses the extension of `path`.
     output: 'hr' or 'lr', the only output of an ONNX file. None is all outputs, or in `nchw` and for
@@ -96,14 +97,14 @@ def export_weights(
       _export_onnx(model, variables, temporary, metadata, output, layout)
     else:
       metadata = _onnx_metadata(weights, model_config, card)
-      name, data = package_id(path), _data(card)
+      name, data = package_id(path), card_section(card, 'data')
       _export_dtmodel(model, variables, temporary, metadata, output, name, data)
     size = os.path.getsize(temporary)
   name = model_config.pop('name')
   settings = ', '.join(f'{key}={value}' for key, value in model_config.items())
   count = f'{param_count(variables):,} parameters of {name} ({settings})'
   print(f'wrote {printable(path)}: {count}, {size / 1e6:.1f} MB')
-  if licence := _licence(card):
+  if licence := card_licence(card):
     print(f'licence of the weights: {licence}')
 
 
@@ -249,7 +250,7 @@ def _onnx_metadata(
     'model': json.dumps(model_config),
     'weights_sha256': file_sha256(weights_path(weights)),
   }
-  if licence := _licence(card):
+  if licence := card_licence(card):
     metadata['licence'] = licence
   if 'scores' in card:
     metadata['scores'] = json.dumps(card['scores'])
@@ -261,17 +262,6 @@ def _card(weights: str | os.PathLike) -> dict[str, Any]:
   with contextlib.suppress(UserError):
     return load_card(weights)
   return {}
-
-
-def _data(card: Mapping[str, Any]) -> Mapping[str, Any]:
-  """Return a card's description of the training data, or an empty one."""
-  data = card.get('data')
-  return data if isinstance(data, dict) else {}
-
-
-def _licence(card: Mapping[str, Any]) -> str | None:
-  licence = _data(card).get('licence')
-  return printable(licence) if isinstance(licence, str) else None
 
 
 @contextlib.contextmanager

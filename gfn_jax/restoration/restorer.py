@@ -225,8 +225,7 @@ class Restorer:
     """Return a restorer with trained weights.
 
     Args:
-      path_or_name: a .safetensors file that a training run wrote, or the name of released weights,
-        such as 'gfn'.
+      path_or_name: see `load_pretrained`, such as 'gfn'.
       tile: see `Restorer`.
       overlap: see `Restorer`.
       ensemble: see `Restorer`.
@@ -237,8 +236,7 @@ class Restorer:
       dtype_8bit: see `Restorer`.
 
     Raises:
-      UserError: if the file or name does not exist, the file is damaged or was not written by this
-        library, or an option is invalid.
+      UserError: as `load_pretrained`, or if an option is invalid.
     """
     return cls(
       *load_pretrained(path_or_name),

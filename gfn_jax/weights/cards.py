@@ -5,6 +5,7 @@ In the layout of model hubs, the card of `model.safetensors` is `config.json`.
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from gfn_jax.errors import UserError, first_line
@@ -76,3 +77,15 @@ def read_card(path: str | os.PathLike) -> dict[str, Any] | None:
       f'{CARD_FORMAT}); update gfn_jax'
     )
   return card
+
+
+def card_section(card: Mapping[str, Any], name: str) -> dict[str, Any]:
+  """Return a section of a card, such as `data`. A missing one, or one of another type, is empty."""
+  section = card.get(name)
+  return section if isinstance(section, dict) else {}
+
+
+def card_licence(card: Mapping[str, Any]) -> str | None:
+  """Return the licence that a card states, in one line; None if it states none."""
+  licence = card_section(card, 'data').get('licence')
+  return printable(' '.join(licence.split())) if isinstance(licence, str) else None

@@ -52,8 +52,8 @@ def _download(address: str, repository: str, revision: str | None) -> str:
     errors.GatedRepoError: 'access must be requested on the hub; then log in with hf auth login',
     errors.RepositoryNotFoundError: 'no such repository, or it is private: hf auth login',
     errors.RevisionNotFoundError: f'the repository has no revision {revision}',
-    errors.LocalEntryNotFoundError: 'the hub is not reached, and the cache has no copy; check the '
-    'network, or pass a folder',
+    errors.LocalEntryNotFoundError: 'the hub cannot be reached, and the cache has no copy; check '
+    'the network, or pass a folder',
   }
   try:
     return snapshot_download(

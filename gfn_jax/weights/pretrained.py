@@ -170,7 +170,7 @@ def weights_path(path_or_name: str | os.PathLike) -> str:
     )
   if path.endswith('.safetensors') or os.path.basename(path) != path:
     raise UserError(
-      f'no weights at {printable(path)}: train a network with run_train.py, which writes '
+      f'no weights at {printable(path)}: train a network with gfn-train, which writes '
       'WORKDIR/weights.safetensors, and pass that file'
     )
   names = list_pretrained()

@@ -68,8 +68,8 @@ def test_package(output, jax2onnx, tmp_path, monkeypatch):
   assert config['backend'] == 'onnx'
   assert config['version'].count('.') == 1
   assert config['attributes'] == {'input_sizes': [192]}
-  assert card['license'] == r'for tests\nonly'
-  assert files['LICENSE'] == b'for tests\\nonly\n'
+  assert card['license'] == 'for tests only'
+  assert files['LICENSE'] == b'for tests only\n'
   assert card['training_data'] == '1,505 photographs, real pairs of gopro, real pairs of reds'
   session = onnxruntime.InferenceSession(files[file], providers=['CPUExecutionProvider'])
   [source], [result] = session.get_inputs(), session.get_outputs()

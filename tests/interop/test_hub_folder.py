@@ -206,13 +206,14 @@ def test_entries_of_other_types_are_left_out(save, tmp_path, card):
   assert '## Scores' not in text
 
 
-def test_text_of_a_card_cannot_change_the_page(save, tmp_path):
+def test_text_of_a_card_cannot_change_the_page(save, tmp_path, capsys):
   scores = {'a | b\n# c/psnr': 1, '<script>': 2}
   card = {'data': {'licence': 'MIT\n---\n# Title <b>'}, 'scores': scores}
   export(save(card), tmp_path / 'a')
   header, text = header_of(tmp_path / 'a')
   assert header['license'] == 'mit'
   assert '\nMIT --- # Title \\<b\\>\n' in text
+  assert capsys.readouterr().out.endswith('\nlicence of the weights: MIT --- # Title <b>\n')
   assert '\n| a \\| b # c/psnr | 1 |\n| \\<script\\> | 2 |\n' in text
 
 

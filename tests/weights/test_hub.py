@@ -283,8 +283,8 @@ def test_without_a_network_the_last_download_is_used(server, variables, monkeypa
   _, loaded = gfn_jax.load_pretrained('hf://OWNER/NAME')
   jax.tree.map(np.testing.assert_array_equal, loaded, variables)
   assert message_of(gfn_jax.load_pretrained, 'hf://OWNER/NAME@v1') == (
-    'cannot download hf://OWNER/NAME@v1: the hub is not reached, and the cache has no copy; check '
-    'the network, or pass a folder'
+    'cannot download hf://OWNER/NAME@v1: the hub cannot be reached, and the cache has no copy; '
+    'check the network, or pass a folder'
   )
 
 

@@ -268,7 +268,7 @@ def test_a_folder_without_weights(tmp_path):
 def test_missing_file(tmp_path, name):
   path = tmp_path / name
   assert message_of(pretrained.load_pretrained, path) == (
-    f'no weights at {path}: train a network with run_train.py, which writes '
+    f'no weights at {path}: train a network with gfn-train, which writes '
     'WORKDIR/weights.safetensors, and pass that file'
   )
 
