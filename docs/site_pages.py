@@ -1,4 +1,4 @@
-"""Sphinx extension for what plain Markdown files express in another way than a site.
+"""Sphinx extension that makes a site of the plain Markdown files in `docs/`.
 
 - Links between files of the repository lead to pages of the site. A source file that is linked gets
   a page with highlighted lines.

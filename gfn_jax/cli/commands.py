@@ -23,7 +23,7 @@ COMMANDS = {
   'figure': 'compare methods on a part of an image, in a figure',
   'visualize': "draw what GFN's branches and its gate respond to",
   'import': 'convert a checkpoint of PyTorch or TensorFlow 1 to weights',
-  'export': 'export weights to StableHLO, ONNX or PyTorch',
+  'export': 'export weights to ONNX, darktable, StableHLO, PyTorch or a model hub',
   'join-weights': 'join the weights of two networks to those of a cascade',
 }
 """Commands and what they do. Each is also a script, `gfn-NAME`."""
