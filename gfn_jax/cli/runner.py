@@ -156,7 +156,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     reason = _last_line(error).removeprefix('gfn_jax.errors.UserError: ')
     raise UsageError(f'{reason} (--help lists the flags)') from error
   except AttributeError as error:  # from ml_collections: an override of an unknown key
-    key = str(error).replace('\\n', ' ').translate(str.maketrans('', '', "\\'")).strip('"')
+    key = str(error).replace('\\n', '; ').translate(str.maketrans('', '', "\\'")).strip('"')
     raise UsageError(f'no such key in the config: {key}') from error
 
 

@@ -25,7 +25,11 @@ from gfn_jax.training import loop
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; an existing run is continued.')
 flags.adopt_module_key_flags(config_flags)
 flags.adopt_module_key_flags(distributed)
-flags.mark_flags_as_required(['config', 'workdir'])
+for name, advice in (
+  ('config', 'pass --config=NAME; --list_configs lists the configs'),
+  ('workdir', 'pass --workdir=DIR, the folder of the run'),
+):
+  flags.register_validator(name, lambda value: value is not None, advice)
 
 
 def main(_: list[str]) -> None:

@@ -157,8 +157,9 @@ def test_restoring_a_photo(workdir, tmp_path):
     (
       2,
       (*TRAIN, '--workdir=W', '--config.training.sede=1'),
-      'in the config: sede Did you mean "seed"',
+      'in the config: sede; Did you mean "seed" instead of "sede"?',
     ),
+    (2, ('run_train.py', '--workdir=W'), 'pass --config=NAME; --list_configs lists the configs'),
     (1, (*TRAIN, '--workdir=W'), 'pass --config.data.data_dir=DIR, built by gfn-prepare '),
     (1, (*PHOTOS, '--workdir=W'), 'pass --config.data.photos=DIR, a folder of sharp photographs'),
     (
