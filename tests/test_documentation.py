@@ -133,7 +133,12 @@ INPUTS |= {'mprnet.safetensors', 'gfn_authors.safetensors', 'gfn.pth'}
 
 RUN = ('README.md', 'docs/restoring.md', 'docs/pytorch.md', 'docs/export.md', 'docs/gate.md')
 RUN += ('docs/weights.md', 'docs/evaluation.md', 'docs/results/gfn.md', 'docs/results/cnlrn.md')
-RUN += ('docs/results/bmdsrnet.md', 'docs/results/motion_deblur_sr.md', 'docs/index.md')
+RUN += (
+  'docs/results/bmdsrnet.md',
+  'docs/results/motion_deblur_sr.md',
+  'docs/index.md',
+  'docs/faq.md',
+)
 
 
 def make_inputs():

@@ -24,7 +24,7 @@ from gfn_jax.interop.torch_pickle import show
 from gfn_jax.interop.version import Version
 from gfn_jax.models import RestorationModel
 from gfn_jax.system.console import print_message
-from gfn_jax.weights.pretrained import build_model
+from gfn_jax.weights.model_options import build_model
 from gfn_jax.weights.tensors import find_mismatch, first_names
 
 MAX_BLOCKS = 64

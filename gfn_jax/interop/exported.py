@@ -7,7 +7,7 @@ import numpy as np
 
 from gfn_jax.errors import UserError
 from gfn_jax.interop.conversion import from_torch, has_torch_names, to_torch
-from gfn_jax.weights.pretrained import build_model
+from gfn_jax.weights.model_options import build_model
 from gfn_jax.weights.tensors import find_mismatch, flatten_variables, unflatten_variables
 
 

@@ -11,29 +11,20 @@ import contextlib
 import dataclasses
 import glob
 import hashlib
-import itertools
 import json
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import flax.errors
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from gfn_jax.errors import UserError, first_line
-from gfn_jax.models import (
-  RestorationModel,
-  create_model,
-  list_models,
-  param_count,
-  variable_shapes,
-)
+from gfn_jax.errors import UserError
+from gfn_jax.models import RestorationModel, create_model, list_models, param_count
 from gfn_jax.system.files import (
   check_new_file,
   file_sha256,
@@ -47,6 +38,7 @@ from gfn_jax.system.files import (
 )
 from gfn_jax.weights import hub
 from gfn_jax.weights.cards import CARD_FORMAT, HUB_WEIGHTS, card_path, find_card, read_card
+from gfn_jax.weights.model_options import build_model
 from gfn_jax.weights.tensors import (
   find_mismatch,
   find_shape_mismatch,
@@ -65,27 +57,6 @@ WEIGHTS_FILE = 'weights.safetensors'
 
 DTYPES = {'float32': 'F32', 'bfloat16': 'BF16', 'float16': 'F16'}
 """The types that a file can hold, and their names in its header."""
-
-MAX_OPTION = 1024
-"""Limit on the numbers among the options in a header: larger networks take too long to build."""
-
-MAX_CALLS = 2500
-"""Limit on the calls of modules in one pass of a network. The largest published one has 1,234."""
-
-_OPTION_ERRORS = (
-  ArithmeticError,
-  AttributeError,
-  LookupError,
-  NotImplementedError,
-  RecursionError,
-  TypeError,
-  ValueError,
-  flax.errors.FlaxError,
-)
-"""Errors of networks whose options have any type and value."""
-
-MAX_MESSAGE = 500
-"""Limit on the characters of an error about options."""
 
 MAX_HEADER = 2**16
 """Limit on the characters of the network's name and options in a header."""
@@ -415,46 +386,6 @@ def _read_checked(
   if mismatch:
     raise UserError(f'{printable(file.path)} does not fit {type(model).__name__}: {mismatch}')
   return tensors
-
-
-def build_model(name: str, **options: Any) -> tuple[RestorationModel, Variables]:
-  """Return the network of options from a file, and its `variable_shapes`.
-
-  Args:
-    name: see `create_model`.
-    **options: see `create_model`.
-
-  Raises:
-    UserError: for options of no network, or of one too large to build.
-  """
-  try:
-    numbers = [value for value in jax.tree.leaves(options) if isinstance(value, int)]
-    if max(numbers, default=0) > MAX_OPTION:
-      raise UserError(f'option values must be at most {MAX_OPTION}, not {max(numbers)}')
-    model = create_model(name, **options)
-    with nn.intercept_methods(_limit_calls(name)):
-      return model, variable_shapes(model)
-  except UserError as error:  # whose text may repeat an option of any length
-    raise UserError(_shorten(str(error))) from error
-  except _OPTION_ERRORS as error:
-    raise UserError(_shorten(f'invalid options of {name!r}: {first_line(error)}')) from error
-
-
-def _shorten(message: str) -> str:
-  message = ' '.join(message.split())
-  return message if len(message) <= MAX_MESSAGE else f'{message[: MAX_MESSAGE - 3]}...'
-
-
-def _limit_calls(name: str) -> Callable[..., Any]:
-  """Return an interceptor of Flax that raises in networks of more than `MAX_CALLS` calls."""
-  calls = itertools.count(1)
-
-  def count(next_call: Callable, args: tuple, kwargs: dict, _: nn.module.InterceptorContext) -> Any:
-    if next(calls) > MAX_CALLS:
-      raise UserError(f'the options of {name!r} make a network of more than {MAX_CALLS:,} layers')
-    return next_call(*args, **kwargs)
-
-  return count
 
 
 def _build_named(model_config: Any, path: str) -> tuple[RestorationModel, Variables]:

@@ -17,7 +17,7 @@ from gfn_jax.errors import UserError
 from gfn_jax.models import create_model, variable_shapes
 from gfn_jax.restoration.dtypes import keeps_result
 from gfn_jax.system.files import file_sha256
-from gfn_jax.weights import hub, pretrained
+from gfn_jax.weights import hub, model_options, pretrained
 from tests import small
 from tests.ports import free_port
 from tests.weights import hub_server
@@ -237,7 +237,7 @@ def test_hostile_options(folder, change, reason):
 
 def test_options_that_repeat_layers_without_end(folder, monkeypatch):
   (folder / 'config.json').unlink()
-  monkeypatch.setattr(pretrained, 'MAX_CALLS', 60)
+  monkeypatch.setattr(model_options, 'MAX_CALLS', 60)
   gfn_jax.load_pretrained(folder)  # 56 calls
   write_header(folder / 'model.safetensors', small.MODEL | {'gate_recursions': 1000})
   assert message_of(gfn_jax.load_pretrained, folder) == (
