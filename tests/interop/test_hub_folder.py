@@ -12,7 +12,7 @@ import gfn_jax
 from gfn_jax.cli import export as command
 from gfn_jax.errors import UserError
 from gfn_jax.interop import hub_folder
-from gfn_jax.models import create_model, variable_shapes
+from gfn_jax.models import create_model, param_count, variable_shapes
 from gfn_jax.system.files import file_sha256
 from gfn_jax.weights import pretrained
 from tests import small
@@ -166,7 +166,7 @@ def test_weights_without_a_card_get_the_facts_of_the_file(save, tmp_path):
   assert card == {
     'format_version': 1,
     'model': small.MODEL,
-    'parameters': pretrained.param_count(gfn_jax.load_pretrained(weights)[1]),
+    'parameters': param_count(gfn_jax.load_pretrained(weights)[1]),
     'sha256': file_sha256(weights),
   }
   header, text = header_of(tmp_path / 'bare')

@@ -15,7 +15,7 @@ from flax import traverse_util
 
 import gfn_jax
 from gfn_jax.errors import UserError
-from gfn_jax.models import GFN, create_model
+from gfn_jax.models import GFN, create_model, param_count, variable_shapes
 from gfn_jax.system import files
 from gfn_jax.weights import pretrained
 from tests import small
@@ -34,7 +34,7 @@ def assert_tree_equal(a, b):
 
 
 def random_params(model_config, seed=0):
-  shapes = pretrained.variable_shapes(create_model(**model_config))['params']
+  shapes = variable_shapes(create_model(**model_config))['params']
   rng = np.random.default_rng(seed)
   return jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), shapes)
 
@@ -93,8 +93,8 @@ def message_of(function, *args):
 
 
 def test_param_shapes_are_those_of_the_network_without_computing_it():
-  shapes = pretrained.variable_shapes(GFN())['params']
-  assert pretrained.param_count({'params': shapes}) == 12_210_438
+  shapes = variable_shapes(GFN())['params']
+  assert param_count({'params': shapes}) == 12_210_438
   assert isinstance(shapes['gate']['conv2']['kernel'], jax.ShapeDtypeStruct)
   assert shapes['gate']['conv2']['kernel'].shape == (1, 1, 64, 64)
 
