@@ -18,11 +18,12 @@ from tqdm import tqdm
 from gfn_jax import Restorer
 from gfn_jax.cli.runner import run_command
 from gfn_jax.evaluation.test_sets import pairs_test_set
+from gfn_jax.models import param_count
 from gfn_jax.ops import metrics
 from gfn_jax.ops.protocols import PROTOCOLS
 from gfn_jax.ops.scores import bicubic
 from gfn_jax.system.files import file_sha256, write_json
-from gfn_jax.weights.pretrained import param_count, weights_path
+from gfn_jax.weights.pretrained import weights_path
 
 PAIRS = flags.DEFINE_string(
   'pairs', None, 'Folder with sibling folders sharp/ and BLUR_NAME/ at any depth.', required=True

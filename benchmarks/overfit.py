@@ -21,6 +21,7 @@ from benchmarks import workloads
 from gfn_jax import Restorer, create_model
 from gfn_jax.cli.runner import run_command
 from gfn_jax.data.tfrecords import TFRecordDataset
+from gfn_jax.models import param_count
 from gfn_jax.ops import metrics
 from gfn_jax.ops.scores import bicubic
 from gfn_jax.system import parallel
@@ -28,7 +29,6 @@ from gfn_jax.system.console import print_message
 from gfn_jax.training.optimizers import OTHERS, make_optimizer
 from gfn_jax.training.train_state import create_train_state
 from gfn_jax.training.train_step import train_step
-from gfn_jax.weights.pretrained import param_count
 
 DATA_DIR = flags.DEFINE_string('data_dir', None, 'Dataset of data_prep.lr_gopro.', required=True)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')

@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from gfn_jax import Restorer
 from gfn_jax.evaluation import evaluate, test_sets
+from gfn_jax.models import param_count
 from gfn_jax.system.files import write_file, write_json
 from gfn_jax.training import loop
 from gfn_jax.training.hooks import WEIGHTS_FILE
-from gfn_jax.weights.pretrained import param_count
 
 PHOTOS = flags.DEFINE_string('photos', None, 'Folder of sharp photos.', required=True)
 PAIRS = flags.DEFINE_string('pairs', None, 'Folder in the layout of GOPRO_Large.', required=True)

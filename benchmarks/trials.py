@@ -27,11 +27,12 @@ from gfn_jax.data.real_pairs import RealPairs
 from gfn_jax.errors import UserError
 from gfn_jax.evaluation import evaluate, test_sets
 from gfn_jax.evaluation.selection import score_pairs
+from gfn_jax.models import param_count
 from gfn_jax.ops import metrics
 from gfn_jax.system.files import write_file, write_json
 from gfn_jax.training import loop
 from gfn_jax.training.hooks import WEIGHTS_FILE
-from gfn_jax.weights.pretrained import load_pretrained, param_count
+from gfn_jax.weights.pretrained import load_pretrained
 
 PHOTOS = flags.DEFINE_string(
   'photos', None, 'Folder that gfn-prepare open_photos filled.', required=True

@@ -22,10 +22,11 @@ from gfn_jax.cli.runner import run_command
 from gfn_jax.data.motion_blur import MotionBlur, synthesize
 from gfn_jax.images.animations import write_animation
 from gfn_jax.images.folders import read_rgb
+from gfn_jax.models import param_count
 from gfn_jax.ops import metrics
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.scores import bicubic
-from gfn_jax.weights.pretrained import load_card, param_count
+from gfn_jax.weights.pretrained import load_card
 
 DIR = flags.DEFINE_string('dir', 'demo', 'Folder for the pictures.')
 

@@ -17,10 +17,10 @@ from gfn_jax.interop.tensorflow_checkpoint import load_tensorflow_checkpoint, te
 from gfn_jax.interop.torch_checkpoint import Checkpoint, checkpoint_parts, read_checkpoint
 from gfn_jax.interop.torch_names import VERSIONS
 from gfn_jax.interop.torch_pickle import show
-from gfn_jax.models import create_model
+from gfn_jax.models import create_model, param_count
 from gfn_jax.system.console import print_message
 from gfn_jax.system.files import file_sha256, printable
-from gfn_jax.weights.pretrained import param_count, save_weights
+from gfn_jax.weights.pretrained import save_weights
 from gfn_jax.weights.tensors import first_names
 
 HIDDEN_OPTIONS = (

@@ -13,14 +13,14 @@ from PIL import Image
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.evaluation import evaluate, tables, test_sets
 from gfn_jax.evaluation.lpips import LPIPS
-from gfn_jax.models import init_variables
+from gfn_jax.models import init_variables, param_count
 from gfn_jax.ops import metrics
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.scores import Reference, bicubic, score, score_references
 from gfn_jax.system import parallel
 from gfn_jax.system.files import file_sha256
 from gfn_jax.weights import pretrained
-from gfn_jax.weights.pretrained import param_count, save_weights
+from gfn_jax.weights.pretrained import save_weights
 from tests import random_lpips, small
 from tests.processes import run_together
 

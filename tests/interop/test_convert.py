@@ -11,8 +11,7 @@ from gfn_jax.errors import UserError
 from gfn_jax.interop import load_torch_checkpoint
 from gfn_jax.interop.conversion import convert, fill_in, infer_options, to_torch
 from gfn_jax.interop.torch_names import VERSIONS
-from gfn_jax.models import create_model
-from gfn_jax.weights.pretrained import variable_shapes
+from gfn_jax.models import create_model, variable_shapes
 from tests import small
 from tests.small import CNLRN, MOTION_DEBLUR_SR, MPRNET
 

@@ -22,9 +22,9 @@ from gfn_jax.interop import (
 )
 from gfn_jax.interop.import_torch import HIDDEN_OPTIONS
 from gfn_jax.interop.torch_names import VERSIONS
-from gfn_jax.models import create_model
+from gfn_jax.models import create_model, variable_shapes
 from gfn_jax.system.files import file_sha256
-from gfn_jax.weights.pretrained import load_pretrained, variable_shapes
+from gfn_jax.weights.pretrained import load_pretrained
 from tests import small
 from tests.interop import torch_files
 from tests.interop.torch_files import ORDERED_DICT, Call, Ref, legacy, tensor

@@ -15,9 +15,9 @@ from gfn_jax.cli import import_torch
 from gfn_jax.errors import UserError
 from gfn_jax.interop import convert, load_tensorflow_checkpoint, to_torch
 from gfn_jax.interop.tensorflow_checkpoint import tensorflow_prefix
-from gfn_jax.models import create_model
+from gfn_jax.models import create_model, variable_shapes
 from gfn_jax.system.files import file_sha256
-from gfn_jax.weights.pretrained import load_pretrained, variable_shapes
+from gfn_jax.weights.pretrained import load_pretrained
 
 NAME = 'deblur.model-523000'
 FILES = [f'{NAME}.data-00000-of-00001', f'{NAME}.index', f'{NAME}.meta']

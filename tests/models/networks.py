@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import skimage.data
 
-from gfn_jax.weights.pretrained import variable_shapes
+from gfn_jax.models import variable_shapes
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -8,8 +8,7 @@ import jax
 import numpy as np
 
 from gfn_jax.interop.conversion import convert, to_torch
-from gfn_jax.models import create_model
-from gfn_jax.weights.pretrained import variable_shapes
+from gfn_jax.models import create_model, variable_shapes
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 

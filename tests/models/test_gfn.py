@@ -10,9 +10,8 @@ from skimage import data
 
 from gfn_jax.errors import UserError
 from gfn_jax.layers.blocks import Enlarge, resize_bilinear
-from gfn_jax.models import GFN, SRBranch, create_model
+from gfn_jax.models import GFN, SRBranch, create_model, param_count, variable_shapes
 from gfn_jax.ops.imresize import imresize
-from gfn_jax.weights.pretrained import param_count, variable_shapes
 from tests.models import original_weights
 from tests.models.networks import apply
 
