@@ -7,7 +7,7 @@ import pytest
 import skimage.data
 
 import gfn_jax
-from benchmarks.darktable import load_network, read_package, restore_in_tiles
+from benchmarks.darktable_tiles import load_network, read_package, restore_in_tiles
 from gfn_jax.cli import export as cli_export
 from gfn_jax.errors import UserError
 from gfn_jax.interop import darktable, export
