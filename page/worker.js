@@ -1,7 +1,8 @@
 // Restores photos in a Web Worker, so that the page stays responsive.
 //
-// Messages in:  {restore: File, output: 'lr' | 'hr'}, {encode: media type}
+// Messages in:  {restore: File, output: 'lr' | 'long' | 'hr'}, {encode: media type}
 // Messages out: {ready}, {done, total, seconds}, {result}, {file}, {error}
+import {REDUCTION} from './limits.js';
 import {OVERLAP, STRIDE, fromFloat, mostDifferent, planAxis, roundUp, toFloat} from './tiles.js';
 
 /** Longest side of a tile in pixels of the photo. */
@@ -111,6 +112,14 @@ async function restoreTiles(bitmap, output) {
   return canvas.canvas;
 }
 
+/** Restore a photo whose blur is too long for the network: smaller, then back to its size. */
+async function restoreLongBlur(bitmap) {
+  const {width, height} = bitmap;
+  const size = [width, height].map((n) => Math.max(1, Math.round(n / REDUCTION)));
+  const restored = await restoreTiles(resize(bitmap, [0, 0, width, height], size), 'hr');
+  return resize(restored, [0, 0, restored.width, restored.height], [width, height]);
+}
+
 /** Return a part of an image, resized, on a canvas. */
 function resize(image, [x, y, w, h], [width, height]) {
   const canvas = context(width, height);
@@ -174,7 +183,7 @@ async function restore(file, output) {
   result = null;
   const bitmap = await decode(file);
   try {
-    const restored = await restoreTiles(bitmap, output);
+    const restored = await (output === 'long' ? restoreLongBlur(bitmap) : restoreTiles(bitmap, output));
     const pictures = await show(bitmap, restored);
     result = restored;
     const {width, height} = restored;

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfn_jax.cli.runner import ArgumentParser, exit_on_user_error
 from gfn_jax.cli.uploads import (
+  LONG_BLUR,
   SAME_SIZE,
   Results,
   UploadRestorer,
@@ -27,7 +28,7 @@ from gfn_jax.errors import UserError, install_extra
 from gfn_jax.restoration.article import resource
 from gfn_jax.restoration.dtypes import describe, faster_dtype
 from gfn_jax.restoration.queue import Queue
-from gfn_jax.restoration.restorer import OUTPUTS, Restorer
+from gfn_jax.restoration.restorer import KNOWN_BLUR, OUTPUTS, Restorer
 from gfn_jax.system import compilation_cache
 from gfn_jax.system.console import print_message
 from gfn_jax.weights.pretrained import load_pretrained
@@ -108,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def load_restorers(weights: str) -> dict[str, Restorer]:
-  """Return restorers by their outputs: those that the network has, and frames, by BMDSRNet if not.
+  """Return restorers by their outputs, with one for long blur; frames are BMDSRNet's if need be.
 
   Raises:
     UserError: if the weights cannot be read.
@@ -119,6 +120,8 @@ def load_restorers(weights: str) -> dict[str, Restorer]:
   for output in OUTPUTS:
     with contextlib.suppress(UserError):  # the network has no such output
       restorers[output] = Restorer(model, variables, output=output, dtype_8bit=faster)
+  if 'hr' in restorers:
+    restorers[LONG_BLUR] = Restorer(model, variables, blur=2.5 * KNOWN_BLUR, dtype_8bit=faster)
   print_message(describe(next(iter(restorers.values()))))
   if 'frames' not in restorers:
     restorers['frames'] = Restorer.from_pretrained(
@@ -148,9 +151,9 @@ def build_page(restorers: Mapping[str, Restorer], queue: Queue, max_pixels: int)
   ) as page:
     gr.Markdown(INTRODUCTION)
     with gr.Tab('Photo'):
-      _add_controls(gr, uploads, ('hr', 'lr'))
+      _add_controls(gr, uploads, ('hr', 'lr', LONG_BLUR))
     with gr.Tab('Several photos'):
-      _add_controls(gr, uploads, ('hr', 'lr'), several=True)
+      _add_controls(gr, uploads, ('hr', 'lr', LONG_BLUR), several=True)
     with gr.Tab('Frames'):
       gr.Markdown(FRAMES)
       _add_controls(gr, uploads, ('frames',))

@@ -17,8 +17,11 @@ from gfn_jax.images import animations, folders, preview, reading, writing
 from gfn_jax.images.reading import Photo
 from gfn_jax.restoration.article import embed, embed_jpeg, render_article, slider
 from gfn_jax.restoration.queue import Queue, Stopped, Work
-from gfn_jax.restoration.restorer import Restorer
+from gfn_jax.restoration.restorer import KNOWN_BLUR, Restorer
 from gfn_jax.system.files import printable
+
+LONG_BLUR = 'long_blur'
+"""Key of the restorer of photos whose blur is longer than the network knows."""
 
 SAME_SIZE = 16
 """Photos that keep their size may have this many times `--max_pixels`: as many as a result."""
@@ -76,11 +79,13 @@ class UploadRestorer:
     """Return the name of a result's size."""
     if output == 'hr':
       return f'{self.restorers[output].scale} times larger'
+    if output == LONG_BLUR:
+      return f'Same size, for blur of more than {KNOWN_BLUR} pixels'
     return 'Same size (sharpen only)'
 
   def limit(self, output: str) -> int:
     """Return the largest number of pixels of a photo."""
-    return self.max_pixels * (SAME_SIZE if output == 'lr' else 1)
+    return self.max_pixels * (SAME_SIZE if output in ('lr', LONG_BLUR) else 1)
 
   def restore(
     self, paths: Sequence[str], output: str, crop: bool, folder: str

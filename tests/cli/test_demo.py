@@ -439,8 +439,10 @@ def test_the_restorers_of_weights():
   assert kinds == {
     'hr': ('hr', 4, 'GFN'),
     'lr': ('lr', 1, 'GFN'),
+    'long_blur': ('lr', 1, 'GFN'),
     'frames': ('frames', 1, 'BMDSRNet'),
   }
+  assert {key: one.blur for key, one in restorers.items() if one.blur} == {'long_blur': 25}
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')

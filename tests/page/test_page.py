@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import skimage.data
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from gfn_jax import Restorer
 from tests.browser import console, contrast, open_browser, requests, resize
@@ -150,6 +150,16 @@ def test_same_size_equals_python_across_seams(page, coffee, tmp_path):
   assert difference(got, coffee).max() > 20
   jpeg = download(page, path, 'jpg')
   assert difference(jpeg, got).mean() < 3
+
+
+def test_long_blur_equals_python_but_for_the_resizing(page, coffee, tmp_path):
+  photo = np.asarray(Image.fromarray(coffee).filter(ImageFilter.BoxBlur(9)))
+  restore(page, save(tmp_path / 'blurred.png', photo), 'long')
+  got = download(page, tmp_path / 'blurred.png')
+  expected = Restorer.from_pretrained('gfn', blur=25, dtype='float32')(photo)
+  assert difference(got, expected).mean() < 1
+  assert difference(expected, python('lr')(photo)).mean() > 2
+  assert find(page, 'article header p').text == '597 × 398'
 
 
 def test_four_times_larger_equals_python(page, coffee, tmp_path):

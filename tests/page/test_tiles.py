@@ -82,6 +82,8 @@ def test_the_detail_is_where_pictures_differ_most():
     ((4032, 3024), 'lr', ''),
     ((1600, 1250), 'hr', ''),
     ((4032, 3024), 'hr', '2 megapixels and 4096 pixels a side); choose the same size.'),
+    ((4032, 3024), 'long', ''),
+    ((4100, 3100), 'long', 'reduce it to at most 12.5 megapixels and 10240 pixels a side.'),
     ((4100, 10), 'hr', 'choose the same size.'),
     ((8000, 6000), 'lr', 'reduce it to at most 32 megapixels and 16384 pixels a side.'),
   ],
