@@ -17,7 +17,7 @@ from PIL import Image
 
 from gfn_jax.ops import metrics
 from gfn_jax.weights.pretrained import load_card
-from tests import random_lpips
+from tests import commands, random_lpips
 from tests.xla_flags import COMPILE_FAST
 
 pytestmark = pytest.mark.end_to_end
@@ -49,13 +49,7 @@ def environment(xla_flags=COMPILE_FAST):
 
 
 def run(*command, **options):
-  return subprocess.run(
-    [sys.executable, *command],
-    capture_output=True,
-    text=True,
-    env=environment(**options),
-    timeout=300,
-  )
+  return commands.run(*command, env=environment(**options))
 
 
 @pytest.fixture(scope='module')

@@ -1,12 +1,10 @@
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from gfn_jax.cli import prepare
 from gfn_jax.data.tfrecords import TFRecordDataset
+from tests import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
 DATA_PREP = ROOT / 'data_prep'
@@ -22,15 +20,7 @@ prepare.run()
 
 
 def gfn_prepare(*args, command=('-m', 'gfn_jax.cli.prepare')):
-  return subprocess.run(
-    [sys.executable, *command, *args],
-    cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-    capture_output=True,
-    text=True,
-    timeout=300,
-    check=False,
-  )
+  return commands.run(*command, *args)
 
 
 def test_every_command_of_data_prep_is_a_choice():

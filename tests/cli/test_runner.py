@@ -12,6 +12,7 @@ import pytest
 import gfn_jax
 from gfn_jax.cli import commands, runner
 from gfn_jax.errors import UsageError, UserError
+from tests import commands as forked
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -94,7 +95,7 @@ def test_commands_have_help_and_a_version(name, monkeypatch, capsys):
 @pytest.mark.end_to_end
 @pytest.mark.parametrize(('command', 'option'), [('run_train.py', '--help'), ('run_eval.py', '-h')])
 def test_help_of_training_and_evaluation(command, option):
-  result = run(command, option)
+  result = forked.run(command, option)
   assert (result.returncode, result.stderr) == (0, '')
   assert '--workdir' in result.stdout
 
