@@ -1,6 +1,7 @@
 import functools
 import os
 import pathlib
+import subprocess
 import sys
 
 import numpy as np
@@ -15,7 +16,6 @@ from gfn_jax.data import tfrecords
 from gfn_jax.data_prep import degradation, lr_gopro
 from gfn_jax.errors import UserError
 from gfn_jax.ops.imresize import imresize
-from tests import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -234,9 +234,16 @@ def test_a_damaged_data_set_is_named(tmp_path):
 
 
 def test_the_command_reports_a_missing_folder_in_one_line(tmp_path):
+  command = [sys.executable, '-m', 'data_prep.lr_gopro', f'--data_dir={tmp_path / "out"}']
   missing = tmp_path / 'GOPRO_Large'
-  flags = [f'--data_dir={tmp_path / "out"}', f'--manual_dir={missing}']
-  result = commands.run('-m', 'data_prep.lr_gopro', *flags)
+  result = subprocess.run(
+    [*command, f'--manual_dir={missing}'],
+    cwd=ROOT,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
   assert result.returncode == 1
   assert result.stdout == ''
   assert result.stderr.splitlines()[-1] == (
