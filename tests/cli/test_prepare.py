@@ -35,7 +35,7 @@ def gfn_prepare(*args, command=('-m', 'gfn_jax.cli.prepare')):
 
 def test_every_command_of_data_prep_is_a_choice():
   commands = {path.stem for path in DATA_PREP.glob('*.py') if 'def main(' in path.read_text()}
-  assert commands == prepare.DATASETS.keys()
+  assert commands - {'attribution'} == prepare.DATASETS.keys()  # writes a file of the package
 
 
 @pytest.mark.parametrize(

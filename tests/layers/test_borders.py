@@ -6,8 +6,9 @@ import pytest
 import skimage.data
 
 from gfn_jax.layers.borders import apply_within
-from gfn_jax.models import create_model, init_variables
+from gfn_jax.models import create_model
 from tests import small
+from tests.models.networks import random_variables
 
 OPTIONS = {key: value for key, value in small.MODEL.items() if key != 'name'}
 SR_OPTIONS = {key: OPTIONS[key] for key in ('features', 'sr_blocks', 'reconstruction_blocks')}
@@ -39,11 +40,8 @@ NETWORKS = [
 @pytest.mark.parametrize(('name', 'options'), NETWORKS)
 def test_a_network_sees_an_image_that_ends_before_its_array_does(name, options):
   model = create_model(name, **options)
-  variables = init_variables(model, seed=0)
-  # Biases are zero at first: what lies beyond the image would stay zero without a mask.
-  leaves, tree = jax.tree.flatten(variables)
-  rng = np.random.default_rng(0)
-  variables = jax.tree.unflatten(tree, [x + rng.normal(0, 0.05, x.shape) for x in leaves])
+  # Biases are not zero: what lies beyond the image would stay zero without a mask.
+  variables = random_variables(model)
   x = skimage.data.astronaut()[None, 60:84, 200:236].astype(np.float32) / 255  # 24x36
   apply = jax.jit(model.apply)
   apply_inside = jax.jit(functools.partial(apply_within, model))

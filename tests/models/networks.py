@@ -16,13 +16,22 @@ def apply(model, params, x):
 
 def random_params(model, seed=0):
   """Uniform: kernels within PyTorch's bounds, biases within 1."""
+  return random_variables(model, seed)['params']
+
+
+def random_variables(model, seed=0):
+  """Return `random_params` with the other collections, whose values are between 0.5 and 1.
+
+  Unlike `init_variables`, this compiles nothing, which takes longer than most uses of a network.
+  """
   rng = np.random.default_rng(seed)
 
-  def fill(leaf):
+  def fill(path, leaf):
     bound = np.prod(leaf.shape[:-1]) ** -0.5
-    return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
+    low, high = (-bound, bound) if path[0].key == 'params' else (0.5, 1)
+    return rng.uniform(low, high, leaf.shape).astype(np.float32)
 
-  return jax.tree.map(fill, variable_shapes(model)['params'])
+  return jax.tree_util.tree_map_with_path(fill, variable_shapes(model))
 
 
 def photograph(h, w):

@@ -7,10 +7,10 @@ import pytest
 
 from gfn_jax import Restorer, UserError, create_model, load_pretrained
 from gfn_jax.cli import join_weights
-from gfn_jax.models import init_variables, param_count, variable_shapes
+from gfn_jax.models import param_count, variable_shapes
 from gfn_jax.weights.pretrained import load_card, save_weights
 from tests import small
-from tests.models.networks import apply
+from tests.models.networks import apply, random_params
 
 DEBLUR = {'name': 'mprnet', **small.MPRNET}
 ENLARGE = {'name': 'srresnet', 'preset': 'msrresnet', 'features': 4, 'blocks': 1}
@@ -22,9 +22,7 @@ def parts():
   networks = {}
   for model_config in (DEBLUR, ENLARGE):
     model = create_model(**model_config)
-    params = init_variables(model, seed=0)['params']
-    draw = lambda p: p + 0.03 * np.random.default_rng(0).standard_normal(p.shape).astype('f4')
-    networks[model_config['name']] = model, jax.tree.map(draw, params)
+    networks[model_config['name']] = model, random_params(model)
   return networks
 
 

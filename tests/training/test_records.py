@@ -1,17 +1,16 @@
 import shutil
 import types
 
-import jax
-import numpy as np
 import pytest
 from PIL import Image
 
 from gfn_jax.errors import UserError
 from gfn_jax.evaluation import test_sets
-from gfn_jax.models import create_model, init_variables
+from gfn_jax.models import create_model
 from gfn_jax.training import records
 from gfn_jax.weights.pretrained import save_weights
 from tests import small
+from tests.models.networks import random_variables
 
 
 @pytest.mark.parametrize(
@@ -22,7 +21,7 @@ def test_imported_weights_of_mprnet_and_data_with_another_blur(
   tmp_path, capsys, imported, blur_folder, warns
 ):
   options = {'name': 'mprnet', **small.MPRNET}
-  variables = jax.tree.map(np.asarray, init_variables(create_model(**options), seed=0))
+  variables = random_variables(create_model(**options))
   facts = {'imported_from': {'file': 'model_deblurring.pth'}} if imported else {}
   save_weights(tmp_path / 'mprnet.safetensors', variables, options, facts)
   dataset = types.SimpleNamespace(metadata={'blur_folder': blur_folder})
