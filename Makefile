@@ -125,9 +125,11 @@ endif
 	$(MAKE) smoke
 	$(MAKE) docs
 	for network in $(NETWORKS); do \
-	  $(MAKE) onnx WEIGHTS=$$network ONNX=$(STAGING)/$$network.onnx && \
-	  $(MAKE) onnx WEIGHTS=$$network ONNX=$(STAGING)/$$network-nchw.onnx EXPORT_ARGS=--layout=nchw && \
-	  $(BIN)/gfn-export $$network $(STAGING)/hub/$$network --format=hub || exit 1; \
+	  $(BIN)/gfn-export $$network $(STAGING)/hub/$$network --format=hub && \
+	  $(MAKE) onnx WEIGHTS=$$network ONNX=$(STAGING)/$$network.onnx || exit 1; \
+	done
+	for network in $(filter gfn%,$(NETWORKS)); do \
+	  $(MAKE) onnx WEIGHTS=$$network ONNX=$(STAGING)/$$network-nchw.onnx EXPORT_ARGS=--layout=nchw || exit 1; \
 	done
 	$(MAKE) onnx ONNX=$(STAGING)/upscale-gfn.dtmodel
 	$(MAKE) onnx ONNX=$(STAGING)/denoise-gfn.dtmodel EXPORT_ARGS=--output=lr
