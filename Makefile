@@ -28,7 +28,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo demo-train test test-full lint wheel smoke docs notebook pictures page onnx test-onnx release clean
+.PHONY: help demo demo-train test test-full lint wheel smoke docs notebook pictures onnx test-onnx page release clean
 
 help:  # list the targets
 	@sed -n 's/^\([a-z-]*\):.*  # /\1\t/p' Makefile | expand -t 14
