@@ -15,12 +15,20 @@ WEIGHTS ?= gfn
 ONNX ?= build/gfn.onnx
 PAGE ?= build/page
 EXPORT_ARGS ?=
+PAIRS ?=
+RELEASE = build/release
+STAGING = build/.release
+RELEASE_TESTS = tests/data_prep/test_attribution.py tests/page tests/restoration/test_dtypes.py \
+  tests/restoration/test_released_weights.py tests/test_distribution.py tests/test_model_zoo.py \
+  tests/test_site.py::test_the_notebook_is_stored_with_its_outputs tests/weights \
+  tests/cli/test_commands.py::test_the_demonstration
+NETWORKS = $(notdir $(basename $(wildcard gfn_jax/weights/*.safetensors)))
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo demo-train test test-full lint wheel smoke docs notebook page onnx test-onnx clean
+.PHONY: help demo demo-train test test-full lint wheel smoke docs notebook pictures onnx test-onnx page release clean
 
 help:  # list the targets
 	@sed -n 's/^\([a-z-]*\):.*  # /\1\t/p' Makefile | expand -t 14
@@ -58,6 +66,12 @@ docs: $(VENV)/docs  # build the site, build/docs/index.html
 notebook: $(VENV)/docs  # run examples/quickstart.ipynb, and keep its outputs in it
 	$(BIN)/python examples/run_notebook.py
 
+pictures: demo  # make the pictures of README and docs with the released weights
+	$(BIN)/gfn-visualize demo/astronaut_input.png docs/gate.png
+	$(BIN)/gfn-figure --input=demo/astronaut_input.png --target=demo/astronaut_original.png \
+	  --weights=GFN=gfn --crop=82,12,40,30 --output=docs/crop_figure.png
+	cp demo/before_after.png demo/frames.gif docs
+
 $(BUILD_VENV)/installed:
 	$(PYTHON) -m venv $(BUILD_VENV)
 	$(BUILD_VENV)/bin/python -m pip install --quiet 'build >= 1.2, < 2' 'twine >= 6.1'
@@ -94,6 +108,40 @@ $(ONNX_VENV)/installed: setup.cfg
 	$(PYTHON) -m venv $(ONNX_VENV)
 	$(ONNX_VENV)/bin/python -m pip install --quiet --editable '.[onnx,test]'
 	touch $@
+
+release: $(VENV)/installed  # rebuild what derives from the weights, in build/release (CONTRIBUTING.md)
+	rm -rf $(RELEASE) $(STAGING) build/docs
+	mkdir -p $(STAGING)/hub
+	$(BIN)/python -m data_prep.attribution
+	git diff --exit-code --stat HEAD -- gfn_jax/weights/ATTRIBUTION.md
+ifneq ($(PAIRS),)
+	$(BIN)/python -m benchmarks.restoring_dtype --pairs="$(PAIRS)" --write \
+	  --output=benchmarks/results/restoring_dtype_cpu.json
+endif
+	$(MAKE) pictures
+	$(MAKE) notebook
+	$(MAKE) page
+	GFN_JAX_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -m '' $(RELEASE_TESTS) $(PYTEST_ARGS)
+	$(MAKE) smoke
+	$(MAKE) docs
+	for network in $(NETWORKS); do \
+	  $(BIN)/gfn-export $$network $(STAGING)/hub/$$network --format=hub && \
+	  $(MAKE) onnx WEIGHTS=$$network ONNX=$(STAGING)/$$network.onnx || exit 1; \
+	done
+	for network in $(filter gfn%,$(NETWORKS)); do \
+	  $(MAKE) onnx WEIGHTS=$$network ONNX=$(STAGING)/$$network-nchw.onnx EXPORT_ARGS=--layout=nchw || exit 1; \
+	done
+	$(MAKE) onnx ONNX=$(STAGING)/upscale-gfn.dtmodel
+	$(MAKE) onnx ONNX=$(STAGING)/denoise-gfn.dtmodel EXPORT_ARGS=--output=lr
+	cp dist/* $(STAGING)
+	cp -r build/docs $(STAGING)/site
+	cd $(STAGING) && find . -type f ! -name SHA256SUMS -exec sha256sum {} + > SHA256SUMS
+	mv $(STAGING) $(RELEASE)
+ifeq ($(PAIRS),)
+	@echo 'left out: bfloat16 against float32 (make release PAIRS=GOPRO_Large/test)'
+endif
+	@echo 'wrote $(RELEASE); changed in the repository:'
+	@git status --short
 
 clean:  # remove environments, caches and what the demos wrote
 	rm -rf $(VENV) $(BUILD_VENV) .venv-smoke-* $(ONNX_VENV) .cache build dist demo demo_train

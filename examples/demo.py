@@ -59,6 +59,7 @@ def main(_):
     for key, image in rows[0].items()
   ]
   rows[0]['original'], rows[1]['as it was taken'] = hr, taken
+  Image.fromarray(hr).save(os.path.join(DIR.value, 'astronaut_original.png'))
   picture = os.path.join(DIR.value, 'before_after.png')
   before_after(rows).save(picture)
 

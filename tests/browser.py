@@ -20,6 +20,13 @@ ARGUMENTS = (
 )
 
 
+def skip(reason):
+  """Skip a test, or fail it where the environment demands that pages are tested."""
+  if os.environ.get('GFN_JAX_REQUIRE_BROWSER') == '1':
+    pytest.fail(reason)
+  pytest.skip(reason)
+
+
 @contextlib.contextmanager
 def open_browser():
   """Yield a selenium driver; without one, skip the test unless the environment forbids it."""
@@ -30,10 +37,7 @@ def open_browser():
   except ImportError:
     programs = [None]
   if None in programs:
-    reason = 'selenium, chromium or chromedriver is missing'
-    if os.environ.get('GFN_JAX_REQUIRE_BROWSER') == '1':
-      pytest.fail(reason)
-    pytest.skip(reason)
+    skip('selenium, chromium or chromedriver is missing')
   options = webdriver.ChromeOptions()
   options.binary_location = programs[0]
   for argument in ARGUMENTS:

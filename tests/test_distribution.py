@@ -15,6 +15,7 @@ import zipfile
 
 import pytest
 import skimage.data
+import yaml
 from PIL import Image
 
 import gfn_jax
@@ -163,6 +164,18 @@ def test_the_metadata_name_the_tested_versions_of_python():
   assert versions == ['3.11', '3.12', '3.13']
   assert setup()['options']['python_requires'] == f'>={versions[0]}'
   assert setup()['metadata']['version'] == 'attr: gfn_jax.__version__'
+
+
+def test_version_and_date_agree():
+  version, date = gfn_jax.__version__, None
+  headings = re.findall(r'^## \[(\d.*?)\](.*)$', (ROOT / 'CHANGELOG.md').read_text(), re.M)
+  if headings:  # newest first
+    newest, rest = headings[0]
+    date = re.fullmatch(r' - (\d{4}-\d\d-\d\d)', rest)[1]
+    assert newest == version
+  citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+  assert citation['version'] == version
+  assert str(citation.get('date-released')) == str(date)
 
 
 def test_a_clone_finds_its_configs_without_installation(tmp_path):

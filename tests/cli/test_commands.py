@@ -128,6 +128,11 @@ def test_the_demonstration(tmp_path):
   scores = re.findall(r'(\d\d\.\d\d) dB / (0\.\d{4})', result.stdout)
   bicubic, restored = ([float(score) for score in pair] for pair in scores)
   assert restored[0] > bicubic[0]
+  readme = (pathlib.Path(__file__).parents[2] / 'README.md').read_text()  # repeats the figures
+  for score in (bicubic[0], restored[0]):
+    assert f'{score:.2f} dB' in readme
+  for score in (bicubic[1], restored[1]):
+    assert f'{score:.3f}'.removeprefix('0') in readme
   for name in ('gfn', 'bmdsrnet'):
     assert load_card(name)['data']['licence'] in result.stdout
   with Image.open(tmp_path / 'before_after.png') as picture:

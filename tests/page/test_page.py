@@ -15,16 +15,19 @@ import skimage.data
 from PIL import Image, ImageFilter, ImageOps
 
 from gfn_jax import Restorer
-from tests.browser import console, contrast, open_browser, requests, resize
+from tests.browser import console, contrast, open_browser, requests, resize, skip
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGE = ROOT / 'build' / 'page'
 TILE = 384  # of worker.js
 
-pytestmark = [
-  pytest.mark.full,
-  pytest.mark.skipif(not PAGE.exists(), reason='the page is not built: make page'),
-]
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture(scope='module', autouse=True)
+def built_page():
+  if not PAGE.exists():
+    skip('the page is not built: make page')
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

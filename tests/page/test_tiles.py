@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 
 from gfn_jax.restoration import restorer, tiling
+from tests.browser import skip
 
 PAGE = pathlib.Path(__file__).parents[2] / 'page'
 
 SIZES = (4, 32, 36, 384, 388, 512, 672, 676, 1000, 1284, 4032)
 
-pytestmark = pytest.mark.skipif(shutil.which('node') is None, reason='node is missing')
+
+@pytest.fixture(scope='module', autouse=True)
+def node():
+  if shutil.which('node') is None:
+    skip('node is missing')
 
 
 def run(module, expression):
