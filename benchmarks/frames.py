@@ -2,7 +2,7 @@
 
     python -m benchmarks.frames --weights=bmdsrnet --photos=PHOTOS --output=results.json
 
-The photos are the held-out ones of configs/bmdsrnet.py, with its blur. Frames are compared in the
+The photos are the held-out ones of a variant of configs/bmdsrnet.py, with its blur. Frames are compared in the
 order of time that fits better, because blur does not determine it. Baselines are the blurred image
 and the middle frame, which is the deblurred image, in place of every frame.
 """
@@ -25,6 +25,7 @@ from gfn_jax.ops import metrics
 from gfn_jax.system.files import write_json
 
 WEIGHTS = flags.DEFINE_list('weights', ['bmdsrnet'], 'Files or names of released weights.')
+VARIANT = flags.DEFINE_string('variant', 'open', 'Words of configs/bmdsrnet.py.')
 PHOTOS = flags.DEFINE_string('photos', None, 'Folder of photographs.', required=True)
 OUTPUT = flags.DEFINE_string('output', None, 'JSON file for the figures.')
 
@@ -34,12 +35,12 @@ Values = list[float]
 
 def main(_):
   """Compare the frames, and print and write the means."""
-  data = bmdsrnet.get_config('small').data.to_dict()
+  data = bmdsrnet.get_config(VARIANT.value).data.to_dict()
   data |= {'photos': PHOTOS.value, 'real_pairs': {}}
   dataset = datasets.open_dataset(data)
   images = list(dataset.images('test'))
   figures = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
-  figures |= {'images': len(images), 'psnr': {}}
+  figures |= {'variant': VARIANT.value, 'images': len(images), 'psnr': {}}
   for weights in WEIGHTS.value:
     restorer = Restorer.from_pretrained(weights, output='frames')
     rows = [compare(restorer, image) for image in tqdm(images, leave=False)]

@@ -23,6 +23,7 @@ PARAMETERS = {
   'bmdsrnet:x4,f+c+b,paper': 2_926_427,
   'bmdsrnet:x4,f+c+b,photos': 2_926_427,
   'bmdsrnet:x4,f+c+b,small': 222_880,
+  'bmdsrnet:c,open': 397_144,
   'bmdsrnet:x4,f+c+b,table2': 43_574_846,
   'cnlrn': 83_068_294,
   'cnlrn:no_deblurring': 9_974_659,
