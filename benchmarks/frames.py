@@ -2,9 +2,9 @@
 
     python -m benchmarks.frames --weights=bmdsrnet --photos=PHOTOS --output=results.json
 
-The photos are the held-out ones of a variant of configs/bmdsrnet.py, with its blur. Frames are compared in the
-order of time that fits better, because blur does not determine it. Baselines are the blurred image
-and the middle frame, which is the deblurred image, in place of every frame.
+The photos are the held-out ones of a variant of configs/bmdsrnet.py, with its blur. Frames are
+compared in the order of time that fits better, because blur does not determine it. Baselines are
+the blurred image and the middle frame, which is the deblurred image, in place of every frame.
 """
 
 import os
