@@ -8,7 +8,8 @@ command only prints the figures, which are computed in float32. `python -m
 benchmarks.restoring_dtype --write` then adds to the card what bfloat16 changes. The sets are:
 
     camera   20 held-out photographs of data_prep/photos_open.csv, blurred with a fixed seed: `hr`
-             under protocol gfn, and `lr`; the same for 20 training photographs
+             under protocol gfn, and `lr`; the same for 20 training photographs; and without blur,
+             as they are and with JPEG compression of quality 60
     gopro    GOPRO_half/val, `lr`, grouped by the blur of the input
     reds     REDS_quarter/val, `lr`
     public   GOPRO_Large/test, `hr` under protocol gfn, by scene: GOPR0384_11_00 is unseen, the
@@ -21,6 +22,7 @@ import statistics
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 
 from gfn_jax import Restorer
@@ -51,17 +53,18 @@ REDS_QUARTER = flags.DEFINE_string(
 WRITE = flags.DEFINE_bool('write', False, 'Write the released file.')
 
 PHOTO_LIST = 'data_prep/photos_open.csv'
-COMMAND = (
-  'python examples/train_in_background.py --dir=RUN --config=configs/gfn_open.py -- '
-  '--config.data.photos=PHOTOS --config.data.real_pairs.gopro_large.path=GOPRO_Large/train '
-  '--config.data.real_pairs.gopro_half.path=GOPRO_half/train '
-  '--config.data.real_pairs.reds_quarter.path=REDS_quarter/train'
-)
-LICENCE = (
-  'CC BY-SA 4.0. Trained on the photographs of data_prep/photos_open.csv (CC0, CC BY, CC BY-SA, '
-  'MIT; each names its source) and on GOPRO and REDS (CC BY 4.0, Nah et al.). Photographs that you '
-  'restore are yours.'
-)
+PROTOCOL = 'gfn'
+
+COMMANDS = {
+  'gfn': (
+    'python examples/train_in_background.py --dir=RUN --config=configs/gfn_open.py -- '
+    '--config.data.photos=PHOTOS --config.data.real_pairs.gopro_large.path=GOPRO_Large/train '
+    '--config.data.real_pairs.gopro_half.path=GOPRO_half/train '
+    '--config.data.real_pairs.reds_quarter.path=REDS_quarter/train'
+  ),
+  'bmdsrnet': 'gfn-train --config=bmdsrnet:c,open --workdir=RUN --config.data.photos=PHOTOS',
+}
+"""Command that trains the network, by the name of its model."""
 
 
 def main(_):
@@ -76,6 +79,17 @@ def main(_):
     print(f'wrote {released}')
 
 
+def licence(config: dict[str, Any]) -> str:
+  """Return the licence of weights that were trained with a config."""
+  pairs = config['data']['real_pairs'] or {}
+  used = any(source['path'] for source in pairs.values())
+  return (
+    'CC BY-SA 4.0. Trained on the photographs of data_prep/photos_open.csv (CC0, CC BY, CC BY-SA, '
+    f'MIT; each names its source){" and on GOPRO and REDS (CC BY 4.0, Nah et al.)" if used else ""}'
+    '. Photographs that you restore are yours.'
+  )
+
+
 def score(weights: str) -> dict[str, float]:
   """Return the gains in PSNR over bicubic, or over the input for `lr`, in dB."""
   model, variables = load_pretrained(weights)
@@ -86,29 +100,43 @@ def score(weights: str) -> dict[str, float]:
     pairs = RealPairs(os.path.join(folder, 'val'), 'blur', reduce)
     found = score_pairs(deblur, pairs.images()).scalars()
     scores |= {f'{name}, lr, {key}': value for key, value in found.items()}
-  config = gfn_open.get_config('camera')
-  motion_blur = config.data.motion_blur.to_dict()
-  motion_blur['camera']['sharp_share'] = 0.1  # fixed, so that scores stay comparable
-  dataset = PhotoDataset(
-    PHOTOS.value,
-    motion_blur=motion_blur,
-    photo_list=PHOTO_LIST,
-    margin=config.data.margin,
-  )
   for split, name in {'test': 'camera', 'train': 'camera, trained on'}.items():
-    images = list(dataset.images(split, 20))
-    scores[f'{name}, hr'] = gain(evaluate.evaluate(restore, images, config.evaluation.protocol))
+    images = blurred_photos(split, sharp_share=0.1)
+    scores[f'{name}, hr'] = gain(evaluate.evaluate(restore, images, PROTOCOL))
+    deblurred = [deblur(image['lr_blur']) for image in images]
     before = statistics.fmean(metrics.psnr(i['lr_blur'], i['lr']) for i in images)
-    after = statistics.fmean(metrics.psnr(deblur(i['lr_blur']), i['lr']) for i in images)
+    after = statistics.fmean(map(metrics.psnr, deblurred, (i['lr'] for i in images)))
     scores[f'{name}, lr'] = after - before
+    changes = [
+      np.abs(y.mean(axis=(0, 1)) - image['lr_blur'].mean(axis=(0, 1))).max()
+      for y, image in zip(deblurred, images, strict=True)
+    ]
+    scores[f'{name}, lr, largest change of a mean, of 255'] = float(max(changes))
+  still = {'sharp_share': 1.0, 'shot_noise': (0.0, 0.0), 'read_noise': (0.0, 0.0)}
+  for name, options in {
+    'unblurred': {'jpeg_share': 0.0},
+    'unblurred, JPEG 60': {'jpeg_share': 1.0, 'jpeg_quality': (60, 60)},
+  }.items():
+    images = blurred_photos('test', **still, **options)
+    scores[f'{name}, hr'] = gain(evaluate.evaluate(restore, images, PROTOCOL))
   pairs = list(pairs_test_set(os.path.join(GOPRO_LARGE.value, 'test'), 'blur_gamma').images)
-  rows = evaluate.evaluate(restore, pairs, config.evaluation.protocol)
+  rows = evaluate.evaluate(restore, pairs, PROTOCOL)
   scores['public, hr'] = gain(rows)
   scores['public, hr, PSNR'] = statistics.fmean(row['psnr'] for row in rows)
   for scene in sorted({pair['scene'] for pair in pairs}):
     of_scene = [row for row, pair in zip(rows, pairs, strict=True) if pair['scene'] == scene]
     scores[f'{scene}, hr'] = gain(of_scene)
   return {key: round(value, 3) for key, value in scores.items()}
+
+
+def blurred_photos(split: str, **options: Any) -> list[dict[str, Any]]:
+  """Return 20 photographs, blurred by `camera` with a fixed seed and some other options."""
+  data = gfn_open.get_config('camera').data
+  motion_blur = {'camera': data.motion_blur.camera.to_dict() | options}
+  dataset = PhotoDataset(
+    PHOTOS.value, motion_blur=motion_blur, photo_list=PHOTO_LIST, margin=data.margin
+  )
+  return list(dataset.images(split, 20))
 
 
 def gain(rows: list[dict[str, Any]]) -> float:
@@ -129,15 +157,19 @@ def card(scores: dict[str, float]) -> dict[str, Any]:
   """Return the card of the released weights, without the entries about the file."""
   old = load_card(WEIGHTS.value)
   config = without_folders(json.loads(json.dumps(old['config'])))
-  data = old['data'] | {'licence': LICENCE, 'photo_list_sha256': file_sha256(PHOTO_LIST)}
+  data = old['data'] | {
+    'licence': licence(old['config']),
+    'photo_list_sha256': file_sha256(PHOTO_LIST),
+  }
   return {
     'model': old['model'] | {'dtype': 'float32'},  # default type of the computation
     'config': config,
     'data': data,
-    'scores': scores | {'unit': 'dB in PSNR over bicubic, or over the input for lr'},
+    'scores': scores
+    | {'unit': 'dB in PSNR over bicubic, or over the input for lr; changes are of 255'},
     'legs': LEGS.value,
     'hours': HOURS.value,
-    'command': COMMAND,
+    'command': COMMANDS[old['model']['name']],
     'commit': COMMIT.value,
     'device': jax.devices()[0].device_kind,
   }
