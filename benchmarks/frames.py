@@ -44,7 +44,7 @@ def main(_):
   for weights in WEIGHTS.value:
     restorer = Restorer.from_pretrained(weights, output='frames')
     rows = [compare(restorer, image) for image in tqdm(images, leave=False)]
-    name = os.path.basename(os.path.dirname(weights)) or weights
+    name = weights if os.sep not in weights else f'run {os.path.basename(os.path.dirname(weights))}'
     figures['psnr']['the blurred image'] = _means(row['blurred'] for row in rows)
     for method in ('middle frame', 'frames'):
       figures['psnr'][f'{name}: {method}'] = _means(row[method] for row in rows)

@@ -16,6 +16,7 @@ benchmarks.restoring_dtype --write` then adds to the card what bfloat16 changes.
              others are seen or unknown; reported, but not used for selection
 """
 
+import functools
 import json
 import os
 import statistics
@@ -129,6 +130,7 @@ def score(weights: str) -> dict[str, float]:
   return {key: round(value, 3) for key, value in scores.items()}
 
 
+@functools.cache
 def blurred_photos(split: str, **options: Any) -> list[dict[str, Any]]:
   """Return 20 photographs, blurred by `camera` with a fixed seed and some other options."""
   data = gfn_open.get_config('camera').data

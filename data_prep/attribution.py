@@ -1,4 +1,4 @@
-"""Write the attribution of the images that the released weights `gfn` were trained on.
+"""Write the attribution of the images that the released weights were trained on.
 
   python -m data_prep.attribution
 
@@ -38,9 +38,9 @@ _LICENCES = {
 _START = """\
 # Attribution
 
-The weights `gfn` were trained on the images below. The weights are CC BY-SA 4.0: use and sell what
-you restore with them; pass on changed weights under the same licence. Photographs that you restore
-are yours.
+The released weights were trained on the photographs below, and `gfn` also on GOPRO and REDS. The
+weights are CC BY-SA 4.0: use and sell what you restore with them; pass on changed weights under the
+same licence. Photographs that you restore are yours.
 
 All images were **changed**: cropped and reduced. The photographs were also blurred, by synthetic
 motion. No image is part of this package.
