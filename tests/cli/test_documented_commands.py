@@ -76,6 +76,7 @@ def test_gfn_restore(inputs, capsys):
     'sharp.gif': (128, 96),
     'sharp.png': (128, 96),
     'sharper.png': (32, 24),
+    'steady.png': (32, 24),
   }
   assert os.path.getsize('sharp.mp4')
   assert 'a.jpg' in pathlib.Path('report.html').read_text()

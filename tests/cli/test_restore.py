@@ -242,7 +242,7 @@ OTHERS = [
   (['photos', 'out', '--weights=none'], "no released weights are named 'none'"),
   (
     ['photos', 'out', '--weights=empty'],
-    'no weights in the folder empty: weights.safe',
+    'no weights in the folder empty: neither weights.safe',
   ),
   (['photos', 'out', '--output=frames', '--weights=gfn'], 'GFN makes no frames; use BMDSRNet'),
   (['photos', 'photos'], 'photos would be overwritten; choose another output'),
