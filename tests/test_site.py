@@ -124,7 +124,7 @@ def test_the_notebook_runs(tmp_path):
   pytest.importorskip('nbclient')
   pytest.importorskip('ipykernel')
   command = [sys.executable, 'examples/run_notebook.py', f'--output={tmp_path / "new.ipynb"}']
-  environment = os.environ | {'PYTHONPATH': str(ROOT)}
+  environment = os.environ | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
   process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
   assert process.returncode == 0, process.stderr
   check_outputs(tmp_path / 'new.ipynb')
