@@ -166,6 +166,8 @@ def is_cheap(source, words):
     return False
   if source.stem == 'export' and words[1].endswith(('.onnx', '.dtmodel')):
     return False  # these need another environment: make test-onnx
+  if any(word.startswith('hf://') for word in words):
+    return False  # of a hub
   if source.stem in ('table', 'figure'):
     return not any(word.startswith('--output_dir') for word in words)
   return words[0] in INPUTS
