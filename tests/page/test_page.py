@@ -228,8 +228,9 @@ def test_keyboard_and_labels(page):
   assert find(page, '.drop').value_of_css_property('outline-style') == 'solid'
   assert press(Keys.TAB).accessible_name == 'Same size (sharpen only)'
   assert find(page, 'fieldset').accessible_name == 'Size of the result'
+  assert press(Keys.ARROW_DOWN).accessible_name == 'Same size, for blur of more than 10 pixels'
   assert press(Keys.ARROW_DOWN).accessible_name == '4 times larger'
-  press(Keys.ARROW_UP)
+  press(Keys.ARROW_UP, Keys.ARROW_UP)
   assert press(Keys.TAB).text == 'Take the sample photo'  # Restore is disabled yet
   press(Keys.ENTER)
   wait(page, lambda: 'sample.png: 224 × 150' in text(page, 'chosen'))
