@@ -60,7 +60,13 @@ class _Parser(ConfigFileFlagParser):
   """Parser of `--config`, which also takes a name, and finds the package's configs anywhere."""
 
   def parse(self, spec: str) -> Any:
-    return super().parse(find_config(spec))
+    try:
+      return super().parse(find_config(spec))
+    except TypeError as error:
+      if 'get_config() takes 0 positional arguments' not in str(error):
+        raise
+      name, _, variant = spec.partition(':')
+      raise UserError(f'config {printable(name)} has no variants; omit :{variant}') from error
 
 
 class _ListFlag(flags.BooleanFlag):

@@ -61,6 +61,12 @@ def test_a_name_is_parsed_to_the_config(folder):
 
 
 @pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # of ml_collections
+def test_a_variant_of_a_config_without_variants(folder):
+  with pytest.raises(UserError, match='^config gfn_small has no variants; omit :fast$'):
+    _Parser('config').parse('gfn_small:fast')
+
+
+@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # of ml_collections
 def test_a_config_of_the_user_imports_those_of_the_package(folder):
   (folder / 'mine.py').write_text(
     'from gfn_jax.configs import gfn_small\n\n\n'
