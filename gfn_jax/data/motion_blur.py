@@ -12,11 +12,8 @@ CVPR 2017), blur is the mean of sharp sub-frames around the sharp target.
 """
 
 import dataclasses
-import itertools
 import math
-import operator
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +26,6 @@ from gfn_jax.ops.sizes import SHARP_FRAMES
 
 Range = tuple[float, float]
 
-_MAX_LOOPS = 8  # each takes a second to compile
 _WAVES = 4  # harmonics of the outline of a region
 
 
@@ -114,29 +110,6 @@ class MotionBlur:
         raise ValueError(f'{name} must be in [0, 1], not {value}')
     if not 1 <= self.jpeg_quality[0] <= self.jpeg_quality[1] <= 100:
       raise ValueError(f'jpeg_quality must be between 1 and 100, not {self.jpeg_quality}')
-
-
-def map_examples(
-  function: Callable[[Any], dict[str, jax.Array]], examples: Any
-) -> dict[str, jax.Array]:
-  """Apply a function that synthesizes one example to a batch, as `jax.vmap` does.
-
-  On CPUs, each core makes one example after the other. A photo then stays in the cache through all
-  sub-frames, and noise and motion are computed only for the examples that have them.
-
-  Args:
-    function: maps one example's part of `examples` to images.
-    examples: pytree of arrays `[B, ...]`.
-  """
-  if jax.default_backend() != 'cpu':
-    return jax.vmap(function)(examples)
-  size = len(jax.tree.leaves(examples)[0])
-  loops = min(size, os.cpu_count() or 1, _MAX_LOOPS)  # XLA runs each on one core, side by side
-  bounds = [size * i // loops for i in range(loops + 1)]
-  slices = itertools.starmap(slice, itertools.pairwise(bounds))
-  parts = [jax.tree.map(operator.itemgetter(place), examples) for place in slices]
-  made = [jax.lax.map(function, part) for part in parts]
-  return jax.tree.map(lambda *images: jnp.concatenate(images), *made)
 
 
 def select_world(worlds: Sequence[MotionBlur], index: jax.Array) -> MotionBlur:

@@ -1,4 +1,4 @@
-"""How `--config` finds a config, and what `--list_configs` prints."""
+"""Tests of the flags `--config` and `--list_configs`."""
 
 import pathlib
 

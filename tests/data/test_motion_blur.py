@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from gfn_jax.data import motion_blur
+from gfn_jax.data.map_examples import map_examples
 from gfn_jax.data.motion_blur import MotionBlur, Scene
 from gfn_jax.ops.imresize import imresize
 
@@ -390,7 +391,7 @@ def test_a_batch_on_two_cores_is_its_examples(monkeypatch, photo):
     'key': jax.random.split(KEY, 3),
     'world': np.arange(3),
   }
-  found = jax.jit(lambda batch: motion_blur.map_examples(make, batch))(batch)
+  found = jax.jit(lambda batch: map_examples(make, batch))(batch)
   expected = jax.jit(jax.vmap(make))(batch)
   for name, images in expected.items():
     np.testing.assert_allclose(np.asarray(found[name], int), np.asarray(images, int), atol=1)

@@ -281,7 +281,9 @@ def test_drop_and_paste(page, coffee, tmp_path):
       event,
       field,
     )
-    wait(page, lambda event=event: text(page, 'chosen') == f'{event}.png: 20 × 10')
+    wait(page, lambda event=event: text(page, 'chosen').startswith(event))
+    assert text(page, 'chosen') == f'{event}.png: 20 × 10'
+    assert find(page, '#start').is_enabled()
 
 
 def test_mistakes_are_one_line(page, tmp_path):
