@@ -1,6 +1,6 @@
 """Packages for darktable's neural restore module: a zip of ONNX files and `config.json`.
 
-docs/darktable.md names the documents of the format, and says what of it is used.
+docs/darktable.md names the public documents of the format.
 """
 
 import json
