@@ -26,6 +26,7 @@ from tqdm import tqdm
 from benchmarks import timing, workloads
 from gfn_jax import create_model
 from gfn_jax.cli.runner import run_command
+from gfn_jax.errors import UserError, install_extra
 from gfn_jax.models import init_variables
 from gfn_jax.system.files import write_json
 
@@ -97,12 +98,17 @@ def make_workload(workload: str, size: str, framework: str) -> workloads.Workloa
     variables = init_variables(model, seed=0)
     make = workloads.inference_workload if workload == 'inference' else workloads.train_workload
     return make(model, variables, data)
-  torch_gfn = workloads.import_peer()
-  device = torch_gfn.device()
+  try:
+    from benchmarks import torch_gfn
+  except ImportError as error:
+    raise UserError(
+      f'the memory of PyTorch requires {error.name}: {install_extra("benchmark")}, or pass --nopeer'
+    ) from error
+  device = {'gpu': 'cuda'}.get(jax.default_backend(), 'cpu')
   network, variant = torch_gfn.GFN(**width), torch_gfn.VARIANTS[device][PEERS[device]]
   if workload == 'inference':
-    return torch_gfn.inference_workload(network, variant, data)
-  return torch_gfn.train_workload(network, variant, data, workloads.LEARNING_RATE)
+    return torch_gfn.inference_workload(network, variant, device, data)
+  return torch_gfn.train_workload(network, variant, device, data)
 
 
 def measure(workload: workloads.Workload, framework: str) -> dict[str, int]:

@@ -3,8 +3,8 @@
     python -m benchmarks.release --weights=RUN/weights.safetensors --name=gfn --hours=5.5 \
       --photos=PHOTOS --gopro_large=GOPRO_Large --gopro_half=GOPRO_half --reds_quarter=REDS_quarter
 
-`--write` writes gfn_jax/weights/NAME.safetensors in bfloat16, with its card. Without it, the
-command only prints the figures, which are computed in float32. `python -m
+`--write` writes gfn_jax/weights/NAME.safetensors in bfloat16, with its card, which names the
+version of gfn_jax. Without it, the command only prints the figures, computed in float32. `python -m
 benchmarks.restoring_dtype --write` then adds to the card what bfloat16 changes. The sets are:
 
     camera   20 held-out photographs of data_prep/photos_open.csv, blurred with a fixed seed: `hr`
@@ -26,6 +26,7 @@ import jax
 import numpy as np
 from absl import flags
 
+import gfn_jax
 from gfn_jax import Restorer
 from gfn_jax.cli.runner import run_command
 from gfn_jax.configs import gfn_open
@@ -164,6 +165,7 @@ def card(scores: dict[str, float]) -> dict[str, Any]:
     'photo_list_sha256': file_sha256(PHOTO_LIST),
   }
   return {
+    'version': gfn_jax.__version__,
     'model': old['model'] | {'dtype': 'float32'},  # default type of the computation
     'config': config,
     'data': data,

@@ -1,19 +1,31 @@
-"""GFN in PyTorch, for the speed benchmarks. Its tensors have the authors' names."""
+"""GFN in PyTorch, for the speed benchmarks. Its tensors have the authors' names.
+
+    python benchmarks/torch_gfn.py FOLDER    # as benchmarks/torch_peer.py starts it
+
+requires PyTorch and NumPy alone, so that it runs where JAX and gfn_jax are not installed. It reads
+requests from standard input, a JSON list in each line, and answers each with a line of JSON:
+
+    ["load", device, options, "parameters.npz"]    start with these parameters
+    ["restore", "x.npz", "result.npz"]             images, in float32 on the CPU
+    ["make", name, kind, variant, "inputs.npz"]    a workload; kind: inference or train
+    ["call", name]                                 seconds, processor time and loss of a call
+"""
 
 import copy
 import dataclasses
+import json
+import os
+import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from gfn_jax.errors import UserError
-from gfn_jax.interop.conversion import to_torch
-from gfn_jax.models.gfn import GFN as OurGFN
+LEARNING_RATE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,59 +172,18 @@ def _blocks(features: int, number: int, slope: float) -> nn.Sequential:
   return nn.Sequential(*(_ResBlock(features, slope) for _ in range(number)))
 
 
-def load(model: OurGFN, variables: Any) -> GFN:
-  """Return the network in PyTorch with the same parameters, on the CPU.
-
-  Args:
-    model: the paper's network: gated, without a global skip.
-    variables: its variables.
-
-  Raises:
-    ValueError: for other options of the network.
-  """
-  if not model.gated or model.gate_recursions != 1 or model.global_skip != 'none':
-    raise ValueError('the network in PyTorch is gated once and has no global skip')
-  sizes = ('features', 'deblur_blocks', 'sr_blocks', 'reconstruction_blocks')
-  options = {size: getattr(model, size) for size in sizes}
-  state = to_torch('gfn', variables, **options)
-  peer = GFN(**options)
-  peer.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()}, strict=True)
-  return peer
-
-
-def check_same(model: OurGFN, variables: Any, peer: GFN) -> None:
-  """Check that both networks return the same images, within 1e-4 of the largest value.
-
-  Raises:
-    UserError: if they differ by more.
-  """
-  x = np.random.default_rng(0).random((1, 16, 24, 3), np.float32)
-  output = model.clone(precision='highest', dtype='float32').apply(variables, x)
+def restore(network: GFN, x: np.ndarray) -> dict[str, np.ndarray]:
+  """Return `hr` and `lr` of images `[B, h, w, 3]`, in float32 on the CPU."""
   with torch.inference_mode():
-    hr, lr = peer.cpu()(torch.from_numpy(x.transpose(0, 3, 1, 2)))
-  for ours, theirs in ((output.hr, hr), (output.lr, lr)):
-    theirs = theirs.numpy().transpose(0, 2, 3, 1)
-    error = np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
-    if not error <= 1e-4:
-      raise UserError(f'the outputs of JAX and PyTorch differ by {error:.1e} of the largest value')
+    hr, lr = network.cpu()(torch.from_numpy(x.transpose(0, 3, 1, 2)))
+  return {'hr': hr.numpy().transpose(0, 2, 3, 1), 'lr': lr.numpy().transpose(0, 2, 3, 1)}
 
 
-def device() -> str:
-  """Return PyTorch's name of JAX's device.
-
-  Raises:
-    UserError: if PyTorch does not support it.
-  """
-  if jax.default_backend() == 'cpu':
-    return 'cpu'
-  if jax.default_backend() != 'gpu' or not torch.cuda.is_available():
-    raise UserError(f'PyTorch cannot use {jax.devices()[0]}; pass --nopeer')
-  return 'cuda'
-
-
-def inference_workload(peer: GFN, variant: Variant, x: np.ndarray) -> Callable[[], Any]:
+def inference_workload(
+  network: GFN, variant: Variant, device: str, x: np.ndarray
+) -> Callable[[], Any]:
   """Return a workload that restores images `[B, h, w, 3]` from and to device memory."""
-  net, place = _prepare(peer, variant)
+  net, place = _prepare(network, variant, device)
   x = place(x)
   forward = torch.compile(net) if variant.compiled else net
 
@@ -226,13 +197,13 @@ def inference_workload(peer: GFN, variant: Variant, x: np.ndarray) -> Callable[[
 
 
 def train_workload(
-  peer: GFN, variant: Variant, batch: Mapping[str, np.ndarray], learning_rate: float
+  network: GFN, variant: Variant, device: str, batch: Mapping[str, np.ndarray]
 ) -> Callable[[], Any]:
   """Return a workload that takes one step of Adam on GFN's loss with `lr_weight=0.5`."""
-  net, place = _prepare(peer, variant)
+  net, place = _prepare(network, variant, device)
   batch = {key: place(image) for key, image in batch.items()}
   on_gpu = batch['hr'].device.type == 'cuda'
-  optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate, fused=on_gpu)
+  optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, fused=on_gpu)
   forward = torch.compile(net) if variant.compiled else net
 
   def workload():
@@ -249,15 +220,17 @@ def train_workload(
   return workload
 
 
-def _prepare(peer: GFN, variant: Variant) -> tuple[GFN, Callable[[np.ndarray], torch.Tensor]]:
+def _prepare(
+  network: GFN, variant: Variant, device: str
+) -> tuple[GFN, Callable[[np.ndarray], torch.Tensor]]:
   """Return the network in the format of a variant, and a function that converts images alike."""
   memory_format = torch.channels_last if variant.channels_last else torch.contiguous_format
 
   def place(x: np.ndarray) -> torch.Tensor:
     x = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
-    return x.to(device(), memory_format=memory_format)
+    return x.to(device, memory_format=memory_format)
 
-  return copy.deepcopy(peer).to(device(), memory_format=memory_format), place
+  return copy.deepcopy(network).to(device, memory_format=memory_format), place
 
 
 def _settings(variant: Variant, device_type: str) -> torch.autocast:
@@ -270,3 +243,59 @@ def _settings(variant: Variant, device_type: str) -> torch.autocast:
 def _synchronize(x: torch.Tensor) -> None:
   if x.device.type == 'cuda':
     torch.cuda.synchronize()
+
+
+class _Server:
+  """Answers the requests of `benchmarks.torch_peer`, with files in one folder."""
+
+  def __init__(self, folder: str):
+    self.folder = folder
+    self.workloads = {}
+
+  def answer(self, request: str, *arguments: Any) -> Any:
+    """Return the answer to a request of the module's docstring."""
+    return {'load': self.load, 'restore': self.restore, 'make': self.make, 'call': self.call}[
+      request
+    ](*arguments)
+
+  def load(self, device: str, options: dict[str, int], path: str) -> str | None:
+    """Load the network; return an error, or None."""
+    if device == 'cuda' and not torch.cuda.is_available():
+      return 'PyTorch finds no GPU'
+    self.device, self.network = device, GFN(**options)
+    state = {key: torch.from_numpy(value) for key, value in self._read(path).items()}
+    self.network.load_state_dict(state, strict=True)
+
+  def restore(self, path: str, result: str) -> None:
+    """Restore images to a file."""
+    np.savez(os.path.join(self.folder, result), **restore(self.network, self._read(path)['x']))
+
+  def make(self, name: str, kind: str, variant: str, path: str) -> None:
+    """Keep a workload under a name."""
+    chosen, inputs = VARIANTS[self.device][variant], self._read(path)
+    if kind == 'inference':
+      self.workloads[name] = inference_workload(self.network, chosen, self.device, inputs['x'])
+    else:
+      self.workloads[name] = train_workload(self.network, chosen, self.device, inputs)
+
+  def call(self, name: str) -> dict[str, float | None]:
+    """Call a workload once."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    loss = self.workloads[name]()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {'wall': wall, 'cpu': cpu, 'result': None if loss is None else float(loss)}
+
+  def _read(self, path: str) -> dict[str, np.ndarray]:
+    with np.load(os.path.join(self.folder, path), allow_pickle=False) as arrays:
+      return dict(arrays)
+
+
+def main() -> None:
+  """Answer requests until standard input ends."""
+  server = _Server(sys.argv[1])
+  for line in sys.stdin:
+    print(json.dumps(server.answer(*json.loads(line))), flush=True)
+
+
+if __name__ == '__main__':
+  main()

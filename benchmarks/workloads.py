@@ -14,15 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gfn_jax.errors import UserError, install_extra
-from gfn_jax.system import parallel
+from gfn_jax.errors import UserError
+from gfn_jax.system import cpu_bfloat16, parallel
 from gfn_jax.training.losses import LossTerm, make_loss
 from gfn_jax.training.optimizers import OTHERS, make_optimizer
 from gfn_jax.training.train_state import create_train_state
 from gfn_jax.training.train_step import train_step
 
 OURS = {
-  'cpu': {'jax': {}},
+  'cpu': {'jax': {}, 'jax bfloat16': {'dtype': 'bfloat16'}},
   'gpu': {
     'jax bfloat16': {'dtype': 'bfloat16'},
     'jax tf32': {},
@@ -38,52 +38,32 @@ Workload = Callable[[], Any]
 
 
 def inference_workloads(
-  model: nn.Module, variables: Mapping[str, Any], x: np.ndarray, peer: bool
+  model: nn.Module, variables: Mapping[str, Any], x: np.ndarray
 ) -> dict[str, Workload]:
-  """Return workloads that restore images in each data type, and in PyTorch.
-
-  Args:
-    model: the network.
-    variables: its variables.
-    x: `[B, h, w, 3]` in [0, 1].
-    peer: include PyTorch.
-  """
+  """Return a workload for each data type that restores images `[B, h, w, 3]` in [0, 1]."""
   variants = OURS[jax.default_backend()].items()
-  workloads = {
+  return {
     name: inference_workload(model.clone(**options), variables, x) for name, options in variants
   }
-  if peer:
-    torch_gfn, network = load_peer(model, variables)
-    for name, variant in torch_gfn.VARIANTS[torch_gfn.device()].items():
-      workloads[name] = torch_gfn.inference_workload(network, variant, x)
-  return workloads
 
 
 def train_workloads(
-  model: nn.Module, variables: Any, batch: Mapping[str, np.ndarray], peer: bool
+  model: nn.Module, variables: Any, batch: Mapping[str, np.ndarray]
 ) -> dict[str, Workload]:
-  """Return workloads that take a training step in each data type, and in PyTorch.
-
-  Args:
-    model: the network.
-    variables: its initial variables.
-    batch: `lr_blur`, `lr` and `hr`, as from `noise_batch`.
-    peer: include PyTorch.
-  """
+  """Return a workload for each data type that takes a training step on a batch of `noise_batch`."""
   variants = OURS[jax.default_backend()].items()
-  workloads = {
+  return {
     name: train_workload(model.clone(**options), variables, batch) for name, options in variants
   }
-  if peer:
-    torch_gfn, network = load_peer(model, variables)
-    for name, variant in torch_gfn.VARIANTS[torch_gfn.device()].items():
-      workloads[name] = torch_gfn.train_workload(network, variant, batch, LEARNING_RATE)
-  return workloads
 
 
 def inference_workload(model: nn.Module, variables: Mapping[str, Any], x: np.ndarray) -> Workload:
   """Return a workload that restores images from and to device memory."""
-  forward = jax.jit(lambda variables, x: model.apply(variables, x))
+  forward = jax.jit(
+    lambda variables, x: model.apply(variables, x),
+    compiler_options=cpu_bfloat16.compiler_options(model.dtype),
+  )
+  forward = cpu_bfloat16.without_cache_warning(forward)
   on_device = jnp.asarray(x)
 
   def workload():
@@ -97,7 +77,7 @@ def train_workload(model: nn.Module, variables: Any, batch: Mapping[str, np.ndar
   optimizer, step = optimizer_and_step(model)
   state = create_train_state(model, optimizer, seed=0)
   states = [parallel.replicate(state.replace(params=jax.tree.map(jnp.copy, variables['params'])))]
-  step = parallel.parallel_step(step)
+  step = parallel.parallel_step(step, cpu_bfloat16.compiler_options(model.dtype))
   on_device = parallel.shard(batch)
 
   def workload():
@@ -121,34 +101,6 @@ def gfn_loss() -> tuple[LossTerm, ...]:
   return make_loss(terms, {'lr': 0.5})
 
 
-def load_peer(model: nn.Module, variables: Any) -> tuple[Any, Any]:
-  """Return the module `torch_gfn` and the equivalent network in PyTorch.
-
-  Raises:
-    UserError: if PyTorch is missing or has no such device, or the images differ.
-  """
-  torch_gfn = import_peer()
-  torch_gfn.device()
-  network = torch_gfn.load(model, variables)
-  torch_gfn.check_same(model, variables, network)
-  return torch_gfn, network
-
-
-def import_peer() -> Any:
-  """Return the module `torch_gfn`.
-
-  Raises:
-    UserError: if PyTorch is missing.
-  """
-  try:
-    from benchmarks import torch_gfn
-  except ImportError as error:
-    raise UserError(
-      f'PyTorch timings require {error.name}: {install_extra("benchmark")}, or pass --nopeer'
-    ) from error
-  return torch_gfn
-
-
 def check_losses(first_losses: Mapping[str, float]) -> None:
   """Check that the first losses agree: within 1e-3, or 5% with bfloat16 or TF32.
 
@@ -167,7 +119,11 @@ def matmul_workloads(side: int) -> dict[str, Workload]:
 
   def workload(dtype: Any = jnp.float32, precision: Any = None) -> Workload:
     x = jnp.ones((side, side), dtype)
-    product = jax.jit(lambda x: jnp.matmul(x, x, precision=precision))
+    product = jax.jit(
+      lambda x: jnp.matmul(x, x, precision=precision),
+      compiler_options=cpu_bfloat16.compiler_options(dtype),
+    )
+    product = cpu_bfloat16.without_cache_warning(product)
     return lambda: jax.block_until_ready(product(x))
 
   variants = OURS[jax.default_backend()].items()

@@ -1,4 +1,6 @@
+import importlib.util
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from benchmarks import flicker, frames, timing, workloads, xla
+from benchmarks import flicker, frames, timing, torch_peer, workloads, xla
+from benchmarks.torch_peer import TorchPeer
 from gfn_jax.configs import gfn_open
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
@@ -17,21 +20,66 @@ from gfn_jax.models import create_model, init_variables
 from gfn_jax.ops import metrics
 from tests import small
 
+PEER_PYTHON = os.environ.get('GFN_JAX_PEER_PYTHON', sys.executable)
+requires_torch = pytest.mark.skipif(
+  sys.executable == PEER_PYTHON and not importlib.util.find_spec('torch'),
+  reason='PyTorch is missing; GFN_JAX_PEER_PYTHON names a Python that has it',
+)
 
-def test_the_network_in_pytorch_is_ours():
-  torch = pytest.importorskip('torch')
-  from benchmarks import torch_gfn
 
+def small_gfn():
   model = create_model(**small.MODEL)
-  variables = jax.tree.map(lambda p: p + 0.01, init_variables(model, seed=0))  # biases too
-  network = torch_gfn.load(model, variables)
-  torch_gfn.check_same(model, variables, network)
-  with torch.no_grad():
-    network.geteMoudle[0].conv2.bias += 0.01
-  with pytest.raises(UserError, match='differ'):
-    torch_gfn.check_same(model, variables, network)
+  return model, jax.tree.map(lambda p: p + 0.01, init_variables(model, seed=0))  # biases too
+
+
+@requires_torch
+@pytest.mark.parametrize('kind', ['inference', 'train'])
+def test_the_network_in_pytorch_is_ours_and_learns_alike(kind):
+  model, variables = small_gfn()
+  inputs = {
+    'inference': {'x': workloads.noise(1, 16, 24, 3)},
+    'train': workloads.noise_batch(8, 16),
+  }[kind]
+  with TorchPeer(model, variables, PEER_PYTHON) as peer:  # compares the images
+    theirs = peer.workloads(kind, inputs)
+    ours = {'jax': workloads.train_workload(model, variables, inputs)} if kind == 'train' else {}
+    for _ in range(2):
+      results = {name: call() for name, call in theirs.items()}
+      assert all(result.wall > 0 and result.cpu > 0 for result in results.values())
+      if ours:
+        losses = {name: result.result for name, result in results.items()}
+        workloads.check_losses({name: float(call()) for name, call in ours.items()} | losses)
+
+
+@requires_torch
+def test_a_network_in_pytorch_with_other_parameters_is_refused(monkeypatch):
+  model, variables = small_gfn()
+  changed = jax.tree.map(lambda p: p + 1e-3, variables)
+  monkeypatch.setattr(
+    torch_peer, 'to_torch', lambda name, _, **options: to_torch(name, changed, **options)
+  )
+  with pytest.raises(UserError, match='differ by'):
+    TorchPeer(model, variables, PEER_PYTHON)
+
+
+def test_a_peer_that_cannot_run_is_one_line(tmp_path):
+  model, variables = small_gfn()
   with pytest.raises(ValueError, match='gated once'):
-    torch_gfn.load(model.clone(gated=False), variables)
+    TorchPeer(model.clone(gated=False), variables, sys.executable)
+  with pytest.raises(UserError, match=r'^--peer_python=.*none: No such file or directory$'):
+    TorchPeer(model, variables, str(tmp_path / 'none'))
+  python = tmp_path / 'python'
+  python.write_text('#!/bin/sh\necho Traceback >&2\necho "No module named torch" >&2\nexit 1\n')
+  python.chmod(0o755)
+  with pytest.raises(UserError, match=r'python failed: No module named torch; pip install'):
+    TorchPeer(model, variables, str(python))
+
+
+def test_the_time_of_another_process_is_taken_as_it_says():
+  other = {'torch': lambda: timing.Measured(wall=3.0, cpu=5.0, result=0.5)}
+  seconds = timing.time_in_turns(other, rounds=2)['torch']
+  assert (seconds.first, seconds.wall, seconds.cpu) == (3.0, [3.0, 3.0], [5.0, 5.0])
+  assert seconds.first_result == 0.5
 
 
 def test_ratios_are_medians_within_rounds():
