@@ -28,7 +28,7 @@ from gfn_jax.evaluation.test_sets import pairs_test_set
 from gfn_jax.ops import metrics
 from gfn_jax.ops.scores import score
 from gfn_jax.restoration.dtypes import MAX_CHANGE
-from gfn_jax.restoration.restorer import OUTPUTS
+from gfn_jax.restoration.predictor import OUTPUTS
 from gfn_jax.system import cpu_bfloat16
 from gfn_jax.system.files import write_json
 from gfn_jax.weights.cards import card_path

@@ -35,7 +35,7 @@ class Seconds:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """What a workload returns that ran in another process.
+  """Times and result of a workload that ran in another process.
 
   Attributes:
     wall: its wall time in seconds.

@@ -27,8 +27,9 @@ from gfn_jax.cli.uploads import (
 from gfn_jax.errors import UserError, install_extra
 from gfn_jax.restoration.article import resource
 from gfn_jax.restoration.dtypes import describe, faster_dtype
+from gfn_jax.restoration.predictor import OUTPUTS
 from gfn_jax.restoration.queue import Queue
-from gfn_jax.restoration.restorer import KNOWN_BLUR, OUTPUTS, Restorer
+from gfn_jax.restoration.restorer import KNOWN_BLUR, Restorer
 from gfn_jax.system import compilation_cache
 from gfn_jax.system.console import print_message
 from gfn_jax.weights.pretrained import load_pretrained

@@ -24,9 +24,10 @@ from gfn_jax.ops.protocols import PROTOCOLS
 from gfn_jax.restoration import report
 from gfn_jax.restoration.files import finish, restore_files
 from gfn_jax.restoration.plan import plan_jobs
+from gfn_jax.restoration.predictor import DTYPES
 from gfn_jax.restoration.records import settings_of
 from gfn_jax.restoration.report_files import restore_and_report
-from gfn_jax.restoration.restorer import DTYPES, Restorer
+from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system import compilation_cache, parallel
 
 flags.DEFINE_string('workdir', None, 'Folder of a training run, to evaluate its newest weights.')

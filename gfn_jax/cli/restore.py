@@ -26,15 +26,9 @@ from gfn_jax.restoration import tiling
 from gfn_jax.restoration.dtypes import describe, faster_dtype, keeps_result
 from gfn_jax.restoration.files import finish, restore_files
 from gfn_jax.restoration.plan import Plan, plan_jobs
+from gfn_jax.restoration.predictor import DTYPES, OUTPUTS
 from gfn_jax.restoration.records import settings_of
-from gfn_jax.restoration.restorer import (
-  DTYPES,
-  KNOWN_BLUR,
-  MAX_TILE,
-  OUTPUTS,
-  OVERLAP,
-  Restorer,
-)
+from gfn_jax.restoration.restorer import KNOWN_BLUR, MAX_TILE, OVERLAP, Restorer
 from gfn_jax.system import compilation_cache
 from gfn_jax.system.console import print_message
 from gfn_jax.system.files import extension_of, printable

@@ -15,15 +15,13 @@ from PIL import Image
 
 from gfn_jax.errors import UserError
 from gfn_jax.images.reading import read_photo, to_photo
-from gfn_jax.layers.borders import apply_within
 from gfn_jax.models.base import RestorationModel
-from gfn_jax.ops.pixels import check_image, from_float, spread_colours, to_float
+from gfn_jax.ops.pixels import check_image, from_float, spread_colours
 from gfn_jax.ops.sizes import SHARP_FRAMES
-from gfn_jax.ops.symmetries import SYMMETRIES, apply_symmetry, undo_symmetry
 from gfn_jax.restoration import tiling
+from gfn_jax.restoration.predictor import OUTPUTS, Predictor
 from gfn_jax.restoration.resizing import resize, resize_channel
 from gfn_jax.system import cpu_bfloat16, memory
-from gfn_jax.system.compiling import announce_compiling
 from gfn_jax.system.console import print_message
 from gfn_jax.weights.pretrained import load_pretrained
 
@@ -34,52 +32,10 @@ differs from that for the whole image by at most 1 of 255, with 32 by up to 8 (2
 MAX_TILE = 512
 """Side of the largest automatic tile. Larger ones are hardly faster."""
 
-OUTPUTS = ('hr', 'lr', 'frames')
-"""Outputs of a network, by their names in `RestorationOutput`."""
-
 KNOWN_BLUR = 10
 """Length in pixels of the longest blur that the released networks were trained on."""
 
-DTYPES = ('float32', 'bfloat16', 'float16')
-
 T = TypeVar('T')
-
-
-def _output_of(
-  model: RestorationModel,
-  output: str,
-  variables: Mapping[str, Any],
-  x: jax.Array,
-  inside: jax.Array | None,
-) -> jax.Array | None:
-  """Return a network's output for images, as float32; None if it has no such output.
-
-  Args:
-    model: the network.
-    output: name of the output.
-    variables: its variables.
-    x: `[B, h, w, 3]`.
-    inside: `[1, h, w, 1]` bool, the part of the arrays that the images fill; None for all.
-
-  Returns:
-    `[B, s * h, s * w, 3]`, or frames as channels, `[B, h, w, 7 * 3]`.
-  """
-  x = to_float(x)
-  if inside is None:
-    images = getattr(model.apply(variables, x), output)
-  else:
-    images = getattr(apply_within(model, variables, x, inside), output)
-  if output == 'frames' and images is not None:
-    return jnp.moveaxis(images, 1, 3).reshape(*x.shape[:3], -1)
-  return images
-
-
-@functools.cache
-def _compiled(onednn: bool) -> Callable[..., jax.Array]:
-  """Return `_output_of`, compiled; with `onednn`, bfloat16 convolutions are passed to oneDNN."""
-  options = cpu_bfloat16.compiler_options('bfloat16') if onednn else None
-  forward = jax.jit(_output_of, static_argnums=(0, 1), compiler_options=options)
-  return cpu_bfloat16.without_cache_warning(forward) if onednn else forward
 
 
 @functools.cache
@@ -157,56 +113,41 @@ class Restorer:
     Raises:
       UserError: for an invalid option, or an output that the network does not have.
     """
-    for kind in (dtype, dtype_8bit):
-      if kind not in (None, *DTYPES):
-        raise UserError(f'dtype {kind!r}: choose from {", ".join(DTYPES)}')
     if output is None:
       output = 'hr' if model.scale > 1 and blur is None else 'lr'
     if output not in OUTPUTS:
       raise UserError(f'output {output!r}: choose from {", ".join(OUTPUTS)}')
     if blur is not None and not (0 < blur < float('inf') and output == 'lr'):
       raise UserError(f"blur {blur}: pass a length in pixels, with output 'lr', not {output!r}")
-    self.output = output
-    self.scale = model.scale if output == 'hr' else 1
-    self.blur = blur
-    self._reduction = max(1.0, (blur or 0) / KNOWN_BLUR)
-    if self._reduction > 1 and model.scale > 1:
-      output = 'hr'
-    self._network_output = output
-    self._network_scale = model.scale if output == 'hr' else 1
-    model = model.for_output(output)
-    self.model = model.clone(dtype=dtype) if dtype else model
-    self._model_8bit = model.clone(dtype=dtype_8bit) if dtype_8bit else self.model
-    self.dtype, self.dtype_8bit = map(_dtype_of, (self.model, self._model_8bit))
+    if output == 'frames' and ensemble:
+      raise UserError(
+        'frames have no ensemble: their order in time may differ between turned images'
+      )
     if tile not in ('auto', None) and not isinstance(tile, int):
       raise UserError(f"tile {tile!r}: pass a number, None or 'auto'")
     tiling.check_tile(tile if isinstance(tile, int) else MAX_TILE, overlap)
-    self._devices = jax.local_devices()
-    self.device = self._devices[0]
-    if batch_size is None:
-      batch_size = 1 if self.device.platform == 'cpu' else 4
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
       raise UserError(f'batch_size {batch_size}: pass 1 or more')
-    self.variables = jax.device_put(variables, self.device)
-    self._copies = {self.device: self.variables}
+    self.output = output
+    self.scale = model.scale if output == 'hr' else 1
+    self.blur = blur
     self.tile = tile
     self.overlap = overlap
     self.ensemble = ensemble
-    self.batch_size = batch_size
     self._shrinks = tile == 'auto'
+    self._reduction = max(1.0, (blur or 0) / KNOWN_BLUR)
+    if self._reduction > 1 and model.scale > 1:
+      output = 'hr'
+    self._predictor = Predictor(
+      model, variables, output, ensemble=ensemble, dtype=dtype, dtype_8bit=dtype_8bit
+    )
+    self.model, self.variables = self._predictor.model, self._predictor.variables
+    self.dtype, self.dtype_8bit = map(self.dtype_for, (np.float32, np.uint8))
+    self._devices = self._predictor.devices
+    self.device = self._devices[0]
+    self.batch_size = batch_size or (1 if self.device.platform == 'cpu' else 4)
     # Kinds of batches that `time_forward` has compiled.
     self._timed: set[tuple[tuple[int, ...], np.dtype, bool]] = set()
-    if output == 'hr' and model.scale == 1:
-      raise UserError(f"{type(model).__name__} only deblurs: omit output, or pass 'lr'")
-    if output == 'lr' and self._output_shape((32, 32)) is None:
-      raise UserError(f'{type(model).__name__} has no deblurred image at the size of its input')
-    if output == 'frames':
-      if self._output_shape((32, 32)) is None:
-        raise UserError(f'{type(model).__name__} makes no frames; use BMDSRNet')
-      if ensemble:
-        raise UserError(
-          'frames have no ensemble: their order in time may differ between turned images'
-        )
 
   @classmethod
   def from_pretrained(
@@ -252,7 +193,7 @@ class Restorer:
 
   def dtype_for(self, pixels: jax.typing.DTypeLike) -> str:
     """Return the type of the computation for images of a type, such as uint16."""
-    return _dtype_of(self._model_for(pixels))
+    return self._predictor.dtype_for(pixels)
 
   def __call__(
     self,
@@ -363,17 +304,18 @@ class Restorer:
     """
     h, w, _ = image.shape
     image, shape, windows = self._divide(image)
-    count = SHARP_FRAMES if self._network_output == 'frames' else 1
-    restored = np.empty((count, self._network_scale * h, self._network_scale * w, 3), image.dtype)
+    scale, are_frames = self._predictor.scale, self._predictor.output == 'frames'
+    count = SHARP_FRAMES if are_frames else 1
+    restored = np.empty((count, scale * h, scale * w, 3), image.dtype)
     pixels = np.moveaxis(restored, 0, 2)
     done = 0
     for group, result in self._results(image, windows, shape):
       for window, tile in zip(group, np.asarray(result), strict=False):
-        tiling.put_in(pixels, window, tile.reshape(*tile.shape[:2], count, 3), self._network_scale)
+        tiling.put_in(pixels, window, tile.reshape(*tile.shape[:2], count, 3), scale)
       done += len(group)
       if progress is not None:
         progress(done, len(windows))
-    return restored if self._network_output == 'frames' else restored[0]
+    return restored if are_frames else restored[0]
 
   def _time_passes(self, image: np.ndarray) -> float:
     """Return the seconds of the forward passes on `[h, w, 3]`, or on its batches of tiles."""
@@ -390,10 +332,10 @@ class Restorer:
       jax.block_until_ready((x, inside))
       kind = x.shape, x.dtype, inside is None
       if kind not in self._timed:
-        jax.block_until_ready(self._predict(x, inside))  # compiles
+        jax.block_until_ready(self._predictor.predict(x, inside))  # compiles
         self._timed.add(kind)
       start = time.perf_counter()
-      jax.block_until_ready(self._predict(x, inside))
+      jax.block_until_ready(self._predictor.predict(x, inside))
       seconds += time.perf_counter() - start
     return seconds
 
@@ -426,7 +368,7 @@ class Restorer:
     devices = itertools.cycle(self._devices)
     for group, device in zip(tiling.batches(windows, self.batch_size), devices, strict=False):
       batch = self._batch(image, group, shape, device)
-      running.append((group, from_float(self._predict(*batch), jnp.dtype(image.dtype))))
+      running.append((group, from_float(self._predictor.predict(*batch), jnp.dtype(image.dtype))))
       if len(running) > ahead:
         yield running.popleft()
     yield from running
@@ -449,44 +391,6 @@ class Restorer:
       inside[:, : size[0], : size[1]] = True
     return jax.device_put((x, inside), device)
 
-  def _predict(self, x: jax.Array, inside: jax.Array | None) -> jax.Array:
-    """Return the network's output for `[B, h, w, 3]`, or the mean over the eight symmetries.
-
-    Returns:
-      float32 `[B, s * h, s * w, 3]`, or frames `[B, h, w, 7 * 3]`.
-    """
-    if not self.ensemble:
-      return self._forward(x, inside)
-    total = jnp.zeros(())
-    for symmetry in SYMMETRIES:
-      mask = None if inside is None else apply_symmetry(inside, symmetry)
-      y = self._forward(apply_symmetry(x, symmetry), mask)
-      total += undo_symmetry(y, symmetry)
-    return total / len(SYMMETRIES)
-
-  def _forward(self, x: jax.Array, inside: jax.Array | None) -> jax.Array:
-    name, (height, width) = type(self.model).__name__, x.shape[1:3]
-    model = self._model_for(x.dtype)
-    forward = _compiled(cpu_bfloat16.compiler_options(_dtype_of(model)) is not None)
-    with announce_compiling(f'compiling {name} for {width}x{height}'):
-      return forward(model, self._network_output, self._variables_on(x.device), x, inside)
-
-  def _variables_on(self, device: Any) -> Mapping[str, Any]:
-    """Return the variables on a device, copied on its first use."""
-    if device not in self._copies:
-      self._copies[device] = jax.device_put(self.variables, device)
-    return self._copies[device]
-
-  def _model_for(self, pixels: jax.typing.DTypeLike) -> RestorationModel:
-    return self._model_8bit if np.dtype(pixels) == np.uint8 else self.model
-
-  def _output_shape(self, size: tuple[int, int]) -> Any:
-    """Return the `ShapeDtypeStruct` of the output for an image of a size; None without one."""
-    x = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-    return jax.eval_shape(
-      functools.partial(_output_of, self.model, self._network_output), self.variables, x, None
-    )
-
   def _tile_for(self, h: int, w: int) -> int | None:
     """Return the largest side of a tile for an image of a size; None to restore it whole."""
     if self.tile is None:
@@ -498,9 +402,7 @@ class Restorer:
 
   def _largest_tile(self) -> int:
     """Return the largest tile that fits into memory; for a local network at most MAX_TILE."""
-    x = jax.ShapeDtypeStruct((self.batch_size, 64, 64, 3), jnp.float32)
-    forward = functools.partial(_output_of, self.model, self._network_output)
-    per_pixel = memory.peak_bytes(forward, self.variables, x, None) / 64**2
+    per_pixel = self._predictor.peak_bytes(self.batch_size)
     budget = memory.available_bytes(self.device) / 2
     side = int((budget / per_pixel) ** 0.5) // tiling.STEP * tiling.STEP
     smallest = (self.overlap // tiling.STEP + 1) * tiling.STEP
@@ -508,10 +410,6 @@ class Restorer:
     if self.device.platform == 'cpu':  # its devices share the memory
       self._devices = self._devices[: max(1, int(budget / (per_pixel * largest**2)))]
     return largest
-
-
-def _dtype_of(model: RestorationModel) -> str:
-  return jnp.dtype(getattr(model, 'dtype', None) or 'float32').name
 
 
 def _mean(image: np.ndarray) -> np.ndarray:

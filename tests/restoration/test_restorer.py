@@ -10,6 +10,7 @@ from PIL import Image
 
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.models import init_variables, variable_shapes
+from gfn_jax.restoration import predictor
 from gfn_jax.restoration import restorer as restorer_module
 from gfn_jax.restoration.resizing import resize_channel
 from gfn_jax.system import cpu_bfloat16, memory
@@ -142,7 +143,7 @@ def test_long_blur_of_a_photo_with_alpha(network, photo):
 def test_the_forward_pass_of_a_photo_with_long_blur_is_of_the_smaller_one(network, monkeypatch):
   sizes = []
   restorer = Restorer(*network, blur=40, tile=None)
-  monkeypatch.setattr(restorer, '_predict', lambda x, inside: sizes.append(x.shape) or x)
+  monkeypatch.setattr(restorer._predictor, 'predict', lambda x, inside: sizes.append(x.shape) or x)
   restorer.time_forward(skimage.data.astronaut()[:64, :80])
   assert set(sizes) == {(1, 16, 20, 3)}
 
@@ -200,7 +201,7 @@ def one_device(monkeypatch):
 @pytest.mark.usefixtures('one_device')  # each device has programs of its own
 def test_sizes_share_programs(network):
   restorer = Restorer(*network, tile=96, overlap=16)
-  forward = restorer_module._compiled(onednn=False)
+  forward = predictor._compiled(onednn=False)
   before = forward._cache_size()
   for size in ((70, 90), (71, 89), (96, 96), (65, 66), (90, 300), (200, 91)):
     assert restorer(np.zeros((*size, 3), np.uint8)).shape == (4 * size[0], 4 * size[1], 3)
@@ -228,7 +229,7 @@ def test_only_the_forward_pass_is_timed(network, photo, monkeypatch):
 
   def restorer(**options):
     restorer, batches = Restorer(*network, **options), []
-    predict = restorer._predict
+    predict = restorer._predictor.predict
 
     def predict_slowly(x, inside):
       assert inside is None
@@ -236,7 +237,7 @@ def test_only_the_forward_pass_is_timed(network, photo, monkeypatch):
       batches.append(x.shape)
       return predict(x, inside)
 
-    restorer._predict = predict_slowly
+    restorer._predictor.predict = predict_slowly
     return restorer, batches
 
   monkeypatch.setattr(jax, 'device_put', put_slowly)
@@ -387,10 +388,8 @@ def test_a_program_that_onednn_cannot_run_is_compiled_without_it(
   def fail(*_):
     raise jax.errors.JaxRuntimeError('INTERNAL: no such primitive\nmore')
 
-  compiled = restorer_module._compiled
-  monkeypatch.setattr(
-    restorer_module, '_compiled', lambda onednn: fail if onednn else compiled(False)
-  )
+  compiled = predictor._compiled
+  monkeypatch.setattr(predictor, '_compiled', lambda onednn: fail if onednn else compiled(False))
   restorer = Restorer(*network, dtype='bfloat16')
   restored = restorer(photo)
   assert capsys.readouterr().err == (
@@ -405,7 +404,7 @@ class OutOfMemory:
   """Fails as a device does, for arrays above a size."""
 
   def __init__(self, restorer, largest):
-    self.predict, self.largest, self.sides = restorer._predict, largest, []
+    self.predict, self.largest, self.sides = restorer._predictor.predict, largest, []
 
   def __call__(self, x, inside):
     self.sides.append(x.shape[2])
@@ -418,7 +417,7 @@ def test_automatic_tiles_are_halved_when_memory_runs_out(network, monkeypatch, c
   image = skimage.data.coffee()[:40, :300]
   restorer = Restorer(*network, overlap=64)
   monkeypatch.setattr(memory, 'available_bytes', lambda device: 2**40)
-  restorer._predict = fake = OutOfMemory(restorer, largest=128)
+  restorer._predictor.predict = fake = OutOfMemory(restorer, largest=128)
   assert_close(restorer(image), Restorer(*network, tile=128, overlap=64)(image))
   assert restorer.tile == 128
   assert fake.sides[:3] == [320, 192, 128]
@@ -426,7 +425,7 @@ def test_automatic_tiles_are_halved_when_memory_runs_out(network, monkeypatch, c
   restorer(image)
   assert max(fake.sides[3:]) == 128  # remembered
 
-  restorer._predict = OutOfMemory(restorer, largest=0)
+  restorer._predictor.predict = OutOfMemory(restorer, largest=0)
   with pytest.raises(UserError, match='tile 128: out of memory on .*; pass a smaller tile'):
     restorer(image)
 
@@ -434,7 +433,7 @@ def test_automatic_tiles_are_halved_when_memory_runs_out(network, monkeypatch, c
 @pytest.mark.parametrize(('tile', 'advice'), [(256, 'a smaller tile'), (None, "tile='auto'")])
 def test_chosen_tiles_are_not_changed(network, photo, tile, advice):
   restorer = Restorer(*network, tile=tile)
-  restorer._predict = OutOfMemory(restorer, largest=0)
+  restorer._predictor.predict = OutOfMemory(restorer, largest=0)
   with pytest.raises(UserError, match=f'out of memory on .*; pass {advice}'):
     restorer(photo)
 
@@ -445,7 +444,7 @@ def test_other_errors_of_the_device_are_not_hidden(restorer, network, photo):
   def fail(*_):
     raise jax.errors.JaxRuntimeError('INTERNAL: something else')
 
-  restorer._predict = fail
+  restorer._predictor.predict = fail
   with pytest.raises(jax.errors.JaxRuntimeError, match='something else'):
     restorer(photo)
 
@@ -468,13 +467,13 @@ def test_automatic_tiles_fit_into_memory(network, photo, monkeypatch):
 
 def used_devices(restorer):
   """Return the list of devices that further batches of a restorer go to."""
-  used, predict = [], restorer._predict
+  used, predict = [], restorer._predictor.predict
 
   def note(x, inside):
     used.append(x.device)
     return predict(x, inside)
 
-  restorer._predict = note
+  restorer._predictor.predict = note
   return used
 
 
