@@ -168,6 +168,8 @@ def test_version_and_date_agree():
     newest, rest = headings[0]
     date = re.fullmatch(r' - (\d{4}-\d\d-\d\d)', rest)[1]
     assert newest == version
+  for name in list_pretrained():
+    assert load_card(name)['version'] in {version, *(heading for heading, _ in headings)}
   citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
   assert citation['version'] == version
   assert str(citation.get('date-released')) == str(date)
