@@ -29,7 +29,8 @@ import gfn_jax
 from gfn_jax.cli.runner import run_command
 from gfn_jax.configs import gfn_open
 from gfn_jax.data import layouts
-from gfn_jax.data.motion_blur import MotionBlur, synthesize
+from gfn_jax.data.blur_options import MotionBlur
+from gfn_jax.data.motion_blur import synthesize
 from gfn_jax.errors import UserError
 from gfn_jax.images import folders
 from gfn_jax.ops import metrics

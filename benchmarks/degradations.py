@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from gfn_jax import Restorer
 from gfn_jax.cli.runner import run_command
-from gfn_jax.data.motion_blur import MotionBlur, degrade, synthesize
+from gfn_jax.data.blur_options import MotionBlur
+from gfn_jax.data.motion_blur import degrade, synthesize
 from gfn_jax.ops import metrics
 from gfn_jax.ops.pixels import to_uint8
 from gfn_jax.ops.scores import bicubic

@@ -20,8 +20,9 @@ from benchmarks import timing
 from gfn_jax import create_model
 from gfn_jax.cli.runner import run_command
 from gfn_jax.configs import gfn_open
+from gfn_jax.data.blur_options import MotionBlur, select_world
 from gfn_jax.data.map_examples import map_examples
-from gfn_jax.data.motion_blur import MotionBlur, select_world, synthesize
+from gfn_jax.data.motion_blur import synthesize
 from gfn_jax.models.gfn import SCALE
 from gfn_jax.system import cpu_bfloat16, parallel
 from gfn_jax.training.losses import make_loss

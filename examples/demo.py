@@ -19,7 +19,8 @@ from PIL import Image, ImageDraw
 
 import gfn_jax
 from gfn_jax.cli.runner import run_command
-from gfn_jax.data.motion_blur import MotionBlur, synthesize
+from gfn_jax.data.blur_options import MotionBlur
+from gfn_jax.data.motion_blur import synthesize
 from gfn_jax.images.animations import write_animation
 from gfn_jax.images.folders import read_rgb
 from gfn_jax.models import param_count

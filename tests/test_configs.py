@@ -8,7 +8,7 @@ from flax import traverse_util
 
 from gfn_jax import UserError, create_model
 from gfn_jax.configs.tables import comparison, gfn_table2
-from gfn_jax.data.motion_blur import MotionBlur
+from gfn_jax.data.blur_options import MotionBlur
 from gfn_jax.models import param_count, variable_shapes
 from gfn_jax.models.cascade import Cascade
 from gfn_jax.weights.pretrained import load_pretrained

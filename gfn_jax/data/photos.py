@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gfn_jax.data.blur_options import MotionBlur, select_world
 from gfn_jax.data.examples import Example
 from gfn_jax.data.map_examples import map_examples
-from gfn_jax.data.motion_blur import MotionBlur, select_world, synthesize
+from gfn_jax.data.motion_blur import synthesize
 from gfn_jax.data.photo_cache import PhotoCache, cut_window, read_sizes
 from gfn_jax.data.photo_list import check_listed, read_photo_list
 from gfn_jax.data.real_pairs import RealSources

@@ -21,7 +21,8 @@ from PIL import Image
 
 from gfn_jax import UserError
 from gfn_jax.cli import demo, uploads
-from gfn_jax.data.motion_blur import MotionBlur, synthesize
+from gfn_jax.data.blur_options import MotionBlur
+from gfn_jax.data.motion_blur import synthesize
 from gfn_jax.ops.scores import bicubic
 from gfn_jax.restoration.queue import Queue
 from tests.browser import contrast, open_browser, pixels, requests, resize

@@ -10,9 +10,10 @@ import skimage.data
 from PIL import Image
 from scipy import ndimage
 
-from gfn_jax.data import motion_blur
+from gfn_jax.data import motion_blur, scenes
+from gfn_jax.data.blur_options import MotionBlur, select_world
 from gfn_jax.data.map_examples import map_examples
-from gfn_jax.data.motion_blur import MotionBlur, Scene
+from gfn_jax.data.scenes import Scene
 from gfn_jax.ops.imresize import imresize
 
 STILL = MotionBlur(
@@ -38,7 +39,7 @@ def photo():
 def camera(frames, x=0.0, y=0.0, angle=0.0, scale=1.0, yaw=0.0, pitch=0.0):
   """Homographies that move by the given amounts from one sub-frame to the next."""
   t = jnp.arange(frames) - frames // 2
-  return motion_blur.homographies(
+  return scenes.homographies(
     t * x, t * y, t * angle, scale**t, t * yaw, t * pitch, focal_length=1000.0
   )
 
@@ -85,7 +86,7 @@ def test_gamma_is_drawn_between_its_ends():
 @pytest.mark.parametrize('axis', [0, 1])
 def test_constant_translation_is_a_box_convolution(photo, axis):
   step = {'y': 1.0} if axis == 0 else {'x': 1.0}
-  light = motion_blur.exposure(scene(photo, camera(7, **step)))
+  light = scenes.exposure(scene(photo, camera(7, **step)))
   linear = (photo / 255) ** 2.2
   expected = ndimage.uniform_filter1d(linear, 7, axis=axis, mode='nearest')
   np.testing.assert_allclose(light, expected, atol=1e-6)
@@ -108,7 +109,7 @@ def test_homographies_move_points_as_they_say():
 
 def test_a_rotation_about_the_centre_leaves_the_centre_sharp(photo):
   noise = np.random.default_rng(0).integers(0, 256, photo.shape, np.uint8)
-  blur = motion_blur.exposure(scene(noise, camera(9, angle=0.005), gamma=1.0))
+  blur = scenes.exposure(scene(noise, camera(9, angle=0.005), gamma=1.0))
   error = np.abs(np.asarray(blur) - noise / 255)
   assert error[45:51, 45:51].mean() < 0.03
   assert error[:16].mean() > 0.15
@@ -146,11 +147,9 @@ def test_sharp_frames_are_seven_of_the_sub_frames_shrunk(photo, frames, shown):
 
 
 def test_reversed_time_gives_the_same_blur(photo):
-  forward = motion_blur.random_scene(KEY, photo / 255, dataclasses.replace(MOVING, regions=2))
+  forward = scenes.random_scene(KEY, photo / 255, dataclasses.replace(MOVING, regions=2))
   backward = forward._replace(camera=forward.camera[::-1], motions=forward.motions[::-1])
-  np.testing.assert_allclose(
-    motion_blur.exposure(forward), motion_blur.exposure(backward), atol=1e-6
-  )
+  np.testing.assert_allclose(scenes.exposure(forward), scenes.exposure(backward), atol=1e-6)
 
 
 def test_mean_brightness_in_linear_light_is_kept(photo):
@@ -176,7 +175,7 @@ def test_regions_cover_what_is_behind_them_and_move_alone():
   for n, edge in ((0, 36), (1, 32), (2, 28)):
     expected = np.zeros((64, 64, 3))
     expected[:, min(edge, 32) :] = 1
-    np.testing.assert_allclose(motion_blur.render(frames, n), expected, atol=1e-6)
+    np.testing.assert_allclose(scenes.render(frames, n), expected, atol=1e-6)
 
 
 def test_masks_have_soft_edges_of_the_given_width():
@@ -184,7 +183,7 @@ def test_masks_have_soft_edges_of_the_given_width():
   for seed in range(5):
     shares = jax.random.uniform(jax.random.key(seed), (9,))
     normals = jax.random.normal(jax.random.key(seed), (4,))
-    mask = np.asarray(motion_blur.random_region(shares, normals, (96, 96), options))
+    mask = np.asarray(scenes.random_region(shares, normals, (96, 96), options))
     soft = (mask > 0) & (mask < 1)
     assert mask.min() == 0
     assert mask.max() <= 1
@@ -218,12 +217,12 @@ def terms(seed, dims):
 @pytest.mark.parametrize('dims', [1, 2])
 def test_paths_have_extent_one_and_pass_the_origin(dims):
   for seed in range(5):
-    path = np.asarray(motion_blur.unit_path(terms(seed, dims), 33, wobble=0.5))
+    path = np.asarray(scenes.unit_path(terms(seed, dims), 33, wobble=0.5))
     distances = np.linalg.norm(path[:, None] - path[None], axis=-1)
     assert distances.max() == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(path[16], 0, atol=1e-6)
     assert np.linalg.norm(np.diff(path, n=2, axis=0), axis=-1).max() < 0.06  # smooth
-  straight = np.asarray(motion_blur.unit_path(terms(0, dims), 9, wobble=0.0))
+  straight = np.asarray(scenes.unit_path(terms(0, dims), 9, wobble=0.0))
   np.testing.assert_allclose(np.diff(straight, n=2, axis=0), 0, atol=1e-6)
 
 
@@ -233,9 +232,7 @@ def test_motions_stay_in_their_ranges_and_skew_favours_small_ones():
     shares, normals = jax.random.uniform(KEY, (400, 4)), jax.random.normal(KEY, (400, 3, 1, 6))
     still = (0.0, 0.0)
     motions = jax.vmap(
-      lambda *numbers: motion_blur.random_motion(
-        *numbers, options, (2.0, 10.0), still, still, still
-      )
+      lambda *numbers: scenes.random_motion(*numbers, options, (2.0, 10.0), still, still, still)
     )(shares, normals)
     positions = np.asarray(motions)[:, :, :2, 2]  # [400, N, 2]
     return np.linalg.norm(positions[:, :, None] - positions[:, None], axis=-1).max((1, 2))
@@ -259,7 +256,7 @@ def test_bright_lights_leave_saturated_streaks():
   photo = np.zeros((64, 64, 3), np.uint8)
   photo[30:34, 28:36] = 255
   moving = scene(photo, camera(5, x=1.0), gamma=1.0)
-  clipped = motion_blur.encode(4.0 * motion_blur.exposure(moving), 1.0)
+  clipped = motion_blur.encode(4.0 * scenes.exposure(moving), 1.0)
   assert (np.asarray(clipped[31, 25:39, 0]) == 255).sum() > 8
 
 
@@ -319,7 +316,7 @@ def test_worlds_by_number_are_the_worlds(photo):
 
   @jax.jit
   def select(index):
-    return motion_blur.synthesize(KEY, photo, motion_blur.select_world(worlds, index))
+    return motion_blur.synthesize(KEY, photo, select_world(worlds, index))
 
   for index, world in enumerate(worlds):
     expected = jax.jit(functools.partial(motion_blur.synthesize, options=world))(KEY, photo)
@@ -327,7 +324,7 @@ def test_worlds_by_number_are_the_worlds(photo):
       difference = np.abs(np.asarray(image, int) - np.asarray(expected[name], int))
       assert (difference > 1).mean() < 2e-3, name  # JPEG may round another way
   with pytest.raises(ValueError, match='frames must be the same in all worlds'):
-    motion_blur.select_world((MOVING, dataclasses.replace(MOVING, frames=3)), 0)
+    select_world((MOVING, dataclasses.replace(MOVING, frames=3)), 0)
 
 
 @pytest.mark.parametrize(
@@ -354,16 +351,16 @@ def test_the_margin_is_seen_but_not_shown(photo):
 
 
 def test_light_is_the_mean_of_all_rendered_frames(photo):
-  scene = motion_blur.random_scene(KEY, photo / 255, dataclasses.replace(MOVING, regions=2))
-  frames = [motion_blur.render(scene, n, margin=8) for n in range(5)]
-  np.testing.assert_allclose(motion_blur.exposure(scene, 8), np.mean(frames, axis=0), atol=1e-6)
+  scene = scenes.random_scene(KEY, photo / 255, dataclasses.replace(MOVING, regions=2))
+  frames = [scenes.render(scene, n, margin=8) for n in range(5)]
+  np.testing.assert_allclose(scenes.exposure(scene, 8), np.mean(frames, axis=0), atol=1e-6)
 
 
 def test_regions_have_a_wavy_outline():
   options = dataclasses.replace(STILL, region_size=(0.3, 0.3), region_edge=(3.0, 3.0))
   shares = np.array([0.5, 0.5, 0.5, 0.7, 0.4, 0.1, 0.3, 0.6, 0.8])
   normals = np.array([1.0, -0.7, 0.9, 1.2])
-  mask = motion_blur.random_region(jnp.asarray(shares), jnp.asarray(normals), (80, 101), options)
+  mask = scenes.random_region(jnp.asarray(shares), jnp.asarray(normals), (80, 101), options)
   x, y = np.arange(101) - 50 - 101 * 0.2, (np.arange(80) - 39.5 + 80 * 0.1)[:, None]
   angle = np.arctan2(y, x)
   waves = [
@@ -383,7 +380,7 @@ def test_a_batch_on_two_cores_is_its_examples(monkeypatch, photo):
   )
 
   def make(example):
-    world = motion_blur.select_world(worlds, example['world'])
+    world = select_world(worlds, example['world'])
     return motion_blur.synthesize(example['key'], example['photo'], world, margin=32)
 
   batch = {
