@@ -264,7 +264,11 @@ def test_only_known_devices_are_compiled_for(tmp_path):
   ('benchmark', 'results'),
   [
     ('ablation', ['ablation_cpu']),
-    ('bmdsrnet', [f'bmdsrnet_{name}cpu' for name in ('', 'absolute_', 'either_', 'signed_')]),
+    pytest.param(
+      'bmdsrnet',
+      [f'bmdsrnet_{name}cpu' for name in ('', 'absolute_', 'either_', 'signed_')],
+      marks=pytest.mark.full,
+    ),
   ],
 )
 def test_tables_of_narrow_networks_name_their_budget_and_hold_no_published_numbers(

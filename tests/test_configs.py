@@ -239,28 +239,23 @@ def test_every_config_is_in_the_table():
   assert rows <= PARAMETERS.keys()
 
 
-def _configs(is_full):
-  """Return the names of all configs; those for which `is_full` are left to `make test-full`."""
-  return [
-    pytest.param(name, marks=pytest.mark.full if is_full(name) else ()) for name in PARAMETERS
-  ]
-
-
-def _is_row(name):
-  return name.startswith('tables.') and not name.startswith('tables.comparison')
-
-
 def _is_long(name):
   """Return True for networks at full size, but for one of each file, which take long to trace."""
-  return _is_row(name) or (':' in name and PARAMETERS[name] > 6_000_000)
+  is_row = name.startswith('tables.') and not name.startswith('tables.comparison')
+  return is_row or (':' in name and PARAMETERS[name] > 6_000_000)
 
 
-@pytest.mark.parametrize('name', _configs(_is_long))
+CONFIGS = [
+  pytest.param(name, marks=pytest.mark.full if _is_long(name) else ()) for name in PARAMETERS
+]
+
+
+@pytest.mark.parametrize('name', CONFIGS)
 def test_parameters(name):
   assert count(create_model(**load(name).model.to_dict())) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize('name', _configs(_is_row))
+@pytest.mark.parametrize('name', CONFIGS)
 def test_phases(name):
   config = load(name)
   create_model(**config.model.to_dict())

@@ -8,16 +8,30 @@ from typing import Any
 import flax.core
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 
 from gfn_jax.models.base import RestorationModel
 
 
 def init_variables(model: RestorationModel, seed: int) -> dict[str, Any]:
   """Return the initial variables of a network, float32, as a function of the seed."""
-  lr_blur = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
-  # Lazily: computes the variables only, and compiles layers of the same shapes once.
+  inputs = jax.random.key(seed), jnp.zeros((1, 16, 16, 3), jnp.float32)
+  program, shapes = jax.make_jaxpr(model.init, return_shape=True)(*inputs)
+  # One operation after the other, so that layers of the same shapes are compiled once.
   with _quick_compilation():
-    return flax.core.unfreeze(model.lazy_init(jax.random.key(seed), lr_blur))
+    leaves = core.jaxpr_as_fun(_without_forward_pass(program))(*inputs)
+  return flax.core.unfreeze(jax.tree.unflatten(jax.tree.structure(shapes), leaves))
+
+
+def _without_forward_pass(program: core.ClosedJaxpr) -> core.ClosedJaxpr:
+  """Return a program with the equations only that its results depend on."""
+  needed = {result for result in program.jaxpr.outvars if isinstance(result, core.Var)}
+  equations = []
+  for equation in reversed(program.jaxpr.eqns):
+    if not needed.isdisjoint(equation.outvars):
+      needed.update(value for value in equation.invars if isinstance(value, core.Var))
+      equations.append(equation)
+  return core.ClosedJaxpr(program.jaxpr.replace(eqns=equations[::-1]), program.consts)
 
 
 @contextlib.contextmanager

@@ -156,64 +156,107 @@ def test_restoring_a_photo(workdir, tmp_path):
     assert image.size == (56, 36)
 
 
-@pytest.mark.parametrize(
-  ('status', 'command', 'message'),
-  [
-    (
-      2,
-      (*TRAIN, '--workdir=W', '--config.training.sede=1'),
-      'in the config: sede; Did you mean "seed" instead of "sede"?',
-    ),
-    (2, ('run_train.py', '--workdir=W'), 'pass --config=NAME; --list_configs lists the configs'),
-    (1, (*TRAIN, '--workdir=W'), 'pass --config.data.data_dir=DIR, built by gfn-prepare '),
-    (1, (*PHOTOS, '--workdir=W'), 'pass --config.data.photos=DIR, a folder of sharp photographs'),
-    (
-      1,
-      (*PHOTOS, '--workdir=W', '--config.data.photos=tests', '--config.data.held_out=0'),
-      'no image in tests; extensions are .png',
-    ),
-    (2, ('run_train.py', '--config=configs/gfn.py:fast', '--workdir=W'), "choose from '', 'paper'"),
-    (
-      2,
-      ('run_train.py', '--config=configs/none.py', '--workdir=W'),
-      "no config 'configs/none.py' in the current folder or in the package; --list_configs",
-    ),
-    (1, ('run_eval.py', '--input_dir=I', '--output_dir=O'), 'no such file or folder: I'),
-    (2, ('run_eval.py', '--input_dir=I'), 'no output folder: pass --output_dir=O'),
-    (2, ('run_eval.py', '--target_dir=I', '--output_dir=O'), '--target_dir requires --input_dir'),
-    (
-      2,
-      ('run_eval.py', '--output_dir=O', '--input_dir=I', '--target_dir=I', '--overwrite'),
-      '--overwrite is for restoring',
-    ),
-    (
-      2,
-      ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I', '--limit=2'),
-      '--protocol, --limit and --lpips_weights require --target_dir',
-    ),
-    (
-      1,
-      ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=docs'),
-      "no released weights are named 'none'",
-    ),
-  ],
-)
-def test_a_mistake_ends_in_one_line(status, command, message):
+MISTAKES = [
+  (
+    2,
+    (*TRAIN, '--workdir=W', '--config.training.sede=1'),
+    'in the config: sede; Did you mean "seed" instead of "sede"?',
+  ),
+  (2, ('run_train.py', '--workdir=W'), 'pass --config=NAME; --list_configs lists the configs'),
+  (1, (*TRAIN, '--workdir=W'), 'pass --config.data.data_dir=DIR, built by gfn-prepare '),
+  (1, (*PHOTOS, '--workdir=W'), 'pass --config.data.photos=DIR, a folder of sharp photographs'),
+  (
+    1,
+    (*PHOTOS, '--workdir=W', '--config.data.photos=tests', '--config.data.held_out=0'),
+    'no image in tests; extensions are .png',
+  ),
+  (2, ('run_train.py', '--config=configs/gfn.py:fast', '--workdir=W'), "choose from '', 'paper'"),
+  (
+    2,
+    ('run_train.py', '--config=configs/none.py', '--workdir=W'),
+    "no config 'configs/none.py' in the current folder or in the package; --list_configs",
+  ),
+  (1, ('run_eval.py', '--input_dir=I', '--output_dir=O'), 'no such file or folder: I'),
+  (2, ('run_eval.py', '--input_dir=I'), 'no output folder: pass --output_dir=O'),
+  (2, ('run_eval.py', '--target_dir=I', '--output_dir=O'), '--target_dir requires --input_dir'),
+  (
+    2,
+    ('run_eval.py', '--output_dir=O', '--input_dir=I', '--target_dir=I', '--overwrite'),
+    '--overwrite is for restoring',
+  ),
+  (
+    2,
+    ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=I', '--limit=2'),
+    '--protocol, --limit and --lpips_weights require --target_dir',
+  ),
+  (
+    1,
+    ('run_eval.py', '--weights=none', '--output_dir=O', '--input_dir=docs'),
+    "no released weights are named 'none'",
+  ),
+]
+
+# Runs commands of one script after the other, and prints their statuses and lines on stderr.
+RUN_ALL = """
+import contextlib, importlib, io, json, runpy, sys
+from absl import app
+from absl.testing import flagsaver
+
+module, commands = json.loads(sys.argv[1])
+sys.argv[0] = commands[0][0]
+importlib.import_module(module)  # defines flags
+app.define_help_flags()
+results = []
+for command in commands:
+  sys.argv[:] = command
+  with flagsaver.flagsaver(), contextlib.redirect_stderr(io.StringIO()) as stderr:
+    try:
+      runpy.run_path(command[0], run_name='__main__')
+    except SystemExit as end:
+      results.append((end.code, stderr.getvalue()))
+print(json.dumps(results))
+"""
+
+
+@pytest.mark.parametrize('program', ['train', 'evaluate'])
+def test_a_mistake_ends_in_one_line(program):
+  script = {'train': 'run_train.py', 'evaluate': 'run_eval.py'}[program]
+  mistakes = [mistake for mistake in MISTAKES if mistake[1][0] == script]
+  commands = [command for _, command, _ in mistakes]
+  found = run('-c', RUN_ALL, json.dumps([f'gfn_jax.cli.{program}', commands]))
+  assert (found.returncode, found.stderr) == (0, '')
+  for (status, command, message), result in zip(mistakes, json.loads(found.stdout), strict=True):
+    code, printed = result
+    if isinstance(code, str):  # which Python prints
+      code, printed = 1, printed + code
+    assert code == status, command
+    [line] = printed.splitlines()
+    assert line.startswith('error: ')
+    assert message in line
+  assert not os.path.exists('W')
+  assert not os.path.exists('O')
+
+
+@pytest.mark.parametrize(('status', 'command', 'message'), [MISTAKES[0], MISTAKES[-1]])
+def test_a_mistake_is_the_status_of_the_process(status, command, message):
   result = run(*command)
   assert result.returncode == status
   [line] = result.stderr.splitlines()
   assert line.startswith('error: ')
   assert message in line
-  assert not os.path.exists('W')
-  assert not os.path.exists('O')
 
 
-@pytest.mark.parametrize('platforms', ['cuda', 'nonesuch'])
+RESTORE = ('-m', 'gfn_jax.cli.restore', 'photo.png', 'out.png')
+TRAIN_ON_PHOTOS = (*PHOTOS, '--workdir=W', '--config.data.photos=.')
+
+
 @pytest.mark.parametrize(
-  'command',
+  ('command', 'platforms'),
   [
-    ('-m', 'gfn_jax.cli.restore', 'photo.png', 'out.png'),
-    (*PHOTOS, '--workdir=W', '--config.data.photos=.'),
+    (RESTORE, 'cuda'),
+    (TRAIN_ON_PHOTOS, 'nonesuch'),
+    pytest.param(RESTORE, 'nonesuch', marks=pytest.mark.full),
+    pytest.param(TRAIN_ON_PHOTOS, 'cuda', marks=pytest.mark.full),
   ],
 )
 def test_a_platform_that_is_not_there_is_one_line(tmp_path, monkeypatch, command, platforms):

@@ -221,8 +221,15 @@ def test_the_slider_follows_the_keyboard(page, tmp_path):
   np.testing.assert_allclose(row[100], [200, 200, 200], atol=2)
 
 
-@pytest.mark.parametrize('scheme', ['light', 'dark'])
-@pytest.mark.parametrize('width', [390, 1280])
+@pytest.mark.parametrize(
+  ('width', 'scheme'),
+  [
+    (390, 'dark'),
+    pytest.param(390, 'light', marks=pytest.mark.full),
+    pytest.param(1280, 'dark', marks=pytest.mark.full),
+    pytest.param(1280, 'light', marks=pytest.mark.full),
+  ],
+)
 def test_what_is_seen_is_readable(page, tmp_path, width, scheme):
   resize(page, width, 800, scheme)
   page.refresh()
@@ -289,6 +296,7 @@ def test_frames(page, tmp_path):
   assert images[1].size == images[0].size == {'width': 50, 'height': 40}
 
 
+@pytest.mark.full
 def test_a_second_photo_waits_for_the_first(page, server, tmp_path):
   first = write_image(tmp_path / 'first.png', np.zeros((100, 200, 3), np.uint8))
   second = write_image(tmp_path / 'second.png', skimage.data.coffee()[:40, :30])
@@ -312,6 +320,7 @@ def test_a_second_photo_waits_for_the_first(page, server, tmp_path):
   assert calls.read_text() == 'start end start end '
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('way', ['button', 'closed tab'])
 def test_a_photo_that_nobody_waits_for_is_stopped(page, server, tmp_path, way):
   photo = write_image(tmp_path / 'photo.png', np.zeros((50, 60, 3), np.uint8))
@@ -472,7 +481,10 @@ def test_a_port_that_cannot_be_used(monkeypatch):
 
 @pytest.mark.parametrize(
   ('number', 'status', 'message'),
-  [(signal.SIGINT, 130, 'interrupted\n'), (signal.SIGTERM, 143, '')],
+  [
+    (signal.SIGINT, 130, 'interrupted\n'),
+    pytest.param(signal.SIGTERM, 143, '', marks=pytest.mark.full),
+  ],
 )
 def test_the_end_leaves_nothing_behind(browser, tmp_path, number, status, message):
   pytest.importorskip('gradio')

@@ -92,7 +92,10 @@ def test_commands_have_help_and_a_version(name, monkeypatch, capsys):
 
 
 @pytest.mark.end_to_end
-@pytest.mark.parametrize(('command', 'option'), [('run_train.py', '--help'), ('run_eval.py', '-h')])
+@pytest.mark.parametrize(
+  ('command', 'option'),
+  [('run_train.py', '--help'), pytest.param('run_eval.py', '-h', marks=pytest.mark.full)],
+)
 def test_help_of_training_and_evaluation(command, option):
   result = run(command, option)
   assert (result.returncode, result.stderr) == (0, '')

@@ -127,6 +127,7 @@ ALL_EFFECTS = OPTIONS | {
 }
 
 
+@pytest.mark.full
 def test_examples_are_the_same_with_64_bits(folder, tmp_path):
   command = [sys.executable, '-c', SAVE_EXAMPLES, folder, tmp_path / 'saved.npz']
   subprocess.run(command, env=os.environ | {'JAX_ENABLE_X64': '1'}, check=True)

@@ -659,7 +659,13 @@ def test_frames_of_something_else(tmp_path, feature):
     tfrecords.TFRecordDataset(tmp_path)
 
 
-@pytest.mark.parametrize('module', ['gfn_jax.data.tfrecords', 'gfn_jax.data_prep.lr_gopro_builder'])
+@pytest.mark.parametrize(
+  'module',
+  [
+    'gfn_jax.data.tfrecords',
+    pytest.param('gfn_jax.data_prep.lr_gopro_builder', marks=pytest.mark.full),
+  ],
+)
 def test_tensorflow_prints_nothing_on_import(module):
   names = ('TF_CPP_MIN_LOG_LEVEL', 'TF_ENABLE_ONEDNN_OPTS')
   env = {key: value for key, value in os.environ.items() if key not in names}

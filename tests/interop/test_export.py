@@ -111,7 +111,16 @@ def assert_same_images(got, model, variables, lr_blur):
     np.testing.assert_allclose(image, getattr(expected, name), atol=1e-5)
 
 
-LONG = ('RRDBNet', 'SRFBN', 'EDSR', 'RCAN', 'HAN', 'ED-DSRN-like', 'SCGAN-like')
+LONG = (
+  'ungated, with a skip',
+  'RRDBNet',
+  'SRFBN',
+  'EDSR',
+  'RCAN',
+  'HAN',
+  'ED-DSRN-like',
+  'SCGAN-like',
+)
 
 
 @pytest.mark.parametrize(

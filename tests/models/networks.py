@@ -14,6 +14,11 @@ def apply(model, params, x):
   return model.apply({'params': params}, x)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def pyramid(model, image):
+  return model.pyramid(image)
+
+
 def random_params(model, seed=0):
   """Uniform: kernels within PyTorch's bounds, biases within 1."""
   return random_variables(model, seed)['params']

@@ -14,7 +14,7 @@ from gfn_jax.models import variable_shapes
 from gfn_jax.training import losses
 from gfn_jax.training.train_state import TrainState
 from gfn_jax.training.train_step import train_step
-from tests.models.networks import apply, photograph, random_params
+from tests.models.networks import apply, photograph, pyramid, random_params
 
 NETWORKS = {
   'deepdeblur': {'features': 4, 'blocks': 1},
@@ -41,7 +41,7 @@ def test_every_parameter_gets_a_gradient(name):
   after, scalars = step(state, batch)
 
   output = apply(model, state.params, batch['lr_blur'])
-  images = zip((*output.lr_pyramid, output.lr), (*model.pyramid(sharp), sharp), strict=True)
+  images = zip((*output.lr_pyramid, output.lr), (*pyramid(model, sharp), sharp), strict=True)
   expected = sum(np.mean((image - target) ** 2) for image, target in images)
   assert float(scalars['loss_lr']) == pytest.approx(float(expected), rel=1e-5)
 
@@ -72,6 +72,6 @@ def test_a_cascade_is_trained_on_the_pyramid_of_its_first_network():
   state, step = make_step(model, 'l1')
   _, scalars = jax.eval_shape(step, state, {'lr_blur': x, 'lr': x})
   assert 'loss_lr' in scalars
-  for image, expected in zip(model.pyramid(x), model.first.pyramid(x), strict=True):
+  for image, expected in zip(pyramid(model, x), pyramid(model.first, x), strict=True):
     np.testing.assert_array_equal(image, expected)
   assert create_model('cascade', first=enlarge, second=deblur).pyramid(x) == ()

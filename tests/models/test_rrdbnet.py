@@ -45,6 +45,7 @@ def test_parity(original_state):
   assert out.lr is None
 
 
+@pytest.mark.full
 def test_the_authors_names(original_state):
   assert len(original_state) == 702
   assert original_weights.names_digest(original_state) == NAMES

@@ -23,7 +23,13 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(
+  params=[
+    # EDSR with other defaults
+    pytest.param(name, marks=pytest.mark.full if name == 'edsr_baseline' else ())
+    for name in NETWORKS
+  ]
+)
 def network(request):
   return NETWORKS[request.param]
 

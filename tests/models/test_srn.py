@@ -54,6 +54,9 @@ def version(request):
   return arrays, options, original_weights.original_state('srn', fill, **options)
 
 
+@pytest.mark.parametrize(
+  'version', ['srn', pytest.param('srn_lstm', marks=pytest.mark.full)], indirect=True
+)
 def test_parity(version):
   arrays, options, state = version
   if options:  # gray images become the colours of two

@@ -121,7 +121,7 @@ def test_a_network_that_is_not_local_is_divided_only_if_it_must_be(monkeypatch, 
   photo = (photograph(40, 150)[0] * 255).astype(np.uint8)
 
   def restore(photo):
-    return np.clip(model.apply(variables, photo[None] / np.float32(255)).hr[0], 0, 1)
+    return np.clip(jax.jit(model.apply)(variables, photo[None] / np.float32(255)).hr[0], 0, 1)
 
   whole = Restorer(model, variables)
   np.testing.assert_allclose(whole(photo) / 255, restore(photo), atol=0.51 / 255)

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gfn_jax.models import create_model, init_variables, variable_shapes
+from gfn_jax.models import SRResNet, create_model, init_variables, variable_shapes
 from tests import small
 
 
@@ -15,6 +15,24 @@ def test_initial_parameters_are_those_of_flax():
     np.testing.assert_allclose(a, b, atol=1e-6)
   shapes = jax.tree.map(lambda p: (p.shape, p.dtype), params)
   assert shapes == jax.tree.map(lambda p: (p.shape, p.dtype), variable_shapes(model)['params'])
+
+
+class Unused(SRResNet):
+  """Fails when its forward pass is computed."""
+
+  def __call__(self, lr_blur, train=False):
+    output = super().__call__(lr_blur, train)
+    shape = jax.ShapeDtypeStruct(output.hr.shape, output.hr.dtype)
+    return output.replace(hr=jax.pure_callback(self.fail, shape, output.hr))
+
+  def fail(self, image):
+    raise AssertionError('the forward pass was computed')
+
+
+def test_no_forward_pass_is_computed_for_initial_parameters():
+  options = {'features': 4, 'blocks': 1}
+  found, expected = (init_variables(model(**options), 0) for model in (Unused, SRResNet))
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_what_is_compiled_afterwards_is_optimised():

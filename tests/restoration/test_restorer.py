@@ -33,10 +33,29 @@ def photo():
   return skimage.data.astronaut()[40:53, 200:222]  # 13x22: no multiples of 4
 
 
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+  """Let the tests restore on the first device, as each device compiles programs of its own."""
+  devices = jax.local_devices()
+  monkeypatch.setattr(jax, 'local_devices', lambda: devices[:1])
+  return devices
+
+
+@pytest.fixture
+def devices(one_device, monkeypatch):
+  """Return all devices, and let the test restore on them."""
+  monkeypatch.setattr(jax, 'local_devices', lambda: one_device)
+  return one_device
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(model, variables, x):
+  return model.apply(variables, x)
+
+
 def apply(network, image):
   """float32 `hr` of an image in [0, 1]."""
-  model, variables = network
-  return np.asarray(model.apply(variables, image[None].astype(np.float32)).hr[0])
+  return np.asarray(forward(*network, image[None].astype(np.float32)).hr[0])
 
 
 def quantize(image, dtype):
@@ -192,20 +211,13 @@ def test_the_released_weights_leave_no_seams():
   assert np.abs(narrow.astype(int) - whole).max() > 5  # seams, where tiles share nothing
 
 
-@pytest.fixture
-def one_device(monkeypatch):
-  devices = jax.local_devices()[:1]
-  monkeypatch.setattr(jax, 'local_devices', lambda: devices)
-
-
-@pytest.mark.usefixtures('one_device')  # each device has programs of its own
 def test_sizes_share_programs(network):
   restorer = Restorer(*network, tile=96, overlap=16)
-  forward = predictor._compiled(onednn=False)
-  before = forward._cache_size()
+  compiled = predictor._compiled(onednn=False)
+  before = compiled._cache_size()
   for size in ((70, 90), (71, 89), (96, 96), (65, 66), (90, 300), (200, 91)):
     assert restorer(np.zeros((*size, 3), np.uint8)).shape == (4 * size[0], 4 * size[1], 3)
-  assert 1 <= forward._cache_size() - before <= 3
+  assert 1 <= compiled._cache_size() - before <= 3
 
 
 def test_progress_counts_tiles(network):
@@ -262,8 +274,7 @@ def test_the_ensemble_is_the_mean_over_the_symmetries(network, photo):
 
 
 def test_the_deblurred_image_at_its_own_size(network, photo):
-  model, variables = network
-  lr = np.asarray(model.apply(variables, photo[None].astype(np.float32) / 255).lr[0])
+  lr = np.asarray(forward(*network, photo[None].astype(np.float32) / 255).lr[0])
   restorer = Restorer(*network, output='lr')
   assert restorer.scale == 1
   assert_close(restorer(photo), quantize(lr, np.uint8))
@@ -478,8 +489,7 @@ def used_devices(restorer):
 
 
 @pytest.mark.parametrize('batch_size', [1, 2])
-def test_tiles_go_to_all_devices_in_turn(network, monkeypatch, batch_size):
-  devices = jax.local_devices()
+def test_tiles_go_to_all_devices_in_turn(network, devices, monkeypatch, batch_size):
   image = skimage.data.astronaut()[:100, :170]  # 3 by 5 tiles, or 8 batches of 2
   options = {'tile': 64, 'overlap': 32, 'batch_size': batch_size}
   shared = Restorer(*network, **options)
@@ -500,7 +510,7 @@ def test_tiles_go_to_all_devices_in_turn(network, monkeypatch, batch_size):
   assert waiting == [0] * count
 
 
-def test_devices_that_share_the_memory_are_left_out_if_it_is_small(network, monkeypatch):
+def test_devices_that_share_the_memory_are_left_out_if_it_is_small(network, devices, monkeypatch):
   monkeypatch.setattr(memory, 'peak_bytes', lambda *_: 64**2)  # a byte a pixel
   monkeypatch.setattr(memory, 'available_bytes', lambda device: 2 * 3.5 * 64**2)
   monkeypatch.setattr(restorer_module, 'MAX_TILE', 64)
@@ -508,7 +518,7 @@ def test_devices_that_share_the_memory_are_left_out_if_it_is_small(network, monk
   used = used_devices(restorer)
   restorer(skimage.data.astronaut()[:64, :200])
   assert restorer.tile == 64
-  assert used == [jax.local_devices()[i] for i in (0, 1, 2, 0, 1, 2)]
+  assert used == [devices[i] for i in (0, 1, 2, 0, 1, 2)]
 
 
 @pytest.mark.parametrize(
