@@ -84,6 +84,7 @@ def finished_checkpoints(workdir):
   return [path for path in (workdir / 'checkpoints').iterdir() if path.name.isdigit()]
 
 
+@pytest.mark.full
 def test_a_killed_run_continues_with_the_same_command(workdir):
   workdir, stderr = workdir
   [start] = [line for line in stderr.splitlines() if 'parameters, step' in line]
@@ -98,6 +99,7 @@ def test_a_killed_run_continues_with_the_same_command(workdir):
   assert 'compiling' in stderr
 
 
+@pytest.mark.full
 def test_evaluating_a_run(workdir, dataset_dir, tmp_path):
   workdir, _ = workdir
   files = [str(tmp_path / f'{name}.safetensors') for name in ('alexnet', 'linear')]
@@ -145,6 +147,7 @@ def test_the_demonstration(tmp_path):
       assert metrics.psnr(frame, target) > metrics.psnr(blurred, target) + 1
 
 
+@pytest.mark.full
 def test_restoring_a_photo(workdir, tmp_path):
   workdir, _ = workdir
   photo = tmp_path / 'photo.png'

@@ -166,6 +166,7 @@ def test_the_global_skip_adds_the_input():
       np.testing.assert_allclose(skipping.hr, plain.hr + Enlarge(4)(padded)[:, :36], atol=1e-5)
 
 
+@pytest.mark.full
 def test_with_the_global_skip_the_images_start_near_the_input():
   x = photograph(16, 16)
   for seed in range(3):

@@ -145,6 +145,7 @@ def test_bfloat16_computes_close_to_float32_and_keeps_float32_at_both_ends():
     assert 1e-5 < np.abs(a - b).mean() / np.std(b) < 0.02
 
 
+@pytest.mark.full
 def test_weights_are_drawn_by_pytorchs_default():
   params = init_variables(small_mprnet(unet_step=0, orsnet_step=0), seed=0)['params']  # few shapes
   for key, value in traverse_util.flatten_dict(params, sep='.').items():

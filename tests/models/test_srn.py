@@ -154,6 +154,7 @@ def test_the_global_skip_adds_the_input_at_every_scale():
     np.testing.assert_allclose(image, expected, atol=1e-6)
 
 
+@pytest.mark.full
 def test_with_the_global_skip_the_images_start_near_the_input():
   x = photograph(16, 32)
   for seed in range(3):

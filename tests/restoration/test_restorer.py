@@ -181,7 +181,9 @@ def test_wrong_lengths_of_blur(network, options, error):
     Restorer(*network, **options)
 
 
-@pytest.mark.parametrize('size', [(1, 1), (3, 300), (65, 70), (131, 97)])
+@pytest.mark.parametrize(
+  'size', [(1, 1), pytest.param((3, 300), marks=pytest.mark.full), (65, 70), (131, 97)]
+)
 def test_any_size_is_restored_as_if_whole(network, size):
   """Every border is where the image ends, whatever the tiles are; none is visible."""
   image = skimage.data.coffee()[100 : 100 + size[0], 200 : 200 + size[1]]
@@ -349,7 +351,9 @@ def test_dtype_is_the_computations(network, photo):
   assert 1e-4 < error < 0.1
 
 
-@pytest.mark.parametrize(('features', 'tile'), [(32, 64), (7, None)])
+@pytest.mark.parametrize(
+  ('features', 'tile'), [pytest.param(32, 64, marks=pytest.mark.full), (7, None)]
+)
 def test_bfloat16_equals_float32_within_rounding(features, tile):
   """In tiles with masked borders, and with a width that no vector divides."""
   model = create_model(**small.MODEL | {'features': features})
