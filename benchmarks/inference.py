@@ -50,7 +50,7 @@ def main(_):
         x = workloads.noise(batch, height, width, 3)
         calls = workloads.inference_workloads(model, variables, x)
         if peer:
-          calls |= peer.workloads('inference', {'x': x})
+          calls |= peer.inference_workloads(x)
         seconds = timing.time_in_turns(
           calls | workloads.matmul_workloads(matmul_side), ROUNDS.value
         )

@@ -108,7 +108,7 @@ def make_workload(workload: str, size: str, framework: str) -> workloads.Workloa
   network, variant = torch_gfn.GFN(**width), torch_gfn.VARIANTS[device][PEERS[device]]
   if workload == 'inference':
     return torch_gfn.inference_workload(network, variant, device, data)
-  return torch_gfn.train_workload(network, variant, device, data)
+  return torch_gfn.train_workload(network, variant, device, data, workloads.LEARNING_RATE)
 
 
 def measure(workload: workloads.Workload, framework: str) -> dict[str, int]:

@@ -5,10 +5,11 @@
 requires PyTorch and NumPy alone, so that it runs where JAX and gfn_jax are not installed. It reads
 requests from standard input, a JSON list in each line, and answers each with a line of JSON:
 
-    ["load", device, options, "parameters.npz"]    start with these parameters
-    ["restore", "x.npz", "result.npz"]             images, in float32 on the CPU
-    ["make", name, kind, variant, "inputs.npz"]    a workload; kind: inference or train
-    ["call", name]                                 seconds, processor time and loss of a call
+    ["load", device, options, "parameters.npz"]       names of the device's variants, or an error
+    ["restore", "x.npz", "result.npz"]                images, in float32 on the CPU
+    ["make_inference", variant, "inputs.npz"]         a workload of a variant
+    ["make_train", variant, "inputs.npz", rate]       the same
+    ["call", variant]                                 seconds, processor time and loss of a call
 """
 
 import copy
@@ -24,8 +25,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-
-LEARNING_RATE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,13 +196,17 @@ def inference_workload(
 
 
 def train_workload(
-  network: GFN, variant: Variant, device: str, batch: Mapping[str, np.ndarray]
+  network: GFN,
+  variant: Variant,
+  device: str,
+  batch: Mapping[str, np.ndarray],
+  learning_rate: float,
 ) -> Callable[[], Any]:
   """Return a workload that takes one step of Adam on GFN's loss with `lr_weight=0.5`."""
   net, place = _prepare(network, variant, device)
   batch = {key: place(image) for key, image in batch.items()}
   on_gpu = batch['hr'].device.type == 'cuda'
-  optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, fused=on_gpu)
+  optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate, fused=on_gpu)
   forward = torch.compile(net) if variant.compiled else net
 
   def workload():
@@ -254,34 +257,39 @@ class _Server:
 
   def answer(self, request: str, *arguments: Any) -> Any:
     """Return the answer to a request of the module's docstring."""
-    return {'load': self.load, 'restore': self.restore, 'make': self.make, 'call': self.call}[
-      request
-    ](*arguments)
+    requests = (self.load, self.restore, self.make_inference, self.make_train, self.call)
+    return {method.__name__: method for method in requests}[request](*arguments)
 
-  def load(self, device: str, options: dict[str, int], path: str) -> str | None:
-    """Load the network; return an error, or None."""
+  def load(self, device: str, options: dict[str, int], path: str) -> list[str] | str:
+    """Load the network; return the names of its variants, or an error."""
     if device == 'cuda' and not torch.cuda.is_available():
       return 'PyTorch finds no GPU'
     self.device, self.network = device, GFN(**options)
     state = {key: torch.from_numpy(value) for key, value in self._read(path).items()}
     self.network.load_state_dict(state, strict=True)
+    return list(VARIANTS[device])
 
   def restore(self, path: str, result: str) -> None:
     """Restore images to a file."""
     np.savez(os.path.join(self.folder, result), **restore(self.network, self._read(path)['x']))
 
-  def make(self, name: str, kind: str, variant: str, path: str) -> None:
-    """Keep a workload under a name."""
-    chosen, inputs = VARIANTS[self.device][variant], self._read(path)
-    if kind == 'inference':
-      self.workloads[name] = inference_workload(self.network, chosen, self.device, inputs['x'])
-    else:
-      self.workloads[name] = train_workload(self.network, chosen, self.device, inputs)
+  def make_inference(self, variant: str, path: str) -> None:
+    """Keep a workload of inference."""
+    x = self._read(path)['x']
+    self.workloads[variant] = inference_workload(
+      self.network, VARIANTS[self.device][variant], self.device, x
+    )
 
-  def call(self, name: str) -> dict[str, float | None]:
+  def make_train(self, variant: str, path: str, learning_rate: float) -> None:
+    """Keep a workload of training."""
+    self.workloads[variant] = train_workload(
+      self.network, VARIANTS[self.device][variant], self.device, self._read(path), learning_rate
+    )
+
+  def call(self, variant: str) -> dict[str, float | None]:
     """Call a workload once."""
     wall, cpu = time.perf_counter(), time.process_time()
-    loss = self.workloads[name]()
+    loss = self.workloads[variant]()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {'wall': wall, 'cpu': cpu, 'result': None if loss is None else float(loss)}
 

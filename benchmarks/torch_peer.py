@@ -24,17 +24,6 @@ from gfn_jax.models.gfn import GFN
 _SCRIPT = pathlib.Path(__file__).parent / 'torch_gfn.py'
 _SIZES = ('features', 'deblur_blocks', 'sr_blocks', 'reconstruction_blocks')
 
-VARIANTS = {
-  'cpu': ('torch', 'torch channels_last', 'torch channels_last bfloat16'),
-  'cuda': (
-    'torch',
-    'torch channels_last tf32',
-    'torch channels_last bfloat16',
-    'torch channels_last bfloat16 compiled',
-  ),
-}
-"""Settings of PyTorch to time, by device: keys of `torch_gfn.VARIANTS`."""
-
 
 class TorchPeer:
   """A process with the network in PyTorch; a context manager, which ends it.
@@ -86,29 +75,36 @@ class TorchPeer:
     self._process.communicate()
     self._folder.cleanup()
 
-  def workloads(self, kind: str, inputs: Mapping[str, np.ndarray]) -> dict[str, Callable[[], Any]]:
-    """Return a workload for each setting of PyTorch.
+  def inference_workloads(self, x: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """Return a workload for each setting of PyTorch that restores images `[B, h, w, 3]`."""
+    return self._workloads('make_inference', {'x': x})
 
-    Args:
-      kind: 'inference' or 'train'.
-      inputs: images `x`, or the batch.
-    """
+  def train_workloads(
+    self, batch: Mapping[str, np.ndarray], learning_rate: float
+  ) -> dict[str, Callable[[], Any]]:
+    """Return a workload for each setting of PyTorch that takes a step of Adam on a batch."""
+    return self._workloads('make_train', batch, learning_rate)
+
+  def _workloads(
+    self, request: str, inputs: Mapping[str, np.ndarray], *options: float
+  ) -> dict[str, Callable[[], Any]]:
     self._write('inputs.npz', inputs)
-    found = {}
-    for variant in VARIANTS[self.device]:
-      self._ask('make', variant, kind, variant, 'inputs.npz')
-      found[variant] = lambda variant=variant: Measured(**self._ask('call', variant))
-    return found
+    for variant in self.variants:
+      self._ask(request, variant, 'inputs.npz', *options)
+    return {
+      variant: lambda variant=variant: Measured(**self._ask('call', variant))
+      for variant in self.variants
+    }
 
   def _load(self, model: GFN, variables: Any) -> None:
-    self.device = {'cpu': 'cpu', 'gpu': 'cuda'}.get(jax.default_backend(), '')
-    if not self.device:
+    device = {'cpu': 'cpu', 'gpu': 'cuda'}.get(jax.default_backend())
+    if not device:
       raise UserError(f'PyTorch cannot use {jax.devices()[0]}; pass --nopeer')
     options = {size: getattr(model, size) for size in _SIZES}
     self._write('parameters.npz', to_torch('gfn', variables, **options))
-    error = self._ask('load', self.device, options, 'parameters.npz')
-    if error:
-      raise UserError(f'{error}; pass --nopeer')
+    self.variants = self._ask('load', device, options, 'parameters.npz')
+    if isinstance(self.variants, str):
+      raise UserError(f'{self.variants}; pass --nopeer')
 
   def _check_same(self, model: GFN, variables: Any) -> None:
     x = np.random.default_rng(0).random((1, 16, 24, 3), np.float32)

@@ -53,7 +53,7 @@ def main(_):
       batch = workloads.noise_batch(size, CROP.value)
       steps = workloads.train_workloads(model, variables, batch)
       if peer:
-        steps |= peer.workloads('train', batch)
+        steps |= peer.train_workloads(batch, workloads.LEARNING_RATE)
       seconds = timing.time_in_turns(steps | workloads.matmul_workloads(matmul_side), ROUNDS.value)
       workloads.check_losses({name: float(seconds[name].first_result) for name in steps})
       # The usual estimate of a step is three forward passes.

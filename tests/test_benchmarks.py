@@ -36,13 +36,15 @@ def small_gfn():
 @pytest.mark.parametrize('kind', ['inference', 'train'])
 def test_the_network_in_pytorch_is_ours_and_learns_alike(kind):
   model, variables = small_gfn()
-  inputs = {
-    'inference': {'x': workloads.noise(1, 16, 24, 3)},
-    'train': workloads.noise_batch(8, 16),
-  }[kind]
+  batch = workloads.noise_batch(8, 16)
+  ours = {}
   with TorchPeer(model, variables, PEER_PYTHON) as peer:  # compares the images
-    theirs = peer.workloads(kind, inputs)
-    ours = {'jax': workloads.train_workload(model, variables, inputs)} if kind == 'train' else {}
+    if kind == 'inference':
+      theirs = peer.inference_workloads(batch['lr_blur'])
+    else:
+      theirs = peer.train_workloads(batch, workloads.LEARNING_RATE)
+      ours = {'jax': workloads.train_workload(model, variables, batch)}
+    assert list(theirs) == ['torch', 'torch channels_last', 'torch channels_last bfloat16']
     for _ in range(2):
       results = {name: call() for name, call in theirs.items()}
       assert all(result.wall > 0 and result.cpu > 0 for result in results.values())
