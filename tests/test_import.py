@@ -14,6 +14,15 @@ ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = ['tensorflow', 'tensorflow_datasets', 'torch', 'matplotlib', 'gradio', 'av', 'skimage']
 LATE = ['imagecodecs', 'jinja2', 'matplotlib', 'platformdirs', 'tensorboardX', 'tifffile']
 
+IMPORTS = {
+  'package': 'import gfn_jax',
+  'restorer': 'gfn_jax.Restorer',
+  'restore': 'import gfn_jax.cli.restore, gfn_jax.cli.demo, gfn_jax.restoration.gate_figure',
+  'train': 'import gfn_jax.training.loop, run_train',
+  'tables': 'import gfn_jax.cli.table, gfn_jax.cli.figure, gfn_jax.configs.tables.gfn_table2',
+}
+"""Statements that one process runs in this order, so that a later one may load more."""
+
 BLOCK_LATE = f"""
 import sys
 
@@ -57,35 +66,49 @@ def source_of(module):
   return (path / '__init__.py' if path.is_dir() else path.with_suffix('.py')).read_text()
 
 
-def imported_by(statement):
-  """Return the names of the modules that a statement loads in a fresh interpreter."""
-  script = f'import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)))'
+def run_python(script):
+  """Return what a script prints in a fresh interpreter."""
   command = [sys.executable, '-W', 'error', '-c', script]
   environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
   result = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
-  return set(json.loads(result.stdout.splitlines()[-1]))
+  return result.stdout
 
 
-def test_the_package_imports_nothing_heavy():
-  modules = imported_by('import gfn_jax')
-  assert not modules.intersection(['jax', 'numpy', 'absl'])
-  modules = imported_by('import gfn_jax; gfn_jax.Restorer')
-  assert 'gfn_jax.restoration.restorer' in modules
-  assert not modules.intersection(HEAVY + LATE)
+def imported_by(statements):
+  """Return the names of the modules that are loaded after each of some statements."""
+  report = 'print(json.dumps(sorted(sys.modules)))'
+  lines = [f'{statement}\n{report}' for statement in statements]
+  output = run_python('import json, sys\n' + '\n'.join(lines))
+  reports = [line for line in output.splitlines() if line.startswith(b'[')]
+  return [set(json.loads(line)) for line in reports]
 
 
-def test_tables_and_figures_import_matplotlib_only_when_they_draw():
-  modules = imported_by(
-    'import gfn_jax.cli.table, gfn_jax.cli.figure, gfn_jax.configs.tables.gfn_table2'
-  )
-  assert 'gfn_jax.evaluation.table_plot' in modules
-  assert not modules.intersection(HEAVY + LATE)
+@pytest.fixture(scope='module')
+def imported():
+  """Return the names of the modules that are loaded after each of `IMPORTS`, in their order."""
+  return dict(zip(IMPORTS, imported_by(IMPORTS.values()), strict=True))
 
 
-def test_training_imports_tensorflow_only_when_it_opens_a_dataset():
-  modules = imported_by('import gfn_jax.training.loop, run_train')
-  assert 'gfn_jax.evaluation.evaluate' in modules
-  assert not modules.intersection(HEAVY + LATE)
+def test_the_package_imports_nothing_heavy(imported):
+  assert not imported['package'].intersection(['jax', 'numpy', 'absl'])
+  assert 'gfn_jax.restoration.restorer' in imported['restorer']
+  assert not imported['restorer'].intersection(HEAVY + LATE)
+
+
+def test_the_command_imports_what_it_needs_and_no_more(imported):
+  assert 'gfn_jax.restoration.video' in imported['restore']
+  late = [*LATE, 'gfn_jax.interop.torch_checkpoint', 'gfn_jax.ops.metrics']
+  assert not imported['restore'].intersection(HEAVY + late)
+
+
+def test_training_imports_tensorflow_only_when_it_opens_a_dataset(imported):
+  assert 'gfn_jax.evaluation.evaluate' in imported['train']
+  assert not imported['train'].intersection(HEAVY + LATE)
+
+
+def test_tables_and_figures_import_matplotlib_only_when_they_draw(imported):
+  assert 'gfn_jax.evaluation.table_plot' in imported['tables']
+  assert not imported['tables'].intersection(HEAVY + LATE)
 
 
 def test_training_and_evaluation_can_be_imported_without_tensorflow():
@@ -104,19 +127,10 @@ def test_training_and_evaluation_can_be_imported_without_tensorflow():
   assert "pip install 'gfn_jax[train]'" in result.stdout
 
 
-def test_the_command_imports_what_it_needs_and_no_more():
-  modules = imported_by(
-    'import gfn_jax.cli.restore, gfn_jax.cli.demo, gfn_jax.restoration.gate_figure'
-  )
-  assert 'gfn_jax.restoration.video' in modules
-  late = [*LATE, 'gfn_jax.interop.torch_checkpoint', 'gfn_jax.ops.metrics']
-  assert not modules.intersection(HEAVY + late)
-
-
 def test_restoring_a_photo_imports_nothing_that_it_does_not_need(tmp_path):
   Image.new('RGB', (16, 16), 'teal').save(tmp_path / 'a.png')
   arguments = [str(tmp_path / 'a.png'), str(tmp_path / 'b.jpg'), '--same_size']
-  modules = imported_by(f'import gfn_jax.cli.restore as command; command.main({arguments})')
+  [modules] = imported_by([f'import gfn_jax.cli.restore as command; command.main({arguments})'])
   with Image.open(tmp_path / 'b.jpg') as image:
     assert image.size == (16, 16)
   ours = [name for name in modules if name.startswith('gfn_jax.')]
