@@ -28,7 +28,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo demo-train test test-full lint wheel smoke docs notebook pictures onnx test-onnx page release clean
+.PHONY: help demo demo-train test pytest test-full lint wheel smoke docs notebook pictures onnx test-onnx page release clean
 
 help:  # list the targets
 	@sed -n 's/^\([a-z-]*\):.*  # /\1\t/p' Makefile | expand -t 14
@@ -39,7 +39,9 @@ demo: $(VENV)/base  # restore two photographs with the released weights, and sho
 demo-train: $(VENV)/installed  # train and evaluate a small network, in about ten minutes on two cores
 	$(BIN)/python examples/demo_train.py --dir=demo_train
 
-test: lint  # lint and run the tests
+test: lint pytest  # lint and run the tests
+
+pytest: $(VENV)/installed  # run the tests alone
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 $(PYTEST_ARGS)
 
 test-full: $(VENV)/installed  # run the tests that are long or at full size
