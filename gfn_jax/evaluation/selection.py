@@ -79,7 +79,7 @@ def open_test_pairs(config: Mapping[str, Any]) -> dict[str, RealPairs]:
   sources = config['evaluation'].get('test_pairs', {})
   pairs = {name: RealPairs(**source) for name, source in sources.items() if source['path']}
   trained = config['data'].get('real_pairs', {})
-  paths = {os.path.realpath(source['path']) for source in trained.values()}
+  paths = {os.path.realpath(source['path']) for source in trained.values() if source['path']}
   for name in pairs:
     if os.path.realpath(sources[name]['path']) in paths:
       raise UserError(

@@ -137,8 +137,11 @@ def weights_path(path_or_name: str | os.PathLike) -> str:
         return file
     raise UserError(
       f'no weights in the folder {printable(path)}: neither {WEIGHTS_FILE} nor {HUB_WEIGHTS} is '
-      'there; pass the folder of a training run or of a hub, or a .safetensors file'
+      'there; pass the folder of a training run or of a hub, or a .safetensors file (gfn-import '
+      'converts weights of other libraries)'
     )
+  if is_file(f'{path}.index'):
+    raise _foreign(path, 'a checkpoint of TensorFlow')
   if path.endswith('.safetensors') or os.path.basename(path) != path:
     raise UserError(
       f'no weights at {printable(path)}: train a network with gfn-train, which writes '

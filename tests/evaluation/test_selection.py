@@ -3,7 +3,8 @@ import pytest
 import skimage.data
 from scipy import ndimage
 
-from gfn_jax.evaluation.selection import score_pairs
+from gfn_jax import UserError
+from gfn_jax.evaluation.selection import open_test_pairs, score_pairs
 from gfn_jax.ops import metrics
 
 
@@ -49,3 +50,14 @@ def test_scores_of_no_pair_are_left_out():
   scores = score_pairs(lambda image: image, [pair(9)])
   assert scores.scalars() == {'gain': 0.0}
   assert str(scores) == '+0.00 dB (1 blurred)'
+
+
+def test_a_folder_that_is_trained_on_is_refused(gopro_tree, monkeypatch):
+  monkeypatch.chdir(gopro_tree / 'test')
+  here = {'path': '.', 'blur': 'blur_gamma', 'reduce': 4}
+  unused = here | {'path': ''}
+  config = {'data': {'real_pairs': {'a': unused}}, 'evaluation': {'test_pairs': {'b': here}}}
+  assert list(open_test_pairs(config)) == ['b']
+  config['data']['real_pairs']['a'] = here | {'path': str(gopro_tree / 'test')}
+  with pytest.raises(UserError, match=r'evaluation.test_pairs.b.path is one of data.real_pairs'):
+    open_test_pairs(config)

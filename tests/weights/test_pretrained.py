@@ -259,7 +259,17 @@ def test_the_folder_of_a_run_stands_for_its_newest_weights(released, saved, monk
 def test_a_folder_without_weights(tmp_path):
   assert message_of(pretrained.load_pretrained, tmp_path) == (
     f'no weights in the folder {tmp_path}: neither weights.safetensors nor model.safetensors is '
-    'there; pass the folder of a training run or of a hub, or a .safetensors file'
+    'there; pass the folder of a training run or of a hub, or a .safetensors file (gfn-import '
+    'converts weights of other libraries)'
+  )
+
+
+def test_a_checkpoint_of_tensorflow_names_the_command_that_converts_it(tmp_path):
+  prefix = tmp_path / 'deblur.model-523000'
+  pathlib.Path(f'{prefix}.index').touch()
+  assert message_of(pretrained.load_pretrained, prefix) == (
+    f'{prefix} is a checkpoint of TensorFlow; convert it first: '
+    f'gfn-import {prefix} {tmp_path}/deblur_imported.safetensors --model NAME'
   )
 
 
