@@ -32,7 +32,7 @@ class Line:
     printed: number of parameters as the paper prints it.
     measured: measured numbers by metric.
     published: the paper's numbers by metric.
-    mark: reason why there are no scores, such as 'no weights'; '' otherwise.
+    mark: reason why there are no scores, such as 'not scored'; '' otherwise.
     scores: origin of the measured scores.
     timing: origin of the measured seconds.
   """
@@ -68,7 +68,7 @@ def table_lines(table: Table, data_set: str, results: Results) -> list[Line]:
     elif measurements and row.network(data_set) is None:
       line = dataclasses.replace(line, mark='no network')
     if scored and row.network(data_set) and not line.scores:
-      line = dataclasses.replace(line, mark='no weights')
+      line = dataclasses.replace(line, mark='not scored')
     lines.append(line)
   if bicubic and BICUBIC not in table.rows:
     lines.insert(0, Line(BICUBIC, BICUBIC, **bicubic))

@@ -24,7 +24,7 @@ def test_markdown_has_the_published_number_beside_each_measured_one():
     '|---|---|---|---|---|---|---|---|---|---|\n'
     '| bicubic | 0 | - | 23.50 | - | 0.5000 | - | 0.4000 | - | - |\n'
     '| Narrow | 1,000 | 1.5M | 25.50 | 26.20 | 0.7500 | 0.818 | 0.3000 | 0.250 | 0.07 |\n'
-    '| Wide (no weights) | 2,000 | - | - | 24.948 | - | 0.90 | - | 1.500 | 2.10 |\n'
+    '| Wide (not scored) | 2,000 | - | - | 24.948 | - | 0.90 | - | 1.500 | 2.10 |\n'
     '| Lost (no network) | - | 1.1M | - | 22.74 | - | - | - | - | 0.66 |\n'
     '\n'
     '- PSNR, SSIM and LPIPS: 1,111 images of GOPRO, protocol gfn, NVIDIA H200, JAX 0.12.0, '

@@ -169,7 +169,7 @@ def test_an_interrupted_table_is_continued_with_the_missing_rows(
     measure(tmp_path, weights, gopro_tree / 'test')
   [(name, first)] = results(tmp_path).items()
   assert (name, scored) == ('narrow', [4])
-  assert 'Wide (no weights)' in (tmp_path / 'table.md').read_text()
+  assert 'Wide (not scored)' in (tmp_path / 'table.md').read_text()
 
   monkeypatch.setattr(table_measurement, 'evaluate', record)
   text = measure(tmp_path, weights, gopro_tree / 'test')
