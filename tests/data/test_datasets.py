@@ -11,13 +11,15 @@ from gfn_jax.data.datasets import open_dataset
 
 
 @pytest.fixture
-def data(tmp_path):
-  """The section `data` of a config, with two photographs."""
+def data(tmp_path, monkeypatch):
+  """The section `data` of a config, with two photographs, for one core and simple blur."""
+  monkeypatch.setattr('os.cpu_count', lambda: 1)
   for name in ('astronaut', 'coffee'):
     Image.fromarray(getattr(skimage.data, name)()).save(tmp_path / f'{name}.png')
   config = defaults.photos().data
   config.update(photos=str(tmp_path), held_out=1, margin=8, photo_scales=(1.0,))
-  config.motion_blur.camera.frames = 3
+  nothing = (0.0, 0.0)
+  config.motion_blur.camera.update(frames=3, regions=0, shot_noise=nothing, read_noise=nothing)
   return config.to_dict()
 
 

@@ -236,20 +236,22 @@ def test_a_damaged_data_set_is_named(tmp_path):
 def test_the_command_reports_a_missing_folder_in_one_line(tmp_path):
   command = [sys.executable, '-m', 'data_prep.lr_gopro', f'--data_dir={tmp_path / "out"}']
   missing = tmp_path / 'GOPRO_Large'
+  env = os.environ | {'JAX_PLATFORMS': 'cpu'}
+  for name in ('TF_CPP_MIN_LOG_LEVEL', 'TF_ENABLE_ONEDNN_OPTS'):  # set by the package
+    env.pop(name, None)
   result = subprocess.run(
     [*command, f'--manual_dir={missing}'],
     cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    env=env,
     capture_output=True,
     text=True,
     check=False,
   )
   assert result.returncode == 1
   assert result.stdout == ''
-  assert result.stderr.splitlines()[-1] == (
-    f'error: {missing} does not exist or is empty; pass the folder of the frames'
+  assert result.stderr == (
+    f'error: {missing} does not exist or is empty; pass the folder of the frames\n'
   )
-  assert 'Traceback' not in result.stderr
   assert everything_in(tmp_path) == []
 
 

@@ -18,11 +18,11 @@ from PIL import Image
 
 from gfn_jax import UserError, create_model
 from gfn_jax.evaluation import evaluate, test_sets
-from gfn_jax.models import init_variables
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.system import parallel
 from gfn_jax.weights.pretrained import save_weights
 from tests import small
+from tests.models.networks import random_params
 from tests.ports import free_port
 from tests.xla_flags import COMPILE_FAST
 
@@ -126,8 +126,8 @@ def test_several_processes_train_as_one_and_a_run_changes_their_number(photos_di
 
 def test_two_processes_evaluate_and_restore_as_one(tmp_path):
   weights = tmp_path / 'weights.safetensors'
-  params = jax.device_get(init_variables(create_model(**small.MODEL), 0)['params'])
-  save_weights(weights, {'params': params}, small.MODEL, {})
+  params = random_params(create_model(**small.SR_BRANCH))
+  save_weights(weights, {'params': params}, small.SR_BRANCH, {})
   for kind in ('lr', 'hr'):
     (tmp_path / kind).mkdir()
   for number in range(3):

@@ -1,8 +1,10 @@
+import copy
 import functools
 import json
 import os
 import shutil
 import signal
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +18,20 @@ from gfn_jax.configs import bmdsrnet, cascade, cnlrn
 from gfn_jax.data.real_pairs import RealPairs
 from gfn_jax.evaluation import evaluate, test_sets
 from gfn_jax.evaluation.selection import score_pairs
+from gfn_jax.models.base import RestorationModel
 from gfn_jax.ops import metrics
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.scores import bicubic
 from gfn_jax.system import parallel
 from gfn_jax.training import loop, losses, phases
 from gfn_jax.training.optimizers import make_optimizer, scale_by_rate
-from gfn_jax.training.train_state import create_train_state
+from gfn_jax.training.train_state import TrainState, create_train_state
 from gfn_jax.training.train_step import train_step
 from gfn_jax.weights.pretrained import load_pretrained
 from tests import small
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def batch():
   """Eight crops of a photograph, 16x16 at low resolution."""
   photo = skimage.data.astronaut()
@@ -37,16 +40,19 @@ def batch():
   return {'lr_blur': np.roll(lr, 1, axis=2), 'lr': lr, 'hr': hr}
 
 
-def make_step(model, lr_weight=0.5, rate=1e-3, hr_weight=1.0, optimizer='adam', **options):
-  # Adam makes large steps of gradients that should be zero.
+def make_step(
+  model, lr_weight=0.5, rate=1e-3, hr_weight=1.0, optimizer='adam', initialized=None, **options
+):
   rates = {'': optax.constant_schedule(rate)} | options.pop('learning_rates', {})
   if optimizer == 'sgd':
     labels = lambda params: {name: name if name in rates else '' for name in params}
     scales = {name: scale_by_rate(rate) for name, rate in rates.items()}
     tx = optax.chain(optax.scale(-1.0), optax.partition(scales, labels))
+  elif optimizer == 'sign':
+    tx = optax.with_extra_args_support(optax.sign_sgd(rate))
   else:
     tx = make_optimizer(rates, clip_norm=1.0)
-  state = create_train_state(model, tx, seed=0, ema='ema_decay' in options)
+  state = create_train_state(initialized or model, tx, seed=0, ema='ema_decay' in options)
   terms = {name: {'on': name, 'loss': 'mse', 'weight': 1.0} for name in ('hr', 'lr')}
   loss = losses.make_loss(terms, {'hr': hr_weight, 'lr': lr_weight})
   model = model.for_training(parallel.AXIS)
@@ -73,94 +79,139 @@ def changed_modules(before, after):
   return moved, kept
 
 
-def test_a_step_changes_every_parameter(batch):
-  state, step = make_step(create_model(**small.MODEL, gate_recursions=3))
-  after, _ = parallel.parallel_step(step)(jax.tree.map(jnp.copy, state), parallel.shard(batch))
-  moved, kept = changed_modules(state.params, after.params)
+class Taken(NamedTuple):
+  """A step of a module-scoped fixture, on the host: compiling a step takes seconds."""
+
+  model: RestorationModel
+  before: TrainState
+  after: TrainState
+  scalars: dict[str, np.ndarray]
+
+
+def take(model, batch, **options):
+  """Take the step of `make_step` on eight devices, as a run does."""
+  # By default, a gradient that is not exactly zero makes a step as large as any other.
+  before, step = make_step(model, **{'optimizer': 'sign'} | options)
+  before = jax.device_get(before)
+  start = jax.tree.map(jnp.copy, before)
+  after, scalars = parallel.parallel_step(step)(start, parallel.shard(batch))
+  return Taken(model, before, *jax.device_get((after, scalars)))
+
+
+@pytest.fixture(scope='module')
+def gfn_step(batch):
+  return take(
+    create_model(**small.MODEL, gate_recursions=3),
+    batch,
+    optimizer='adam',
+    lr_weight=0.25,
+    rate=0.01,
+  )
+
+
+@pytest.fixture(scope='module')
+def gfn_by_hand(gfn_step, batch):
+  """Loss, gradient, and parameters after `gfn_step`, by the formulas of the losses and of Adam."""
+  images = {key: x.astype(np.float32) / 255 for key, x in batch.items()}
+
+  def loss(params):
+    output = gfn_step.model.apply({'params': params}, images['lr_blur'])
+    loss_hr = ((output.hr - images['hr']) ** 2).mean()
+    return loss_hr + 0.25 * ((output.lr - images['lr']) ** 2).mean()
+
+  params = gfn_step.before.params
+  value, grads = jax.device_get(jax.jit(jax.value_and_grad(loss))(params))
+  clipped = min(1, 1 / norm_of(grads))
+
+  def first_step(param, gradient):  # the moments are those of this gradient alone
+    return param - 0.01 * clipped * gradient / (clipped * np.abs(gradient) + 1e-8)
+
+  return value, grads, jax.tree.map(first_step, params, grads)
+
+
+def norm_of(tree):
+  return np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(tree)))
+
+
+def test_a_step_changes_every_parameter(gfn_step):
+  moved, kept = changed_modules(gfn_step.before.params, gfn_step.after.params)
   assert moved == {'deblur', 'gate', 'reconstruction', 'sr_feature'}
   assert not kept
-  assert int(after.step) == 1
+  assert int(gfn_step.after.step) == 1
 
 
-def test_an_ungated_step_changes_everything_but_the_gate(batch):
+def test_losses_and_update_by_hand(gfn_step, gfn_by_hand):
+  value, grads, expected = gfn_by_hand
+  _, _, after, scalars = gfn_step
+  np.testing.assert_allclose(scalars['loss'], value, rtol=1e-5)
+  for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(a, b, atol=2e-3)
+  np.testing.assert_allclose(scalars['grad_norm'], norm_of(grads), rtol=1e-4)
+
+
+def test_modules_can_have_another_learning_rate_or_none(batch, gfn_step, gfn_by_hand):
+  rates = {'deblur': optax.constant_schedule(1e-4), 'gate': optax.constant_schedule(0.0)}
+  options = dict(lr_weight=0.25, optimizer='sgd', learning_rates=rates, frozen=['gate'])
+  _, before, after, scalars = take(gfn_step.model, batch, **options)
+  factors, (_, grads, _) = {'deblur': 1e-4, 'gate': 0}, gfn_by_hand
+  for module in before.params:
+    leaves = map(jax.tree.leaves, (before.params[module], after.params[module], grads[module]))
+    for x, y, gradient in zip(*leaves, strict=True):
+      expected = -factors.get(module, 1e-3) * gradient
+      np.testing.assert_allclose(y - x, expected, rtol=1e-3, atol=1e-7)
+  assert scalars['grad_norm/gate'] == 0 < gfn_step.scalars['grad_norm/gate']
+
+
+@pytest.fixture(scope='module')
+def ungated_step(batch):
+  """A step of GFN without its gate and without a deblurring loss."""
   model = create_model(**small.MODEL)
-  state, _ = make_step(model)
-  _, step = make_step(model.clone(gated=False))
-  after, scalars = parallel.parallel_step(step)(
-    jax.tree.map(jnp.copy, state), parallel.shard(batch)
-  )
-  moved, kept = changed_modules(state.params, after.params)
+  return take(model.clone(gated=False), batch, lr_weight=0.0, initialized=model)
+
+
+def test_an_ungated_step_changes_everything_but_the_gate(ungated_step):
+  _, before, after, scalars = ungated_step
+  moved, kept = changed_modules(before.params, after.params)
   assert moved == {'deblur', 'reconstruction', 'sr_feature'}
-  assert kept == {'gate'}
+  assert kept == {'gate', 'deblur'}  # of the latter, what the next test names
   assert float(scalars['grad_norm/gate']) == 0
 
 
-def test_without_a_deblurring_loss_only_its_image_layers_stand_still(batch):
-  state, step = make_step(create_model(**small.MODEL), lr_weight=0.0)
-  after, _ = parallel.parallel_step(step)(jax.tree.map(jnp.copy, state), parallel.shard(batch))
-  _, kept = changed_modules(state.params, after.params)
-  assert kept == {'deblur'}
-  for layer, params in state.params['deblur'].items():
-    same = jax.tree.map(lambda a, b: np.array_equal(a, b), params, after.params['deblur'][layer])
+def test_without_a_deblurring_loss_only_its_image_layers_stand_still(ungated_step):
+  _, before, after, _ = ungated_step
+  for layer, params in before.params['deblur'].items():
+    same = jax.tree.map(np.array_equal, params, after.params['deblur'][layer])
     assert all(jax.tree.leaves(same)) == (layer in ('conv5', 'conv6')), layer
 
 
 def test_without_the_hr_loss_only_the_deblurring_module_is_trained(batch):
-  state, step = make_step(create_model(**small.MODEL), hr_weight=0.0)
-  after, scalars = parallel.parallel_step(step)(
-    jax.tree.map(jnp.copy, state), parallel.shard(batch)
-  )
-  moved, kept = changed_modules(state.params, after.params)
+  _, before, after, scalars = take(create_model(**small.MODEL), batch, hr_weight=0.0)
+  moved, kept = changed_modules(before.params, after.params)
   assert moved == {'deblur'}
   assert kept == {'gate', 'reconstruction', 'sr_feature'}
   assert 'loss_hr' not in scalars
   np.testing.assert_allclose(scalars['loss'], 0.5 * scalars['loss_lr'], rtol=1e-6)
 
 
-def test_modules_can_have_another_learning_rate_or_none(batch):
-  model, constant = create_model(**small.MODEL), optax.constant_schedule
-  state, step = make_step(model, optimizer='sgd')
-  rates = {'deblur': constant(1e-4), 'gate': constant(0.0)}
-  other = make_step(model, optimizer='sgd', learning_rates=rates, frozen=['gate'])
-  one = {key: x[None] for key, x in batch.items()}
-  pairs = (state, step), other
-  (a, scalars_a), (b, scalars_b) = (all_replicas(step, 1)(start, one) for start, step in pairs)
-  factors = {'deblur': 0.1, 'gate': 0}
-  for module, before in jax.device_get(state.params).items():
-    leaves = map(jax.tree.leaves, (before, a.params[module], b.params[module]))
-    for x, y, z in zip(*leaves, strict=True):
-      expected = factors.get(module, 1) * (y[0] - x)
-      np.testing.assert_allclose(z[0] - x, expected, rtol=1e-3, atol=1e-7)
-  assert scalars_b['grad_norm/gate'][0] == 0 < scalars_a['grad_norm/gate'][0]
-
-
 long = functools.partial(pytest.param, marks=pytest.mark.full)
 SIZE = {key: value for key, value in small.MODEL.items() if key != 'name'}
-SR_SIZE = {key: value for key, value in SIZE.items() if key != 'deblur_blocks'}
 
 
 @pytest.mark.parametrize(
   ('name', 'options'),
   [
-    ('sr_branch', SR_SIZE),
     ('gfn_ablation', SIZE | {'variant': 'deblur_first'}),
     long('gfn_ablation', SIZE | {'variant': 'sr_first'}),
     long('gfn_ablation', SIZE | {'variant': 'dual_branch'}),
-    ('srresnet', {'features': 4, 'blocks': 1, 'preset': 'srresnet_gfn'}),
-    long('srresnet', {'features': 4, 'blocks': 1, 'preset': 'srresnet_paper'}),
+    long('srresnet', {'features': 4, 'blocks': 1, 'preset': 'srresnet_gfn'}),
     long('srresnet', {'features': 4, 'blocks': 1, 'preset': 'msrresnet'}),
   ],
 )
 def test_a_step_changes_every_parameter_of_the_other_networks(batch, name, options):
-  state, step = make_step(create_model(name, **options))
-  after, scalars = parallel.parallel_step(step)(
-    jax.tree.map(jnp.copy, state), parallel.shard(batch)
-  )
-  moved, kept = changed_modules(state.params, after.params)
-  assert (moved, kept) == (set(state.params), set())
-  moved, kept = changed_modules(state.batch_stats, after.batch_stats)
-  assert (moved, kept) == (set(state.batch_stats), set())
-  assert bool(moved) == (options.get('preset') == 'srresnet_paper')
+  _, before, after, scalars = take(create_model(name, **options), batch)
+  moved, kept = changed_modules(before.params, after.params)
+  assert (moved, kept) == (set(before.params), set())
+  assert not after.batch_stats
   has_lr = options.get('variant') in ('deblur_first', 'dual_branch')
   assert ('loss_lr' in scalars) == has_lr
 
@@ -168,82 +219,87 @@ def test_a_step_changes_every_parameter_of_the_other_networks(batch, name, optio
 def test_batch_statistics_are_those_of_the_whole_batch_on_any_number_of_devices(batch):
   model = create_model('srresnet', preset='srresnet_paper', features=4, blocks=1)
   state, step = make_step(model, optimizer='sgd')
-  eight, _ = all_replicas(step, 8)(state, parallel.shard(batch))
-  one, _ = all_replicas(step, 1)(state, {key: x[None] for key, x in batch.items()})
+  eight, scalars = all_replicas(step, 8)(state, parallel.shard(batch))
+  one, _ = all_replicas(step, 1)(state, one_device(batch))
   for a, b in zip(jax.tree.leaves(eight), jax.tree.leaves(one), strict=True):
     np.testing.assert_allclose(a[0], b[0], rtol=1e-3, atol=1e-6)
     np.testing.assert_array_equal(a[0], a[-1])
+  first = jax.tree.map(lambda x: x[0], eight)
+  moved, kept = changed_modules(state.params, first.params)
+  assert (moved, kept) == (set(state.params), set())
+  moved, kept = changed_modules(state.batch_stats, first.batch_stats)
+  assert (moved, kept) == (set(state.batch_stats), set())
+  assert moved
+  assert 'loss_lr' not in scalars
 
 
-def test_eight_devices_give_the_step_of_one_and_replicas_agree(batch):
-  state, step = make_step(create_model(**small.SR_BRANCH))
+def one_device(batch):
+  return {key: x[None] for key, x in batch.items()}
+
+
+@pytest.fixture(scope='module')
+def sr_branch_state():
+  return make_step(create_model(**small.SR_BRANCH), ema_decay=0.9)
+
+
+@pytest.fixture(scope='module')
+def sr_branch_step(sr_branch_state, batch):
+  """The state after a step on one device, and its scalars."""
+  state, step = sr_branch_state
+  return all_replicas(step, 1)(state, one_device(batch))
+
+
+def test_eight_devices_give_the_step_of_one_and_replicas_agree(
+  batch, sr_branch_state, sr_branch_step
+):
+  state, step = sr_branch_state
   eight, scalars = all_replicas(step, 8)(state, parallel.shard(batch))
-  one, scalars_one = all_replicas(step, 1)(state, {key: x[None] for key, x in batch.items()})
+  one, scalars_one = sr_branch_step
   for a, b in zip(jax.tree.leaves(eight.params), jax.tree.leaves(one.params), strict=True):
     assert all((a[0] == replica).all() for replica in a)
     np.testing.assert_allclose(a[0], b[0], atol=2e-4)  # Adam's first step is lr * sign(gradient)
   # The gradients themselves agree closely.
-  first_moments = zip(
-    jax.tree.leaves(eight.opt_state[1][0].mu), jax.tree.leaves(one.opt_state[1][0].mu), strict=True
-  )
-  for a, b in first_moments:
+  for a, b in zip(first_moments(eight), first_moments(one), strict=True):
     np.testing.assert_allclose(a[0], b[0], rtol=1e-3, atol=1e-6)
   np.testing.assert_allclose(scalars['loss'][0], scalars_one['loss'][0], rtol=1e-5)
+  moved, kept = changed_modules(state.params, jax.tree.map(lambda x: x[0], eight.params))
+  assert (moved, kept) == (set(state.params), set())
+  assert 'loss_lr' not in scalars
 
 
-def test_losses_and_update_by_hand(batch):
-  model = create_model(**small.MODEL)
-  state, step = make_step(model, lr_weight=0.25, rate=0.01)
-  after, scalars = all_replicas(step, 1)(state, {key: x[None] for key, x in batch.items()})
-  images = {key: x.astype(np.float32) / 255 for key, x in batch.items()}
-
-  def loss(params):
-    output = model.apply({'params': params}, images['lr_blur'])
-    loss_hr = ((output.hr - images['hr']) ** 2).mean()
-    return loss_hr + 0.25 * ((output.lr - images['lr']) ** 2).mean()
-
-  @jax.jit
-  def update(params):
-    value, grads = jax.value_and_grad(loss)(params)
-    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01))
-    updates, _ = tx.update(grads, tx.init(params))
-    return value, optax.tree.norm(grads), optax.apply_updates(params, updates)
-
-  value, norm, expected = jax.device_get(update(state.params))
-  np.testing.assert_allclose(scalars['loss'][0], value, rtol=1e-5)
-  for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True):
-    np.testing.assert_allclose(a[0], b, atol=2e-3)
-  np.testing.assert_allclose(scalars['grad_norm'][0], norm, rtol=1e-4)
-  moved, kept = changed_modules(state.params, jax.tree.map(lambda x: x[0], after.params))
-  assert (moved, kept) == ({'deblur', 'gate', 'reconstruction', 'sr_feature'}, set())
+def first_moments(state):
+  """Adam's, which after one step are a tenth of the clipped gradient."""
+  return jax.tree.leaves(state.opt_state[1][0].mu)
 
 
-def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch):
-  model = create_model(**small.SR_BRANCH)
-  state, whole = make_step(model, optimizer='sgd')
-  _, in_parts = make_step(model, optimizer='sgd', accumulate=4)
-  one = {key: x[None] for key, x in batch.items()}
-  (a, scalars_a), (b, scalars_b) = (all_replicas(step, 1)(state, one) for step in (whole, in_parts))
-  trees = (jax.device_get(state.params), a.params, b.params)
-  for before, x, y in zip(*map(jax.tree.leaves, trees), strict=True):
-    np.testing.assert_allclose(y[0] - before, x[0] - before, rtol=1e-3, atol=1e-6)
-    assert np.any(x[0] != before)
-  for key, value in scalars_a.items():
-    np.testing.assert_allclose(scalars_b[key], value, rtol=1e-4)
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(batch, sr_branch_step):
+  state, step = make_step(create_model(**small.SR_BRANCH), accumulate=2)
+  parts, scalars = all_replicas(step, 1)(state, one_device(batch))
+  whole, scalars_whole = sr_branch_step
+  for x, y in zip(first_moments(whole), first_moments(parts), strict=True):
+    np.testing.assert_allclose(y[0], x[0], rtol=1e-3, atol=1e-6)
+    assert np.any(x[0] != 0)
+  for key, value in scalars_whole.items():
+    np.testing.assert_allclose(scalars[key], value, rtol=1e-4)
 
 
-def test_the_average_of_the_parameters_follows_them(batch):
-  state, step = make_step(create_model(**small.SR_BRANCH), ema_decay=0.9)
-  step = all_replicas(step, 1)
-  one = {key: x[None] for key, x in batch.items()}
-  after, _ = step(state, one)
-  trees = (jax.device_get(state.params), after.params, after.ema_params)
+def test_the_average_of_the_parameters_follows_them(sr_branch_state, sr_branch_step):
+  after, _ = sr_branch_step
+  trees = (jax.device_get(sr_branch_state[0].params), after.params, after.ema_params)
   for start, now, average in zip(*map(jax.tree.leaves, trees), strict=True):
     np.testing.assert_allclose(average[0], 0.9 * start + 0.1 * now[0], rtol=1e-5, atol=1e-7)
   first = jax.tree.map(lambda x: x[0], after)
   assert first.eval_variables['params'] is first.ema_params
   plain = first.replace(ema_params={})
   assert plain.eval_variables == {'params': plain.params}
+
+
+def test_float_batches_are_taken_as_they_are(batch, sr_branch_state, sr_branch_step):
+  state, step = sr_branch_state
+  floats = {key: (x / 255).astype(np.float32) for key, x in batch.items()}
+  from_float = jax.jit(lambda batch: step(state, batch)[1]['loss'])(floats)
+  _, from_uint8 = sr_branch_step
+  np.testing.assert_allclose(from_float, from_uint8['loss'][0], rtol=1e-5)
 
 
 @pytest.mark.full
@@ -400,14 +456,6 @@ def test_a_run_of_another_precision_with_an_average(dataset_dir, tmp_path):
 def test_an_unknown_precision_is_refused(dataset_dir, tmp_path):
   with pytest.raises(UserError, match="precision is 'half'; choose from float32, tf32, bfloat16"):
     loop.train_and_evaluate(small.config(dataset_dir, {'training.precision': 'half'}), tmp_path)
-
-
-def test_float_batches_are_taken_as_they_are(batch):
-  state, step = make_step(create_model(**small.SR_BRANCH))
-  floats = {key: (x / 255).astype(np.float32)[None] for key, x in batch.items()}
-  _, from_float = all_replicas(step, 1)(state, floats)
-  _, from_uint8 = all_replicas(step, 1)(state, {key: x[None] for key, x in batch.items()})
-  np.testing.assert_allclose(from_float['loss'], from_uint8['loss'], rtol=1e-5)
 
 
 @pytest.mark.full
@@ -621,18 +669,25 @@ def test_what_a_run_leaves(dataset_dir, tmp_path):
     np.testing.assert_array_equal(a, b)
 
 
-def test_a_run_is_not_continued_with_other_settings(dataset_dir, tmp_path):
-  config = small.sr_branch(small.config(dataset_dir))
+@pytest.fixture(scope='module')
+def ungated_run(dataset_dir, tmp_path_factory):
+  """The config and the folder of a finished run of the first phase, whose network is ungated."""
+  config = small.config(dataset_dir, {'evaluation.every': 0})
   del config.phases.phase_2
-  config.evaluation.every = 0
-  loop.train_and_evaluate(config, tmp_path)
+  workdir = tmp_path_factory.mktemp('ungated')
+  loop.train_and_evaluate(config, workdir)
+  return config, workdir
+
+
+def test_a_run_is_not_continued_with_other_settings(ungated_run):
+  config, workdir = copy.deepcopy(ungated_run)
   config.phases.phase_1.schedule.learning_rate = 0.5
   with pytest.raises(
     UserError,
     match=r'config.phases.phase_1.schedule.learning_rate was .* and is 0.5; .*'
     '--config.run.init_from=.*/weights.safetensors',
   ):
-    loop.train_and_evaluate(config, tmp_path)
+    loop.train_and_evaluate(config, workdir)
 
 
 @pytest.mark.full
@@ -698,12 +753,9 @@ def test_a_run_can_start_from_weights_that_fit_but_for_exceptions(dataset_dir, t
     loop.train_and_evaluate(config, tmp_path / 'other')
 
 
-def test_ungated_weights_can_be_restored_with(dataset_dir, tmp_path):
-  config = small.config(dataset_dir)
-  del config.phases.phase_2
-  config.evaluation.every = 0
-  loop.train_and_evaluate(config, tmp_path)
-  restorer = Restorer.from_pretrained(tmp_path / 'weights.safetensors')
+def test_ungated_weights_can_be_restored_with(ungated_run):
+  _, workdir = ungated_run
+  restorer = Restorer.from_pretrained(workdir / 'weights.safetensors')
   assert not restorer.model.gated
   assert restorer(np.zeros((8, 8, 3), np.uint8)).shape == (32, 32, 3)
 
