@@ -214,6 +214,18 @@ def test_regions_cover_what_is_behind_them_and_move_alone():
     np.testing.assert_allclose(render(frames, n), expected, atol=1e-6)
 
 
+def test_each_region_has_its_own_mask_and_motion():
+  light, masks = np.zeros((64, 64, 3), np.float32), np.zeros((2, 64, 64), np.float32)
+  light[10:20, 10:20] = light[40:50, 40:50] = 1
+  masks[0, 10:20, 10:20] = masks[1, 40:50, 40:50] = 1
+  motions = jnp.stack([camera(3, x=4.0), camera(3, y=6.0)], axis=1)
+  frames = Scene(light, masks, camera(3), motions)
+  for n, t in enumerate((-1, 0, 1)):
+    expected = light.copy()
+    expected[10:20, 10 - 4 * t : 20 - 4 * t] = expected[40 - 6 * t : 50 - 6 * t, 40:50] = 1
+    np.testing.assert_allclose(render(frames, n), expected, atol=1e-6)
+
+
 def test_masks_have_soft_edges_of_the_given_width():
   options = dataclasses.replace(STILL, region_size=(0.3, 0.3), region_edge=(6.0, 6.0))
   for seed in range(5):
