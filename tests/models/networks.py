@@ -1,22 +1,44 @@
-"""What the tests of networks need: parameters far from the initial ones, a photo, a jitted call."""
+"""What the tests of networks need: parameters far from the initial ones, a photo, jitted calls.
+
+Results are NumPy arrays: JAX would compile each operation on them.
+"""
 
 import functools
 
 import jax
 import numpy as np
 import skimage.data
+from flax import traverse_util
 
+from gfn_jax.layers.blocks import Enlarge
 from gfn_jax.models import variable_shapes
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def apply(model, params, x):
+  return jax.device_get(_apply(model, params, x))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(model, params, x):
   return model.apply({'params': params}, x)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+def gradient(loss, params):
+  """Return the gradient of a function by name, such as 'gate.conv1.kernel'."""
+  return traverse_util.flatten_dict(jax.device_get(jax.jit(jax.grad(loss))(params)), sep='.')
+
+
 def pyramid(model, image):
-  return model.pyramid(image)
+  return jax.device_get(jax.jit(model.pyramid)(image))
+
+
+def enlarge(x, scale=4):
+  return jax.device_get(_enlarge(x, scale))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _enlarge(x, scale):
+  return Enlarge(scale)(x)
 
 
 def random_params(model, seed=0):

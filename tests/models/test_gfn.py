@@ -9,7 +9,7 @@ import pytest
 from skimage import data
 
 from gfn_jax.errors import UserError
-from gfn_jax.layers.blocks import Enlarge, resize_bilinear
+from gfn_jax.layers.blocks import resize_bilinear
 from gfn_jax.models import (
   GFN,
   SRBranch,
@@ -20,7 +20,7 @@ from gfn_jax.models import (
 )
 from gfn_jax.ops.imresize import imresize
 from tests.models import original_weights
-from tests.models.networks import apply
+from tests.models.networks import apply, enlarge, gradient
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures'
 TOLERANCE = 5e-5  # of the expected output's standard deviation
@@ -207,13 +207,11 @@ def test_the_deblurred_image_does_not_depend_on_the_other_modules():
 def test_every_parameter_gets_a_gradient(light):
   model, x = small_gfn(**(LIGHT if light else {})), photograph()
 
-  @jax.jit
-  @jax.grad
-  def grad(params):
+  def loss(params):
     out = model.apply({'params': params}, x)
     return jnp.sum(jnp.square(out.hr)) + jnp.sum(jnp.square(out.lr))
 
-  grads = flatten(grad(light_params() if light else some_params()))
+  grads = gradient(loss, light_params() if light else some_params())
   assert [key for key, value in grads.items() if not np.any(value)] == []
   assert all(np.isfinite(value).all() for value in grads.values())
 
@@ -299,7 +297,7 @@ def test_the_global_skip_adds_the_input_to_lr_and_either_to_hr(size_mode):
     )
   else:
     np.testing.assert_allclose(skip.lr - plain.lr, resize_bilinear(x, 8, 12), atol=1e-5)
-    expected = resize_bilinear(Enlarge(4)(skip.lr), 24, 36)
+    expected = resize_bilinear(enlarge(skip.lr), 24, 36)
     np.testing.assert_allclose(skip.hr - plain.hr, expected, atol=1e-4)
 
 
@@ -307,7 +305,7 @@ def test_with_the_global_skip_the_network_starts_near_bicubic():
   model, x = small_gfn(features=64, global_skip='deblurred'), photograph(16, 16)
   for seed in range(4):
     out = apply(model, init_variables(model, seed)['params'], x)
-    assert np.mean((out.hr - Enlarge(4)(out.lr)) ** 2) < 0.01
+    assert np.mean((out.hr - enlarge(out.lr)) ** 2) < 0.01
     assert np.mean((out.lr - x) ** 2) < 0.04
 
 
@@ -324,7 +322,7 @@ def test_the_sr_branch_is_gfn_without_deblurring():
   assert out.lr is None
   np.testing.assert_allclose(out.hr, gfn.hr, rtol=1e-4, atol=1e-4)
   skip = apply(SRBranch(**options, global_skip='input'), mine, x)
-  np.testing.assert_allclose(skip.hr, out.hr + Enlarge(4)(x), atol=1e-5)
+  np.testing.assert_allclose(skip.hr, out.hr + enlarge(x), atol=1e-5)
 
 
 LIGHT = {'deblur_module': 'unet', 'deblur_blocks': (1, 1, 2), 'upsampler': 'pixelshuffledirect'}

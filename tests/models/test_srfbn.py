@@ -14,7 +14,7 @@ from gfn_jax.training.losses import l1
 from tests import small
 from tests.loss import restoration_loss
 from tests.models import original_weights
-from tests.models.networks import apply, photograph, random_params
+from tests.models.networks import apply, gradient, photograph, random_params
 
 small_model = functools.partial(SRFBN, **small.SRFBN)
 
@@ -147,13 +147,11 @@ def test_images_start_near_the_input_enlarged_bilinearly():
 def test_every_parameter_gets_a_gradient():
   model, sharp = small_model(), photograph(32, 24)
 
-  @jax.jit
-  @jax.grad
-  def grad(params):
+  def loss(params):
     output = model.apply({'params': params}, sharp[:, ::4, ::4])
     return restoration_loss(output, {'hr': sharp}, 0.0, hr='l1')[0]
 
-  grads = flatten(grad(strong_params(model)))
+  grads = gradient(loss, strong_params(model))
   assert [name for name, value in grads.items() if not np.any(value)] == []
   assert all(np.isfinite(value).all() for value in grads.values())
 
