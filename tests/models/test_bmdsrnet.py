@@ -173,7 +173,7 @@ def test_a_step_of_the_conv_lstm_by_hand():
   lstm = ConvLSTM(2, functools.partial(nn.Conv, precision='highest'))
   kernel, bias = rng.standard_normal((3, 3, 4, 8), np.float32), rng.standard_normal(8, np.float32)
   params = {'gates': {'kernel': kernel, 'bias': bias}}
-  states, output = lstm.apply({'params': params}, (cell, hidden), x)
+  states, output = jax.jit(lstm.apply)({'params': params}, (cell, hidden), x)
   expected = conv_lstm(*(part[0].transpose(2, 0, 1) for part in (cell, hidden, x)), params)
   for state, expected_state in zip(states, expected, strict=True):
     np.testing.assert_allclose(state[0].transpose(2, 0, 1), expected_state, atol=1e-5)
@@ -294,7 +294,7 @@ def test_initial_weights(initialization, last):
     recurrent, core = params['recurrent'], params['core']
     return lstm, recurrent['deconv1'], core['conv2'], core['resblock_0']['conv2']
 
-  gates, *convs = init()
+  gates, *convs = jax.device_get(init())
   assert np.abs(gates).max() == pytest.approx(np.sqrt(6 / (9 * (128 + 256))), rel=1e-3)
   for conv, variance in zip(convs, (8 / (9 * 64), 2 / (9 * 24), last / (9 * 24)), strict=True):
     assert np.std(conv['kernel']) == pytest.approx(np.sqrt(variance), rel=0.05)

@@ -423,7 +423,8 @@ def test_pixelshuffledirect_is_one_convolution_and_one_shuffle():
 
 
 @pytest.mark.parametrize(
-  ('h', 'w'), [(3, 5), *(pytest.param(*size, marks=pytest.mark.full) for size in ((1, 1), (17, 30)))]
+  ('h', 'w'),
+  [(3, 5), *(pytest.param(*size, marks=pytest.mark.full) for size in ((1, 1), (17, 30)))],
 )
 def test_the_light_network_takes_any_size(h, w):
   out = apply(small_gfn(**LIGHT, global_skip='deblurred'), light_params(), photograph(h, w))

@@ -115,7 +115,8 @@ def test_a_missing_tensor(missing, message, small_state):
 
 
 def test_weights_start_small():
-  params = flatten(init_variables(RRDBNet(features=32, growth=16, blocks=1), seed=0)['params'])
+  model = RRDBNet(features=32, growth=16, blocks=1)
+  params = flatten(jax.device_get(init_variables(model, seed=0)['params']))
   for name, tensor in params.items():
     if name.endswith('bias'):
       np.testing.assert_array_equal(tensor, 0)

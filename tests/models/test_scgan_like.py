@@ -57,7 +57,7 @@ def test_the_network_by_hand(options, train):
   x, model = photograph(5, 7), small_model(**options)
   variables = random_variables(model)
   restore = jax.jit(functools.partial(model.apply, train=train, mutable=['batch_stats']))
-  out, updated = restore(variables, x)
+  out, updated = jax.device_get(restore(variables, x))
   image = x[0].transpose(2, 0, 1).astype(np.float64)
   expected, stats = by_hand(image, jax.tree.map(np.asarray, variables), train)
   expected = expected.transpose(1, 2, 0)
@@ -115,8 +115,10 @@ def test_devices_share_their_statistics():
   train = functools.partial(
     small_model().for_training('devices').apply, train=True, mutable=['batch_stats']
   )
-  shared = jax.vmap(train, in_axes=(None, 0), axis_name='devices')(variables, x)[1]
-  whole = small_model().apply(variables, np.concatenate(x), train=True, mutable=['batch_stats'])[1]
+  shared = jax.vmap(train, in_axes=(None, 0), axis_name='devices')
+  whole = functools.partial(small_model().apply, train=True, mutable=['batch_stats'])
+  _, shared = jax.device_get(jax.jit(shared)(variables, x))
+  _, whole = jax.device_get(jax.jit(whole)(variables, np.concatenate(x)))
   for key, value in traverse_util.flatten_dict(whole).items():
     for device in range(2):
       found = traverse_util.flatten_dict(shared)[key][device]
