@@ -49,7 +49,7 @@ def random_params(model, seed=0):
 def random_variables(model, seed=0):
   """Return `random_params` with the other collections, whose values are between 0.5 and 1.
 
-  Unlike `init_variables`, this compiles nothing, which takes longer than most uses of a network.
+  Unlike `init_variables`, these compile nothing, which takes longer than most uses of a network.
   """
   rng = np.random.default_rng(seed)
 
@@ -59,6 +59,17 @@ def random_variables(model, seed=0):
     return rng.uniform(low, high, leaf.shape).astype(np.float32)
 
   return jax.tree_util.tree_map_with_path(fill, variable_shapes(model))
+
+
+def normal_variables(model):
+  """Return variables near the initial ones: normal kernels, and others from a narrow range."""
+  rng = np.random.default_rng(0)
+
+  def draw(leaf):
+    scale = np.prod(leaf.shape[:-1]) ** -0.5 if leaf.ndim > 1 else 0.05
+    return rng.normal(0, scale, leaf.shape).astype(np.float32)
+
+  return jax.tree.map(draw, variable_shapes(model))
 
 
 def photograph(h, w):
