@@ -61,9 +61,9 @@ def random_variables(model, seed=0):
   return jax.tree_util.tree_map_with_path(fill, variable_shapes(model))
 
 
-def normal_variables(model):
+def normal_variables(model, seed=0):
   """Return variables near the initial ones: normal kernels, and others from a narrow range."""
-  rng = np.random.default_rng(0)
+  rng = np.random.default_rng(seed)
 
   def draw(leaf):
     scale = np.prod(leaf.shape[:-1]) ** -0.5 if leaf.ndim > 1 else 0.05
