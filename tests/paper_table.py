@@ -2,13 +2,12 @@
 
 import types
 
-import jax
 from ml_collections import ConfigDict
 
 from gfn_jax import UserError, create_model
 from gfn_jax.evaluation.paper_tables import DataSet, Row, Table
-from gfn_jax.models import init_variables
 from gfn_jax.weights.pretrained import save_weights
+from tests.models.networks import normal_variables
 
 NETWORK = {'name': 'sr_branch', 'features': 4, 'sr_blocks': 1, 'reconstruction_blocks': 1}
 WIDE = NETWORK | {'features': 6}
@@ -49,8 +48,7 @@ MODULE = types.SimpleNamespace(TABLE=TABLE, get_config=get_config, __file__='tin
 def write_weights(path, model=NETWORK, seed=0, card=()):
   """Write random weights of a network, in a folder that is made if needed."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  variables = jax.device_get(init_variables(create_model(**model), seed))
-  save_weights(path, variables, model, dict(card))
+  save_weights(path, normal_variables(create_model(**model), seed), model, dict(card))
   return path
 
 

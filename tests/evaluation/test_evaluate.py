@@ -3,7 +3,6 @@ import json
 import shutil
 import weakref
 
-import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -13,7 +12,7 @@ from PIL import Image
 from gfn_jax import Restorer, UserError, create_model
 from gfn_jax.evaluation import evaluate, tables, test_sets
 from gfn_jax.evaluation.lpips import LPIPS
-from gfn_jax.models import init_variables, param_count
+from gfn_jax.models import param_count
 from gfn_jax.ops import metrics
 from gfn_jax.ops.imresize import imresize
 from gfn_jax.ops.scores import Reference, bicubic, score, score_references
@@ -22,6 +21,7 @@ from gfn_jax.system.files import file_sha256
 from gfn_jax.weights import pretrained
 from gfn_jax.weights.pretrained import save_weights
 from tests import random_lpips, small
+from tests.models.networks import normal_variables
 from tests.processes import run_together
 
 
@@ -29,9 +29,8 @@ from tests.processes import run_together
 def weights(tmp_path_factory):
   """Small random weights in a file."""
   model = create_model(**small.MODEL)
-  params = init_variables(model, seed=0)['params']
   path = tmp_path_factory.mktemp('weights') / 'weights.safetensors'
-  save_weights(path, {'params': jax.device_get(params)}, small.MODEL, {})
+  save_weights(path, normal_variables(model), small.MODEL, {})
   return path
 
 
@@ -70,7 +69,7 @@ def test_at_scale_3_the_baseline_is_bicubic_of_that_scale(pairs):
   model = create_model('bmdsrnet', variant='srnet', scale=3, features=4, blocks=1)
   hr = pairs[0]['hr'][:48, :60]
   pair = {'name': 'a', 'lr_blur': imresize(hr, 1 / 3), 'hr': hr}
-  (row,) = evaluate.evaluate(Restorer(model, init_variables(model, seed=0)), [pair], 'cnlrn')
+  (row,) = evaluate.evaluate(Restorer(model, normal_variables(model)), [pair], 'cnlrn')
   baseline = metrics.evaluate_pair(imresize(pair['lr_blur'] / 255, 3.0), hr, 'cnlrn', scale=3)
   assert row['bicubic_psnr'] == pytest.approx(baseline['psnr'], abs=1e-9)
   assert row['psnr'] < row['bicubic_psnr']

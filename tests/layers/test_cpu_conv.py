@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -6,6 +8,10 @@ import pytest
 
 from gfn_jax.layers import cpu_conv
 from gfn_jax.layers.cpu_conv import ConvTranspose, conv_general_dilated
+
+
+def draw(*shape):
+  return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
 def layers(features, kernel, **options):
@@ -29,8 +35,9 @@ def value_and_grads(layer, params, x):
 
 
 def assert_same(plain, fast, x):
-  params = plain.init(jax.random.key(1), x)
-  jax.tree.map(np.testing.assert_array_equal, fast.init(jax.random.key(1), x), params)
+  init = jax.jit(lambda key: [layer.init(key, x) for layer in (plain, fast)])
+  params, others = init(jax.random.key(1))
+  jax.tree.map(np.testing.assert_array_equal, others, params)
   expected = jax.tree.leaves(value_and_grads(plain, params, x))
   found = jax.tree.leaves(value_and_grads(fast, params, x))
   for a, b in zip(found, expected, strict=True):
@@ -57,7 +64,7 @@ def assert_same(plain, fast, x):
 def test_values_and_gradients_are_those_of_the_plain_convolution(
   in_features, features, kernel, options, size
 ):
-  x = jax.random.normal(jax.random.key(0), (2, *size, in_features))
+  x = draw(2, *size, in_features)
   assert_same(*layers(features, kernel, **options), x)
 
 
@@ -65,24 +72,26 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(
 def test_pieces_of_an_image_sum_up(monkeypatch, rows):
   features = 8
   monkeypatch.setattr(cpu_conv, '_PIECE_BYTES', rows * 10 * features * 4)
-  x = jax.random.normal(jax.random.key(0), (3, 11, 10, 4))
+  x = draw(3, 11, 10, 4)
   assert_same(*layers(features, 3), x)
 
 
 def test_gradients_of_bfloat16_are_those_of_float32_rounded():
-  keys = jax.random.split(jax.random.key(0), 3)
-  x = jax.random.normal(keys[0], (4, 24, 20, 16))
-  kernel = jax.random.normal(keys[1], (3, 3, 16, 24)) / 12
-  grad = jax.random.normal(keys[2], (4, 24, 20, 24))
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal((4, 24, 20, 16), np.float32)
+  kernel = rng.standard_normal((3, 3, 16, 24), np.float32) / 12
+  grad = rng.standard_normal((4, 24, 20, 24), np.float32)
   x, kernel, grad = (a.astype(jnp.bfloat16) for a in (x, kernel, grad))
 
+  @functools.partial(jax.jit, static_argnums=0)
   def gradients(dtype):
     value, pull_back = jax.vjp(
       lambda x, kernel: cpu_conv._conv(x, kernel, None), x.astype(dtype), kernel.astype(dtype)
     )
     return value, *pull_back(grad.astype(dtype))
 
-  for half, whole in zip(gradients(jnp.bfloat16), gradients(jnp.float32), strict=True):
+  results = jax.device_get([gradients(dtype) for dtype in (jnp.bfloat16, jnp.float32)])
+  for half, whole in zip(*results, strict=True):
     assert half.dtype == jnp.bfloat16
     tolerance = 2**-7 * np.std(whole)
     half = np.asarray(half, np.float32)
@@ -93,7 +102,7 @@ def test_only_convolutions_that_keep_the_size_take_the_fast_gradient(monkeypatch
   calls = []
   fast_conv = cpu_conv._conv
   monkeypatch.setattr(cpu_conv, '_conv', lambda *a: calls.append(a) or fast_conv(*a))
-  x = jnp.ones((1, 8, 8, 32))
+  x = np.ones((1, 8, 8, 32), np.float32)
   for expected, kernel, options in (
     (1, 3, {}),
     (1, 7, {}),
@@ -106,7 +115,7 @@ def test_only_convolutions_that_keep_the_size_take_the_fast_gradient(monkeypatch
   ):
     calls.clear()
     _, fast = layers(32, kernel, **options)
-    fast.init(jax.random.key(0), x)
+    jax.eval_shape(fast.init, jax.random.key(0), x)
     assert len(calls) == expected, (kernel, options)
 
 
@@ -127,7 +136,7 @@ def test_only_convolutions_that_keep_the_size_take_the_fast_gradient(monkeypatch
   ],
 )
 def test_transposed_convolutions_too(kernel, size, options):
-  x = jax.random.normal(jax.random.key(0), (2, *size, 6))
+  x = draw(2, *size, 6)
   assert_same(*transposed_layers(4, kernel, **options), x)
 
 
@@ -135,6 +144,6 @@ def test_other_backends_take_jaxs_own(monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   for name in ('_conv', '_enlarge'):
     monkeypatch.setattr(cpu_conv, name, lambda *_: pytest.fail('the CPU one was taken'))
-  x = jax.random.normal(jax.random.key(0), (1, 8, 8, 32))
+  x = draw(1, 8, 8, 32)
   assert_same(*layers(32, 3), x)
   assert_same(*transposed_layers(32, 4), x)

@@ -9,13 +9,12 @@ import skimage.data
 from flax import traverse_util
 
 from gfn_jax import Restorer, UserError, create_model
-from gfn_jax.layers.blocks import Enlarge
 from gfn_jax.layers.conv_lstm import ConvLSTM
 from gfn_jax.models import BMDSRNet, init_variables, param_count, variable_shapes
 from gfn_jax.models.bmdsrnet import VARIANTS
 from tests import slow_conv
 from tests.loss import restoration_loss
-from tests.models.networks import apply, photograph
+from tests.models.networks import apply, enlarge, gradient, photograph
 from tests.small import BMDSRNET
 
 small_model = functools.partial(BMDSRNet, **BMDSRNET)
@@ -135,7 +134,7 @@ def slow_network(x, params):
 def slow_ablation(x, params):
   """With `ABLATION`."""
   frames = np.split(residual_net(x, params['bmd']) + np.tile(x, (7, 1, 1)), 7)
-  enlarged = Enlarge(3)(x.transpose(1, 2, 0)[None])[0].transpose(2, 0, 1)
+  enlarged = enlarge(x.transpose(1, 2, 0)[None], 3)[0].transpose(2, 0, 1)
   core = residual_net(frames[3], params['core'], enlarge_by_shuffling) + enlarged
   streams = [recurrent_net(frames[:4], params['recurrent'], 3) + enlarged, core]
   hr = residual_net(np.concatenate(streams), params['fusion']) + core
@@ -174,7 +173,7 @@ def test_a_step_of_the_conv_lstm_by_hand():
   lstm = ConvLSTM(2, functools.partial(nn.Conv, precision='highest'))
   kernel, bias = rng.standard_normal((3, 3, 4, 8), np.float32), rng.standard_normal(8, np.float32)
   params = {'gates': {'kernel': kernel, 'bias': bias}}
-  states, output = lstm.apply({'params': params}, (cell, hidden), x)
+  states, output = jax.jit(lstm.apply)({'params': params}, (cell, hidden), x)
   expected = conv_lstm(*(part[0].transpose(2, 0, 1) for part in (cell, hidden, x)), params)
   for state, expected_state in zip(states, expected, strict=True):
     np.testing.assert_allclose(state[0].transpose(2, 0, 1), expected_state, atol=1e-5)
@@ -254,13 +253,11 @@ def test_every_parameter_gets_a_gradient_of_the_loss(variant):
   batch = {'hr': sharp, 'lr': sharp[:, ::2, ::2]}
   batch['frames'] = np.stack([np.roll(batch['lr'], i, axis=2) for i in range(-3, 4)], axis=1)
 
-  @jax.jit
-  @jax.grad
-  def grad(params):
+  def loss(params):
     output = model.apply({'params': params}, batch['lr'] ** 2)
     return restoration_loss(output, batch, 0.5)[0]
 
-  grads = traverse_util.flatten_dict(grad(random_params(model)), sep='.')
+  grads = gradient(loss, random_params(model))
   assert [key for key, value in grads.items() if not np.any(value)] == []
   assert all(np.isfinite(value).all() for value in grads.values())
 
@@ -283,7 +280,7 @@ def test_skips_from_the_input():
   out = apply(model, without_last_convs(random_params(model)), x)
   np.testing.assert_array_equal(out.frames, np.repeat(x[:, None], 7, axis=1))
   for image in (out.hr, *out.hr_stages):
-    np.testing.assert_allclose(image, Enlarge(4)(x), atol=1e-6)
+    np.testing.assert_allclose(image, enlarge(x), atol=1e-6)
 
 
 @pytest.mark.parametrize(('initialization', 'last'), [('scaled', 0.01), ('he', 2)])
@@ -297,7 +294,7 @@ def test_initial_weights(initialization, last):
     recurrent, core = params['recurrent'], params['core']
     return lstm, recurrent['deconv1'], core['conv2'], core['resblock_0']['conv2']
 
-  gates, *convs = init()
+  gates, *convs = jax.device_get(init())
   assert np.abs(gates).max() == pytest.approx(np.sqrt(6 / (9 * (128 + 256))), rel=1e-3)
   for conv, variance in zip(convs, (8 / (9 * 64), 2 / (9 * 24), last / (9 * 24)), strict=True):
     assert np.std(conv['kernel']) == pytest.approx(np.sqrt(variance), rel=0.05)
@@ -327,7 +324,7 @@ def test_variants_without_for_net_are_local_and_srnet_deblurs_no_image():
 def test_outputs_are_float32_whatever_it_computes_with(variant):
   model = small_model(variant=variant, dtype='bfloat16')
   x = jax.ShapeDtypeStruct((2, 8, 6, 3), jnp.float32)
-  out = jax.eval_shape(functools.partial(apply, model), variable_shapes(model)['params'], x)
+  out = jax.eval_shape(model.apply, variable_shapes(model), x)
   shapes = {
     'hr': (2, 32, 24, 3),
     'lr': None if variant == 'srnet' else (2, 8, 6, 3),

@@ -38,7 +38,7 @@ def test_every_parameter_gets_a_gradient(name):
   sharp = np.roll(photograph(16, 32), 3, axis=2).reshape(2, 16, 16, 3)
   batch = {'lr_blur': photograph(16, 32).reshape(2, 16, 16, 3), 'lr': sharp, 'hr': sharp}
   state, step = make_step(model, 'mse')
-  after, scalars = step(state, batch)
+  after, scalars = jax.device_get(step(state, batch))
 
   output = apply(model, state.params, batch['lr_blur'])
   images = zip((*output.lr_pyramid, output.lr), (*pyramid(model, sharp), sharp), strict=True)
@@ -55,7 +55,7 @@ def test_every_parameter_gets_a_gradient(name):
 
 @pytest.mark.parametrize('name', NETWORKS)
 def test_bfloat16_computes_close_to_float32_and_keeps_float32_at_both_ends(name):
-  model, x = create_model(name, **NETWORKS[name]), photograph(16, 16)
+  model, x = create_model(name, **NETWORKS[name]), photograph(16, 32).reshape(2, 16, 16, 3)
   params, half = random_params(model), model.clone(dtype='bfloat16')
   assert {leaf.dtype for leaf in jax.tree.leaves(variable_shapes(half))} == {np.dtype('float32')}
   images = zip(*(jax.tree.leaves(apply(m, params, x)) for m in (half, model)), strict=True)

@@ -5,19 +5,17 @@ import pytest
 from gfn_jax import UserError, create_model
 from gfn_jax.layers.activations import leaky_relu
 from gfn_jax.layers.blocks import Enlarge, make_layers
-from gfn_jax.models import GFNAblation, init_variables, param_count, variable_shapes
+from gfn_jax.models import GFNAblation, param_count, variable_shapes
 from gfn_jax.models.gfn import DeblurModule, ReconstructionModule, SRFeatureModule
-from tests.models.networks import apply, photograph
+from tests.models.networks import apply, photograph, random_params
 
 OPTIONS = {'features': 8, 'deblur_blocks': 1, 'sr_blocks': 1, 'reconstruction_blocks': 1}
 
 
 @pytest.fixture(scope='module')
 def params():
-  """Of the variant that has all modules; biases, which start at zero, are drawn too."""
-  params = init_variables(GFNAblation('dual_branch', **OPTIONS), seed=0)['params']
-  rng = np.random.default_rng(0)
-  return jax.tree.map(lambda x: x + rng.normal(0, 0.05, x.shape).astype(np.float32), params)
+  """Of the variant that has all modules."""
+  return random_params(GFNAblation('dual_branch', **OPTIONS))
 
 
 def parts(params, skip):

@@ -6,15 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.data
-from flax import traverse_util
 
 from gfn_jax import Restorer, UserError, create_model
-from gfn_jax.layers.blocks import Enlarge
 from gfn_jax.models import MotionDeblurSR, MPRNet, init_variables, param_count, variable_shapes
 from gfn_jax.weights.pretrained import init_variables_from, save_weights
 from tests.loss import restoration_loss
 from tests.models import original_weights
-from tests.models.networks import apply, photograph, random_params
+from tests.models.networks import apply, enlarge, gradient, photograph, random_params
 from tests.small import MOTION_DEBLUR_SR, MPRNET
 
 FIXTURE = pathlib.Path(__file__).parents[1] / 'fixtures' / 'motion_deblur_sr.npz'
@@ -93,7 +91,7 @@ def test_the_final_activation_and_the_global_skip():
   np.testing.assert_allclose(apply(model(), params, x).hr, 1 / (1 + np.exp(-plain.hr)), atol=1e-6)
   for skip, image in {'input': x, 'deblurred': plain.lr}.items():
     out = apply(model(final_activation='none', global_skip=skip), params, x)
-    np.testing.assert_allclose(out.hr, plain.hr + Enlarge(4)(image), atol=1e-5)
+    np.testing.assert_allclose(out.hr, plain.hr + enlarge(image), atol=1e-5)
     np.testing.assert_array_equal(out.lr, x / 4)
 
 
@@ -111,13 +109,11 @@ def test_every_parameter_gets_a_gradient_of_the_loss():
   model, sharp = small_model(), photograph(64, 96)
   batch = {'hr': sharp, 'lr': sharp[:, ::4, ::4]}
 
-  @jax.jit
-  @jax.grad
-  def grad(params):
+  def loss(params):
     output = model.apply({'params': params}, batch['lr'] ** 2)
     return restoration_loss(output, batch, 0.5, lr='charbonnier', edge_weight=0.05)[0]
 
-  grads = traverse_util.flatten_dict(grad(random_params(model)), sep='.')
+  grads = gradient(loss, random_params(model))
   without = [key for key, value in grads.items() if not np.any(value)]
   # With few channels all hidden units of a channel attention can be zero.
   assert [key for key in without if '.attention.' not in key] == []

@@ -66,7 +66,7 @@ def test_channel_attention_block_by_hand():
   rng = np.random.default_rng(0)
   x = rng.standard_normal((2, 4, 5, 6)).astype(np.float32)
   block = ChannelAttentionBlock(6, jnp.abs, reduction=3)
-  params = block.init(jax.random.key(0), x)['params']
+  params = jax.eval_shape(block.init, jax.random.key(0), x)['params']
   params = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), params)
   identity = np.zeros((3, 3, 6, 6), np.float32)
   identity[1, 1] = np.eye(6)
@@ -78,7 +78,8 @@ def test_channel_attention_block_by_hand():
   assert hidden.shape == (2, 2)
   scores = 1 / (1 + np.exp(-(hidden @ second['kernel'][0, 0] + second['bias'])))
   expected = x + y * scores[:, None, None]
-  np.testing.assert_allclose(block.apply({'params': params}, x), expected, rtol=1e-5, atol=1e-5)
+  found = jax.jit(block.apply)({'params': params}, x)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('axis', [1, 2])
@@ -91,15 +92,22 @@ def test_split_and_merge(axis):
 
 def test_sizes_change_as_pytorchs_bilinear_interpolation_does():
   x = np.random.default_rng(0).random((2, 6, 8, 3), np.float32)
-  np.testing.assert_allclose(halve(x), resize_bilinear(x, 3, 4), atol=1e-6)
-  np.testing.assert_allclose(enlarge(x), resize_bilinear(x, 12, 16), atol=1e-6)
   mix = np.random.default_rng(1).random((3, 5), np.float32)  # a 1x1 convolution
-  np.testing.assert_allclose(enlarge(x @ mix), enlarge(x) @ mix, atol=1e-5)
+
+  @jax.jit
+  def resize(x):
+    halves, doubles = (halve(x), resize_bilinear(x, 3, 4)), (enlarge(x), resize_bilinear(x, 12, 16))
+    return halves, doubles, (enlarge(x @ mix), enlarge(x) @ mix)
+
+  halves, doubles, mixed = resize(x)
+  np.testing.assert_allclose(*halves, atol=1e-6)
+  np.testing.assert_allclose(*doubles, atol=1e-6)
+  np.testing.assert_allclose(*mixed, atol=1e-5)
 
 
 def test_every_stage_predicts_the_difference_from_the_input():
   x, params = photograph(16, 24), some_params()
-  for image in all_images(apply(small_mprnet(), jax.tree.map(jnp.zeros_like, params), x)):
+  for image in all_images(apply(small_mprnet(), jax.tree.map(np.zeros_like, params), x)):
     np.testing.assert_array_equal(image, x)
   for image in all_images(apply(small_mprnet(), params, x)):
     assert image.dtype == jnp.float32

@@ -9,12 +9,11 @@ from flax import traverse_util
 
 from gfn_jax import UserError, create_model
 from gfn_jax.interop.conversion import convert, infer_options, to_torch
-from gfn_jax.layers.blocks import Enlarge
 from gfn_jax.models import RRDBNet, init_variables, param_count, variable_shapes
 from tests import small
 from tests.loss import restoration_loss
 from tests.models import original_weights
-from tests.models.networks import apply, photograph, random_params
+from tests.models.networks import apply, enlarge, gradient, photograph, random_params
 
 small_model = functools.partial(RRDBNet, **small.RRDBNET)
 
@@ -116,7 +115,8 @@ def test_a_missing_tensor(missing, message, small_state):
 
 
 def test_weights_start_small():
-  params = flatten(init_variables(RRDBNet(features=32, growth=16, blocks=1), seed=0)['params'])
+  model = RRDBNet(features=32, growth=16, blocks=1)
+  params = flatten(jax.device_get(init_variables(model, seed=0)['params']))
   for name, tensor in params.items():
     if name.endswith('bias'):
       np.testing.assert_array_equal(tensor, 0)
@@ -130,19 +130,17 @@ def test_the_global_skip_adds_the_enlarged_input():
   plain = apply(small_model(), params, x).hr
   skipping = apply(small_model(global_skip='input'), params, x).hr
   assert skipping.shape == (1, 28, 36, 3)
-  np.testing.assert_allclose(skipping, plain + Enlarge(4)(x), atol=1e-5)
+  np.testing.assert_allclose(skipping, plain + enlarge(x), atol=1e-5)
 
 
 def test_every_parameter_gets_a_gradient():
   model, sharp = small_model(), photograph(32, 24)
 
-  @jax.jit
-  @jax.grad
-  def grad(params):
+  def loss(params):
     output = model.apply({'params': params}, sharp[:, ::4, ::4])
     return restoration_loss(output, {'hr': sharp}, 0.0, hr='l1')[0]
 
-  grads = flatten(grad(random_params(model)))
+  grads = gradient(loss, random_params(model))
   assert [name for name, value in grads.items() if not np.any(value)] == []
   assert all(np.isfinite(value).all() for value in grads.values())
 

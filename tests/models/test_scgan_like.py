@@ -7,10 +7,9 @@ import pytest
 from flax import traverse_util
 
 from gfn_jax import UserError, create_model
-from gfn_jax.layers.blocks import Enlarge
 from gfn_jax.models import SCGANLike, init_variables, param_count, variable_shapes
 from tests import slow_conv
-from tests.models.networks import photograph
+from tests.models.networks import enlarge, gradient, photograph
 
 small_model = functools.partial(SCGANLike, features=4, blocks=2)
 
@@ -58,7 +57,7 @@ def test_the_network_by_hand(options, train):
   x, model = photograph(5, 7), small_model(**options)
   variables = random_variables(model)
   restore = jax.jit(functools.partial(model.apply, train=train, mutable=['batch_stats']))
-  out, updated = restore(variables, x)
+  out, updated = jax.device_get(restore(variables, x))
   image = x[0].transpose(2, 0, 1).astype(np.float64)
   expected, stats = by_hand(image, jax.tree.map(np.asarray, variables), train)
   expected = expected.transpose(1, 2, 0)
@@ -85,21 +84,19 @@ def test_the_global_skip_adds_the_input():
   plain, skipping = (
     jax.jit(small_model(global_skip=skip).apply)(variables, x).hr for skip in ('none', 'input')
   )
-  np.testing.assert_allclose(skipping, plain + Enlarge(4)(x), atol=1e-5)
+  np.testing.assert_allclose(skipping, plain + enlarge(x), atol=1e-5)
 
 
 def test_every_parameter_gets_a_gradient():
   sharp, model = photograph(32, 32), small_model()
   variables = random_variables(model)
 
-  @jax.jit
-  @jax.grad
-  def grad(params):
+  def loss(params):
     restore = functools.partial(model.apply, train=True, mutable=['batch_stats'])
     out, _ = restore(variables | {'params': params}, sharp[:, ::4, ::4] ** 2)
     return jnp.mean((out.hr - sharp) ** 2)
 
-  for key, value in traverse_util.flatten_dict(grad(variables['params']), sep='.').items():
+  for key, value in gradient(loss, variables['params']).items():
     assert np.isfinite(value).all(), key
     assert np.any(value), key
 
@@ -118,8 +115,10 @@ def test_devices_share_their_statistics():
   train = functools.partial(
     small_model().for_training('devices').apply, train=True, mutable=['batch_stats']
   )
-  shared = jax.vmap(train, in_axes=(None, 0), axis_name='devices')(variables, x)[1]
-  whole = small_model().apply(variables, np.concatenate(x), train=True, mutable=['batch_stats'])[1]
+  shared = jax.vmap(train, in_axes=(None, 0), axis_name='devices')
+  whole = functools.partial(small_model().apply, train=True, mutable=['batch_stats'])
+  _, shared = jax.device_get(jax.jit(shared)(variables, x))
+  _, whole = jax.device_get(jax.jit(whole)(variables, np.concatenate(x)))
   for key, value in traverse_util.flatten_dict(whole).items():
     for device in range(2):
       found = traverse_util.flatten_dict(shared)[key][device]

@@ -21,7 +21,8 @@ SMALL = {'features': 4, 'blocks': 2}
 
 def small_variables(preset):
   """Parameters and statistics, none of them at its initial value."""
-  variables = init_variables(create_model('srresnet', preset=preset, **SMALL), seed=0)
+  model = create_model('srresnet', preset=preset, **SMALL)
+  variables = jax.device_get(init_variables(model, seed=0))
   rng = np.random.default_rng(0)
   return jax.tree.map(lambda x: x + rng.uniform(0, 0.1, x.shape).astype(np.float32), variables)
 
@@ -78,7 +79,8 @@ def by_hand(preset, variables, x):
     return conv(y, params['conv_last'])
   h, w, _ = x.shape
   hr = conv(act(conv(y, params['conv_hr'])), params['conv_last'])
-  return hr + np.asarray(resize_bilinear(x[None], 4 * h, 4 * w))[0]
+  enlarge = jax.jit(resize_bilinear, static_argnums=(1, 2))
+  return hr + np.asarray(enlarge(x[None], 4 * h, 4 * w))[0]
 
 
 @pytest.mark.parametrize('preset', PRESETS)
@@ -107,9 +109,9 @@ def test_weights_with_their_statistics_are_saved_and_restored_with(preset, tmp_p
   model, loaded = load_pretrained(path)
   jax.tree.map(np.testing.assert_array_equal, loaded, variables)
   photo = (photograph(40, 50)[0] * 255).astype(np.uint8)
-  expected = model.apply(variables, photo[None] / np.float32(255)).hr[0]
+  expected = jax.jit(model.apply)(variables, photo[None] / np.float32(255)).hr[0]
   restored = Restorer(model, variables)(photo) / 255
-  np.testing.assert_allclose(restored, np.clip(expected, 0, 1), atol=0.51 / 255)
+  np.testing.assert_allclose(restored, np.clip(np.asarray(expected), 0, 1), atol=0.51 / 255)
 
 
 def test_a_network_that_is_not_local_is_divided_only_if_it_must_be(monkeypatch, capsys):
@@ -121,7 +123,8 @@ def test_a_network_that_is_not_local_is_divided_only_if_it_must_be(monkeypatch, 
   photo = (photograph(40, 150)[0] * 255).astype(np.uint8)
 
   def restore(photo):
-    return np.clip(jax.jit(model.apply)(variables, photo[None] / np.float32(255)).hr[0], 0, 1)
+    out = jax.device_get(jax.jit(model.apply)(variables, photo[None] / np.float32(255)))
+    return np.clip(out.hr[0], 0, 1)
 
   whole = Restorer(model, variables)
   np.testing.assert_allclose(whole(photo) / 255, restore(photo), atol=0.51 / 255)

@@ -7,7 +7,7 @@ from tests import small
 
 
 def test_initial_parameters_are_those_of_flax():
-  model = create_model(**small.MODEL)
+  model = create_model(**small.SR_BRANCH)
   params = init_variables(model, seed=3)['params']
   expected = jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 16, 16, 3)))['params']
   assert jax.tree.structure(params) == jax.tree.structure(expected)

@@ -9,18 +9,18 @@ import skimage.data
 from PIL import Image
 
 from gfn_jax import Restorer, UserError, create_model
-from gfn_jax.models import init_variables, variable_shapes
 from gfn_jax.restoration import predictor
 from gfn_jax.restoration import restorer as restorer_module
 from gfn_jax.restoration.resizing import resize_channel
 from gfn_jax.system import cpu_bfloat16, memory
 from tests import small
+from tests.models.networks import normal_variables
 
 
 @pytest.fixture(scope='module')
 def network():
   model = create_model(**small.MODEL)
-  return model, init_variables(model, seed=0)
+  return model, normal_variables(model)
 
 
 @pytest.fixture(scope='module')
@@ -43,9 +43,10 @@ def one_device(monkeypatch):
 
 @pytest.fixture
 def devices(one_device, monkeypatch):
-  """Return all devices, and let the test restore on them."""
-  monkeypatch.setattr(jax, 'local_devices', lambda: one_device)
-  return one_device
+  """Return four devices, and let the test restore on them."""
+  devices = one_device[:4]
+  monkeypatch.setattr(jax, 'local_devices', lambda: devices)
+  return devices
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -182,7 +183,13 @@ def test_wrong_lengths_of_blur(network, options, error):
 
 
 @pytest.mark.parametrize(
-  'size', [(1, 1), pytest.param((3, 300), marks=pytest.mark.full), (65, 70), (131, 97)]
+  'size',
+  [
+    (1, 1),
+    (131, 97),
+    pytest.param((3, 300), marks=pytest.mark.full),
+    pytest.param((65, 70), marks=pytest.mark.full),
+  ],
 )
 def test_any_size_is_restored_as_if_whole(network, size):
   """Every border is where the image ends, whatever the tiles are; none is visible."""
@@ -196,7 +203,7 @@ def test_any_size_is_restored_as_if_whole(network, size):
 
 def test_a_network_that_resizes_sees_the_whole_image_without_padding(photo):
   model = create_model(**small.MODEL, size_mode='resize')
-  variables = init_variables(model, seed=0)
+  variables = normal_variables(model)
   assert not model.local
   wanted = quantize(apply((model, variables), photo / 255), np.uint8)
   assert_close(Restorer(model, variables)(photo), wanted)
@@ -288,13 +295,7 @@ def test_the_deblurred_image_at_its_own_size(network, photo):
 def film_network(variant):
   """A BMDSRNet, its parameters, and what its frames of an image in [0, 1] are."""
   model = create_model('bmdsrnet', **small.BMDSRNET, variant=variant, global_skip='input')
-  rng = np.random.default_rng(0)
-
-  def draw(leaf):
-    scale = np.prod(leaf.shape[:-1]) ** -0.5 if leaf.ndim > 1 else 0.05
-    return rng.normal(0, scale, leaf.shape).astype(np.float32)
-
-  variables = jax.tree.map(draw, variable_shapes(model))
+  variables = normal_variables(model)
   frames_of = jax.jit(lambda image: model.apply(variables, image[None]).frames[0])
   return model, variables, lambda image: np.asarray(frames_of(image.astype(np.float32)))
 
@@ -357,7 +358,7 @@ def test_dtype_is_the_computations(network, photo):
 def test_bfloat16_equals_float32_within_rounding(features, tile):
   """In tiles with masked borders, and with a width that no vector divides."""
   model = create_model(**small.MODEL | {'features': features})
-  variables = init_variables(model, seed=0)
+  variables = normal_variables(model)
   image = skimage.data.coffee()[:50, :90] / 255
   options = {'tile': tile, 'overlap': 16}
   exact = Restorer(model, variables, **options)(image)
@@ -477,7 +478,7 @@ def test_automatic_tiles_fit_into_memory(network, photo, monkeypatch):
   assert len(set(sides)) >= 3
   monkeypatch.setattr(memory, 'available_bytes', lambda device: 2**30)
   wide = create_model(**small.MODEL | {'features': 32})  # four times the channels: half the side
-  assert Restorer(wide, init_variables(wide, seed=0))._largest_tile() <= sides[3] * 0.6
+  assert Restorer(wide, normal_variables(wide))._largest_tile() <= sides[3] * 0.6
 
 
 def used_devices(restorer):
@@ -502,8 +503,8 @@ def test_tiles_go_to_all_devices_in_turn(network, devices, monkeypatch, batch_si
     image, progress=lambda done, _: waiting.append(len(used) - -(-done // batch_size))
   )
   count = -(-15 // batch_size)
-  assert used == [devices[i % 8] for i in range(count)]
-  assert waiting == [7] * (count - 8) + [*range(7, -1, -1)]  # one batch on each device
+  assert used == [devices[i % 4] for i in range(count)]
+  assert waiting == [3] * (count - 4) + [3, 2, 1, 0]  # one batch on each device
   monkeypatch.setattr(jax, 'local_devices', lambda: devices[:1])
   alone = Restorer(*network, **options)
   used = used_devices(alone)
@@ -567,7 +568,7 @@ def test_a_network_without_a_deblurred_image():
   options = {key: small.MODEL[key] for key in ('features', 'sr_blocks', 'reconstruction_blocks')}
   model = create_model('sr_branch', **options)
   with pytest.raises(UserError, match='SRBranch has no deblurred image at the size of its input'):
-    Restorer(model, init_variables(model, seed=0), output='lr')
+    Restorer(model, normal_variables(model), output='lr')
 
 
 def test_a_turned_photo_is_restored_upright(restorer, photo, tmp_path):
