@@ -43,10 +43,9 @@ def one_device(monkeypatch):
 
 @pytest.fixture
 def devices(one_device, monkeypatch):
-  """Return four devices, and let the test restore on them."""
-  devices = one_device[:4]
-  monkeypatch.setattr(jax, 'local_devices', lambda: devices)
-  return devices
+  """Return all devices, and let the test restore on them."""
+  monkeypatch.setattr(jax, 'local_devices', lambda: one_device)
+  return one_device
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -503,8 +502,8 @@ def test_tiles_go_to_all_devices_in_turn(network, devices, monkeypatch, batch_si
     image, progress=lambda done, _: waiting.append(len(used) - -(-done // batch_size))
   )
   count = -(-15 // batch_size)
-  assert used == [devices[i % 4] for i in range(count)]
-  assert waiting == [3] * (count - 4) + [3, 2, 1, 0]  # one batch on each device
+  assert used == [devices[i % 8] for i in range(count)]
+  assert waiting == [7] * (count - 8) + [*range(7, -1, -1)]  # one batch on each device
   monkeypatch.setattr(jax, 'local_devices', lambda: devices[:1])
   alone = Restorer(*network, **options)
   used = used_devices(alone)
