@@ -21,7 +21,7 @@ IMPORTS = {
   'train': 'import gfn_jax.training.loop, run_train',
   'tables': 'import gfn_jax.cli.table, gfn_jax.cli.figure, gfn_jax.configs.tables.gfn_table2',
 }
-"""Statements that one process runs in this order, so that a later one may load more."""
+"""Statements that one process runs in this order; each adds to the loaded modules."""
 
 BLOCK_LATE = f"""
 import sys

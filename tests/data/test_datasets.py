@@ -12,7 +12,7 @@ from gfn_jax.data.datasets import open_dataset
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-  """The section `data` of a config, with two photographs, for one core and simple blur."""
+  """Return a config's section `data` with two photographs and simple blur, for one core."""
   monkeypatch.setattr('os.cpu_count', lambda: 1)
   for name in ('astronaut', 'coffee'):
     Image.fromarray(getattr(skimage.data, name)()).save(tmp_path / f'{name}.png')

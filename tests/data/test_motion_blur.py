@@ -36,15 +36,15 @@ def photo():
   return skimage.data.astronaut()[:96, 180:276]
 
 
-# One operation takes as long to compile as a tenth of a whole function.
+# Jitted, because each operation outside of jit is compiled on its own.
 exposure = jax.jit(scenes.exposure, static_argnames='margin')
 render = jax.jit(scenes.render, static_argnames='margin')
 random_scene = jax.jit(scenes.random_scene, static_argnames='options')
 random_region = jax.jit(scenes.random_region, static_argnames=('shape', 'options'))
 unit_path = jax.jit(scenes.unit_path, static_argnames='frames')
 
-# Options that change the program, the latter if they are 0. The others are traced, as those by
-# `select_world`, and all cases share a program.
+# `COUNTS` change the program, and so do `EXTRAS` that are 0. Other options are traced, as in
+# `select_world`, so that all cases share a program.
 COUNTS, EXTRAS = ('frames', 'regions'), ('shot_noise', 'read_noise', 'sharp_share', 'jpeg_share')
 
 

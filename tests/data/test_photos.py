@@ -26,7 +26,7 @@ turn = jax.jit(apply_traced_symmetry)
 
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):
-  """Compile the synthesis once, not for each core, of which `test_motion_blur` tests several."""
+  """Compile the synthesis once instead of for each core. `test_motion_blur` tests two cores."""
   monkeypatch.setattr('os.cpu_count', lambda: 1)
 
 

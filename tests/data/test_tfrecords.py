@@ -129,7 +129,7 @@ PASSES = 20
 
 @pytest.fixture(scope='module')
 def stream(dataset):
-  """The batches of seed 0, as `take` returns them, because every call builds a pipeline."""
+  """Return the batches of seed 0, shared because each call of `take` builds a pipeline."""
   return take(dataset, PASSES * STEPS)
 
 
@@ -676,7 +676,7 @@ def run_without(names, code):
 
 @pytest.mark.parametrize('package', ['gfn_jax.data', 'gfn_jax.data_prep'])
 def test_tensorflow_is_silenced_before_its_import(package):
-  # A command of `test_lr_gopro` prints one line by this.
+  # `test_lr_gopro` checks that a command prints one line.
   code = f'import os, sys, {package}; print([os.environ[name] for name in {SILENCE}])'
   result = run_without(SILENCE, f'{code}; assert "tensorflow" not in sys.modules')
   assert result.stdout == "['3', '0']\n"

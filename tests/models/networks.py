@@ -1,6 +1,6 @@
-"""What the tests of networks need: parameters far from the initial ones, a photo, jitted calls.
+"""Parameters, a photograph and jitted calls for the tests of networks.
 
-Results are NumPy arrays: JAX would compile each operation on them.
+Results are NumPy arrays, because JAX compiles each operation on its own arrays.
 """
 
 import functools

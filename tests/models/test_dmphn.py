@@ -12,7 +12,7 @@ from gfn_jax.models.dmphn import Decoder, Encoder
 from tests.models import original_weights
 from tests.models.networks import apply, photograph, random_params
 
-# Half of the levels, which take half the time to compile.
+# Two of the four levels compile in half the time.
 small_model = functools.partial(DMPHN, features=2, levels=2)
 
 # SHA-256 of the sorted lines `name shape` of the authors' checkpoint, as `names_digest` has them.

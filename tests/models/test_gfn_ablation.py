@@ -14,7 +14,7 @@ OPTIONS = {'features': 8, 'deblur_blocks': 1, 'sr_blocks': 1, 'reconstruction_bl
 
 @pytest.fixture(scope='module')
 def params():
-  """Of the variant that has all modules."""
+  """Return random parameters of the variant that has all modules."""
   return random_params(GFNAblation('dual_branch', **OPTIONS))
 
 

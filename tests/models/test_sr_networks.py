@@ -71,7 +71,7 @@ def test_every_parameter_gets_a_gradient(network):
   def loss(params):
     return jnp.abs(model.apply({'params': params}, x**2).hr - enlarged).mean()
 
-  # With biases above zero and this seed, or all hidden units of a channel attention may be zero.
+  # Other biases and seeds may leave all hidden units of a channel attention at zero.
   params = jax.tree.map(lambda x: np.abs(x) if x.ndim == 1 else x, random_params(model, seed=7))
   grads = gradient(loss, params)
   assert all(np.isfinite(value).all() for value in grads.values())

@@ -33,7 +33,7 @@ def photograph(h=7, w=9):
 
 def by_hand(preset, variables, x):
   """The table of the three versions, in float64, for one image `[h, w, 3]`."""
-  # All of it: SciPy fills an array of the input's type with nothing, and casting that may warn.
+  # The input, too: SciPy would cast an uninitialized array of its type, which may warn.
   variables, x = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (variables, x))
   params, stats = variables['params'], variables.get('batch_stats', {})
 

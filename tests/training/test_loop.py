@@ -79,8 +79,8 @@ def changed_modules(before, after):
   return moved, kept
 
 
-class Taken(NamedTuple):
-  """A step of a module-scoped fixture, on the host: compiling a step takes seconds."""
+class Step(NamedTuple):
+  """Training step whose states are on the host; tests share it, because it compiles for seconds."""
 
   model: RestorationModel
   before: TrainState
@@ -90,12 +90,12 @@ class Taken(NamedTuple):
 
 def take(model, batch, **options):
   """Take the step of `make_step` on eight devices, as a run does."""
-  # By default, a gradient that is not exactly zero makes a step as large as any other.
+  # Signs as the default: any gradient that is not exactly zero makes a step of full size.
   before, step = make_step(model, **{'optimizer': 'sign'} | options)
   before = jax.device_get(before)
   start = jax.tree.map(jnp.copy, before)
   after, scalars = parallel.parallel_step(step)(start, parallel.shard(batch))
-  return Taken(model, before, *jax.device_get((after, scalars)))
+  return Step(model, before, *jax.device_get((after, scalars)))
 
 
 @pytest.fixture(scope='module')
@@ -111,7 +111,7 @@ def gfn_step(batch):
 
 @pytest.fixture(scope='module')
 def gfn_by_hand(gfn_step, batch):
-  """Loss, gradient, and parameters after `gfn_step`, by the formulas of the losses and of Adam."""
+  """Return the loss, its gradient and the parameters after `gfn_step`, by the formulas."""
   images = {key: x.astype(np.float32) / 255 for key, x in batch.items()}
 
   def loss(params):
@@ -164,7 +164,7 @@ def test_modules_can_have_another_learning_rate_or_none(batch, gfn_step, gfn_by_
 
 @pytest.fixture(scope='module')
 def ungated_step(batch):
-  """A step of GFN without its gate and without a deblurring loss."""
+  """Take a step of GFN without its gate and without a deblurring loss."""
   model = create_model(**small.MODEL)
   return take(model.clone(gated=False), batch, lr_weight=0.0, initialized=model)
 
@@ -244,7 +244,7 @@ def sr_branch_state():
 
 @pytest.fixture(scope='module')
 def sr_branch_step(sr_branch_state, batch):
-  """The state after a step on one device, and its scalars."""
+  """Return the state after a step on one device, and its scalars."""
   state, step = sr_branch_state
   return all_replicas(step, 1)(state, one_device(batch))
 
@@ -268,7 +268,7 @@ def test_eight_devices_give_the_step_of_one_and_replicas_agree(
 
 
 def first_moments(state):
-  """Adam's, which after one step are a tenth of the clipped gradient."""
+  """Return Adam's first moments: a tenth of the clipped gradient after one step."""
   return jax.tree.leaves(state.opt_state[1][0].mu)
 
 
@@ -671,7 +671,7 @@ def test_what_a_run_leaves(dataset_dir, tmp_path):
 
 @pytest.fixture(scope='module')
 def ungated_run(dataset_dir, tmp_path_factory):
-  """The config and the folder of a finished run of the first phase, whose network is ungated."""
+  """Return the config and the folder of a finished run of the first phase, which is ungated."""
   config = small.config(dataset_dir, {'evaluation.every': 0})
   del config.phases.phase_2
   workdir = tmp_path_factory.mktemp('ungated')

@@ -61,7 +61,7 @@ def test_the_features_of_a_photograph():
   image = photograph(35, 17)
   features = VGG19(random_state(), precision='highest')
   found = features(image[None])
-  # It can be traced. To compile it takes seconds, because the parameters are 80 MB of constants.
+  # Traced only: the parameters are 80 MB of constants, which compile for seconds.
   assert jax.eval_shape(features, image[None]).shape == found.shape
   expected = slow_features(image)[None]
   assert found.shape == (1, 2, 1, 512)
