@@ -131,7 +131,10 @@ def weights_path(path_or_name: str | os.PathLike) -> str:
     path = hub.fetch(path)
   if is_file(path) and not is_folder(path):
     return path
-  if path not in list_pretrained() and is_folder(path):
+  names = list_pretrained()
+  if path in names:
+    return os.path.join(RELEASED_DIR, f'{path}.safetensors')
+  if is_folder(path):
     for name in (WEIGHTS_FILE, HUB_WEIGHTS):
       if is_file(file := os.path.join(path, name)):
         return file
@@ -147,11 +150,8 @@ def weights_path(path_or_name: str | os.PathLike) -> str:
       f'no weights at {printable(path)}: train a network with gfn-train, which writes '
       'WORKDIR/weights.safetensors, and pass that file'
     )
-  names = list_pretrained()
-  if path not in names:
-    choice = f'choose from {", ".join(names)}, or pass' if names else 'pass'
-    raise UserError(f'no released weights are named {path!r}; {choice} a .safetensors file')
-  return os.path.join(RELEASED_DIR, f'{path}.safetensors')
+  choice = f'choose from {", ".join(names)}, or pass' if names else 'pass'
+  raise UserError(f'no released weights are named {path!r}; {choice} a .safetensors file')
 
 
 def check_new_weights(path: str | os.PathLike, overwrite: bool) -> None:

@@ -380,7 +380,7 @@ def test_the_unet_follows_its_figure():
       params[f'{name}.{key}'] = layers[key]
     return y + conv(f'{name}.conv2', jax.nn.relu(conv(f'{name}.conv1', y)))
 
-  def enlarge(y):  # PyTorch's pixel shuffle, by hand
+  def pixel_shuffle(y):  # PyTorch's, by hand
     b, h, w, c = y.shape
     out = jnp.zeros((b, 2 * h, 2 * w, c // 4))
     for i in range(2):
@@ -395,8 +395,8 @@ def test_the_unet_follows_its_figure():
     skip2 = block('encoder2_0', jax.nn.relu(conv('down1', skip1, 2)))
     y = jax.nn.relu(conv('down2', skip2, 2))
     y = block('encoder3_1', block('encoder3_0', y))
-    y = block('decoder2_0', enlarge(conv('up2', y)) + skip2)
-    y = block('decoder1_0', enlarge(conv('up1', y)) + skip1)
+    y = block('decoder2_0', pixel_shuffle(conv('up2', y)) + skip2)
+    y = block('decoder1_0', pixel_shuffle(conv('up1', y)) + skip1)
     return conv('conv3', jax.nn.relu(conv('conv2', y)))
 
   params = dict(params)

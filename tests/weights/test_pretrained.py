@@ -249,8 +249,9 @@ def test_the_folder_of_a_run_stands_for_its_newest_weights(released, saved, monk
     path = pretrained.weights_path(folder)
     assert os.path.samefile(path, saved)
     assert pretrained.load_card(folder)['sha256'] == files.file_sha256(saved)
-  # A released name comes before a folder of that name.
+  # A released name comes before a folder and a TensorFlow checkpoint of that name.
   pathlib.Path('gfn').mkdir()
+  pathlib.Path('gfn.index').touch()
   saved.rename('gfn/weights.safetensors')
   assert pretrained.weights_path('gfn') == str(released / 'gfn.safetensors')
   assert pretrained.weights_path('./gfn') == './gfn/weights.safetensors'
