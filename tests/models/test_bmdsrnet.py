@@ -287,7 +287,7 @@ def test_skips_from_the_input():
 def test_initial_weights(initialization, last):
   model = small_model(features=24, recurrent_features=4, initialization=initialization)
 
-  @jax.jit  # which computes no others
+  @jax.jit  # for these parameters alone
   def init():
     params = init_variables(model, seed=0)['params']
     lstm = params['recurrent']['encoder']['lstm7']['gates']['kernel']

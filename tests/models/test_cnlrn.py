@@ -108,7 +108,7 @@ def test_parameter_counts_of_the_options():
 
 
 def test_weights_and_biases_start_uniform():
-  @jax.jit  # which computes no others
+  @jax.jit  # for these parameters alone
   def init():
     params = init_variables(CNLRNDeblur(**DEBLUR), seed=0)['params']
     deblur = params['deblur']

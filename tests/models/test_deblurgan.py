@@ -77,7 +77,7 @@ def test_it_restores_photos_whole():
 
 
 def test_weights_are_drawn_as_the_authors_draw_them():
-  @jax.jit  # which computes no others
+  @jax.jit  # for these parameters alone
   def init():
     params = init_variables(small_model(features=8), seed=0)['params']
     return params['conv1'], params['resblock_0']['conv2'], params['deconv1']

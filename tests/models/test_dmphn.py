@@ -107,7 +107,7 @@ def test_it_restores_photos_whole():
 
 
 def test_weights_are_drawn_as_the_authors_draw_them():
-  @jax.jit  # which computes no others
+  @jax.jit  # for these parameters alone
   def init():
     params = init_variables(DMPHN(features=8, levels=1), seed=0)['params']
     encoder, decoder = params['encoder1'], params['decoder1']

@@ -84,7 +84,7 @@ def test_the_first_images_are_small():
 
 
 def test_other_sizes_are_padded_and_cropped():
-  x, model = photograph(5, 12), small_model(blocks=2, global_skip='input')  # as above
+  x, model = photograph(5, 12), small_model(blocks=2, global_skip='input')  # compiled already
   params = random_params(model)
   hr = apply(model, params, x).hr
   whole = apply(model, params, np.pad(x, ((0, 0), (0, 3), (0, 0), (0, 0)), mode='reflect')).hr

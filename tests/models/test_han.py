@@ -106,7 +106,7 @@ def test_a_volumes_convolution_is_that_of_flax():
 
 
 def test_the_attention_modules_start_without_effect():
-  @jax.jit  # which computes no others
+  @jax.jit  # for these parameters alone
   def init():
     params = init_variables(HAN(**small.RCAN), seed=0)['params']
     return [params[name]['gamma'] for name in ('layer_attention', 'channel_spatial_attention')]

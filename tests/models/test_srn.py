@@ -215,7 +215,7 @@ def test_images_of_half_precision_are_float32():
 def test_it_restores_photos_whole():
   model, photo = small_model(**LSTM), skimage.data.astronaut()[50:68, 200:231]
   params = random_params(model)
-  expected = np.clip(apply(model, params, photograph(18, 31)).lr[0], 0, 1)  # as above
+  expected = np.clip(apply(model, params, photograph(18, 31)).lr[0], 0, 1)  # compiled already
   restored = Restorer(model, {'params': params}, output='lr')(photo) / 255
   np.testing.assert_allclose(restored, expected, atol=0.51 / 255)
   assert not model.local
