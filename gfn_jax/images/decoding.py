@@ -6,7 +6,6 @@ import logging
 import os
 import stat
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple, cast
 
@@ -18,6 +17,7 @@ from gfn_jax.images import metadata
 from gfn_jax.images.damage import UnreadableError
 from gfn_jax.images.metadata import Metadata
 from gfn_jax.system.files import printable
+from gfn_jax.system.ignored_warnings import ignored_warnings
 
 
 class Decoded(NamedTuple):
@@ -103,7 +103,7 @@ class _Decoding:
   def __enter__(self) -> None:
     with self._lock:
       if not self._threads:
-        self._undo.enter_context(warnings.catch_warnings(action='ignore'))
+        self._undo.enter_context(ignored_warnings())
         self._undo.callback(setattr, Image, 'MAX_IMAGE_PIXELS', Image.MAX_IMAGE_PIXELS)
         Image.MAX_IMAGE_PIXELS = None
         for name in ('PIL', 'tifffile', 'imagecodecs'):

@@ -7,13 +7,13 @@ networks are then twice as fast as in float32 (`benchmarks/results/light_cpu.jso
 
 import functools
 import pathlib
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from gfn_jax.system.console import print_message
+from gfn_jax.system.ignored_warnings import ignored_warnings
 
 _OPTION = 'xla_cpu_experimental_onednn_custom_call'
 _FIRST_JAX = (0, 12)  # JAX 0.10 accepts the option and ignores it
@@ -90,8 +90,7 @@ def without_cache_warning(function: Callable[..., Any]) -> Callable[..., Any]:
 
   @functools.wraps(function)
   def call(*args: Any, **kwargs: Any) -> Any:
-    with warnings.catch_warnings():
-      warnings.filterwarnings('ignore', 'Error writing persistent compilation cache entry')
+    with ignored_warnings('Error writing persistent compilation cache entry'):
       return function(*args, **kwargs)
 
   return call
