@@ -1,6 +1,5 @@
 """Training from a config: the story, top-down."""
 
-import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,7 +12,6 @@ from gfn_jax.models import param_count
 from gfn_jax.system import cpu_bfloat16, parallel
 from gfn_jax.system.console import print_message, progress_bar
 from gfn_jax.training import records
-from gfn_jax.training.checkpoints import Checkpointer
 from gfn_jax.training.hooks import Evaluation, Logging, Saving
 from gfn_jax.training.metric_writer import MetricWriter
 from gfn_jax.training.phases import Phase, make_phases, plain
@@ -56,11 +54,7 @@ def train_and_evaluate(
   test_pairs = open_test_pairs(config)
   phases = make_phases(config, dataset, (overrides or {}).keys())
   last_step = phases[-1].last_step
-  settings = records.resume_settings(config, dataset)
-  accept = functools.partial(
-    records.accept_differences, settings, run.get('accept_changed_data', False)
-  )
-  checkpointer = Checkpointer(workdir, settings, run['keep_checkpoints'], accept)
+  checkpointer = records.open_checkpoints(config, dataset, workdir)
   preemption = Preemption()
   trace = Trace(os.path.join(workdir, 'tensorboard'), run['profile'] and is_first)
 

@@ -1,5 +1,6 @@
 """Records of a run, and the settings that a continued run must share."""
 
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -89,6 +90,15 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     for kind, names in kinds.items()
     if names
   )
+
+
+def open_checkpoints(
+  config: Mapping[str, Any], dataset: Dataset, workdir: str | os.PathLike
+) -> Checkpointer:
+  """Return the checkpoints of a run, from which only a run with equal settings continues."""
+  settings, run = resume_settings(config, dataset), config['run']
+  accept = functools.partial(accept_differences, settings, run.get('accept_changed_data', False))
+  return Checkpointer(workdir, settings, run['keep_checkpoints'], accept)
 
 
 def resume_settings(config: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
