@@ -13,7 +13,7 @@ from gfn_jax.images import animations, folders, videos
 from gfn_jax.images.reading import is_animated
 from gfn_jax.images.writing import EXTENSIONS
 from gfn_jax.restoration import records
-from gfn_jax.system.files import extension_of, is_folder, is_remote, is_same_file, printable
+from gfn_jax.system.files import extension_of, is_folder, is_same_file, printable
 
 # A target with one of these extensions is a file, even if its format cannot be written.
 _FILE_EXTENSIONS = tuple(dict.fromkeys((*EXTENSIONS, *animations.EXTENSIONS, *videos.FORMATS)))
@@ -223,7 +223,7 @@ def _drop_conflicts(plan: Plan) -> None:
           f'{printable(job.source)} and {printable(other.source)} would both become '
           f'{printable(target)}; rename one'
         )
-    elif not is_remote(target) and _identity(target) in identities - {None}:
+    elif _identity(target) in identities - {None}:
       plan.failures.append(
         f'{printable(jobs[0].source)}: its result would overwrite {printable(target)}; choose '
         'another output'
@@ -233,7 +233,7 @@ def _drop_conflicts(plan: Plan) -> None:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-  """Return device and inode of a file, which links share; None for a missing one."""
+  """Return device and inode of a file, which links share; None if missing or in a bucket."""
   try:
     status = os.stat(path)
   except (OSError, ValueError):

@@ -17,7 +17,6 @@ from gfn_jax.restoration.restorer import Restorer
 from gfn_jax.system.files import (
   exists,
   file_sha256,
-  is_remote,
   make_folder,
   printable,
   read_file,
@@ -139,6 +138,5 @@ def _write(path: str, settings: Mapping[str, Any]) -> None:
 
 def _remove(path: str) -> None:
   remove(path)
-  if not is_remote(path):
-    with contextlib.suppress(OSError):  # holds other records, or is missing
-      os.rmdir(os.path.dirname(path))
+  with contextlib.suppress(OSError):  # holds other records, is missing, or in a bucket
+    os.rmdir(os.path.dirname(path))
