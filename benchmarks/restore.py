@@ -31,7 +31,7 @@ from gfn_jax.weights.pretrained import load_card
 
 WEIGHTS = flags.DEFINE_string('weights', 'gfn', 'A .safetensors file or a released name.')
 SIZE = flags.DEFINE_list('size', ['1280', '720'], 'Width and height of the timed image.')
-TILES = flags.DEFINE_list('tiles', ['512', '256'], 'Sides of tiles.')
+TILES = flags.DEFINE_list('tiles', ['768', '512', '256'], 'Sides of tiles.')
 DTYPE = flags.DEFINE_string('dtype', None, "Type of the computation; default: the network's.")
 ROUNDS = flags.DEFINE_integer('rounds', 3, 'Timed calls of each.', lower_bound=1)
 LARGE = flags.DEFINE_list(

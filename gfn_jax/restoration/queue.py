@@ -12,7 +12,7 @@ from gfn_jax.restoration.restorer import MAX_TILE, Restorer
 TRIAL = 128
 """Side of the image that a network's speed is measured with."""
 
-OVERLAP_COST = 1.5
+OVERLAP_COST = 1.3
 """Pixels that tiles of `MAX_TILE` compute for each pixel of the image, about."""
 
 

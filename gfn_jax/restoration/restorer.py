@@ -29,9 +29,9 @@ OVERLAP = 96
 """Pixels that tiles share: 48 on each side of a cut. With 40 the result of the released weights
 differs from that for the whole image by at most 1 of 255, with 32 by up to 8 (26 photographs)."""
 
-MAX_TILE = 512
+MAX_TILE = 768
 """Side of the largest automatic tile, which bounds the memory. Larger ones take less time: with the
-released weights, an image of 1280x720 takes 0.73 of it as a whole (benchmarks/restore.py)."""
+released weights, an image of 1280x720 takes 0.87 of it as a whole (benchmarks/restore.py)."""
 
 KNOWN_BLUR = 10
 """Length in pixels of the longest blur that the released networks were trained on."""
