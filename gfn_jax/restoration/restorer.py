@@ -290,10 +290,11 @@ class Restorer:
 
   def _shrink(self, error: Exception) -> None:
     """Halve the tiles after the device ran out of memory."""
-    tile = self.tile // 2 // tiling.STEP * tiling.STEP if isinstance(self.tile, int) else 0
-    if not (self._shrinks and tile > self.overlap):
+    smallest = self._smallest_tile()
+    if not (self._shrinks and isinstance(self.tile, int) and self.tile > smallest):
       advice = 'pass a smaller tile' if self.tile else "pass tile='auto'"
       raise UserError(f'tile {self.tile}: out of memory on {self.device}; {advice}') from error
+    tile = max(smallest, self.tile // 2 // tiling.STEP * tiling.STEP)
     print_message(f'out of memory with tiles of {self.tile}, trying {tile}')
     self.tile = tile
 
@@ -401,13 +402,16 @@ class Restorer:
     fits = self._shrinks and not self.model.local and h * w <= self.tile**2
     return None if fits else self.tile
 
+  def _smallest_tile(self) -> int:
+    """Return the smallest tile that is larger than the overlap."""
+    return (self.overlap // tiling.STEP + 1) * tiling.STEP
+
   def _largest_tile(self) -> int:
     """Return the largest tile that fits into memory; for a local network at most MAX_TILE."""
     per_pixel = self._predictor.peak_bytes(self.batch_size)
     budget = memory.available_bytes(self.device) / 2
     side = int((budget / per_pixel) ** 0.5) // tiling.STEP * tiling.STEP
-    smallest = (self.overlap // tiling.STEP + 1) * tiling.STEP
-    largest = max(smallest, min(side, MAX_TILE) if self.model.local else side)
+    largest = max(self._smallest_tile(), min(side, MAX_TILE) if self.model.local else side)
     if self.device.platform == 'cpu':  # its devices share the memory
       self._devices = self._devices[: max(1, int(budget / (per_pixel * largest**2)))]
     return largest

@@ -127,8 +127,8 @@ def test_smaller_tiles_are_estimated_by_themselves(queue, clock):
 def test_large_images_have_an_overlap_to_compute(queue):
   restorer = StepwiseRestorer()
   queue.measure(restorer)
-  assert queue.estimate(restorer, 512**2) == pytest.approx(262.144)
-  assert queue.estimate(restorer, 10**6) == pytest.approx(1500)
+  assert queue.estimate(restorer, 768**2) == pytest.approx(589.824)
+  assert queue.estimate(restorer, 10**6) == pytest.approx(1300)
 
 
 def test_who_stops_leaves_the_queue(queue):

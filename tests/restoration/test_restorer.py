@@ -430,15 +430,18 @@ class OutOfMemory:
 
 def test_automatic_tiles_are_halved_when_memory_runs_out(network, monkeypatch, capsys):
   image = skimage.data.coffee()[:40, :300]
-  restorer = Restorer(*network, overlap=64)
+  restorer = Restorer(*network)
   monkeypatch.setattr(memory, 'available_bytes', lambda device: 2**40)
   restorer._predictor.predict = fake = OutOfMemory(restorer, largest=128)
-  assert_close(restorer(image), Restorer(*network, tile=128, overlap=64)(image))
+  assert_close(restorer(image), Restorer(*network, tile=128)(image))
   assert restorer.tile == 128
-  assert fake.sides[:3] == [320, 192, 128]
-  assert 'out of memory with tiles of 512, trying 256' in capsys.readouterr().err
+  assert fake.sides[:4] == [320, 320, 192, 128]
+  assert capsys.readouterr().err.splitlines() == [
+    f'out of memory with tiles of {tile}, trying {smaller}'
+    for tile, smaller in [(768, 384), (384, 192), (192, 128)]
+  ]
   restorer(image)
-  assert max(fake.sides[3:]) == 128  # remembered
+  assert max(fake.sides[4:]) == 128  # remembered
 
   restorer._predictor.predict = OutOfMemory(restorer, largest=0)
   with pytest.raises(UserError, match='tile 128: out of memory on .*; pass a smaller tile'):
@@ -473,7 +476,7 @@ def test_automatic_tiles_fit_into_memory(network, photo, monkeypatch):
     sides.append(restorer.tile)
   assert sides == sorted(sides)
   assert sides[0] == 128  # the least above the overlap
-  assert sides[-1] == 512
+  assert sides[-1] == 768
   assert len(set(sides)) >= 3
   monkeypatch.setattr(memory, 'available_bytes', lambda device: 2**30)
   wide = create_model(**small.MODEL | {'features': 32})  # four times the channels: half the side
