@@ -14,7 +14,7 @@ if TYPE_CHECKING:
   from gfn_jax.restoration.restorer import Restorer
   from gfn_jax.weights.pretrained import list_pretrained, load_pretrained
 
-__version__ = '0.2.0'
+__version__ = '0.3.0'
 
 __all__ = [
   'Restorer',
