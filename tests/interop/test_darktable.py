@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import skimage.data
 
 import gfn_jax
@@ -93,11 +94,12 @@ def released_package(output, path, monkeypatch):
 
 def test_a_deblurred_photograph_is_that_of_the_whole_image(jax2onnx, tmp_path, monkeypatch):
   restore = released_package('lr', tmp_path / 'x.dtmodel', monkeypatch)
-  got = restore_in_tiles(restore, PHOTO, 256, 1)  # three tiles
+  blurred = scipy.ndimage.uniform_filter1d(PHOTO, 5, axis=1)  # released networks keep sharp ones
+  got = restore_in_tiles(restore, blurred, 256, 1)  # three tiles
   restorer = gfn_jax.Restorer.from_pretrained('gfn', output='lr', tile=None)
-  mirrored = np.pad(PHOTO, ((64, 64), (64, 64), (0, 0)), mode='reflect')
+  mirrored = np.pad(blurred, ((64, 64), (64, 64), (0, 0)), mode='reflect')
   expected = restorer(mirrored)[64:-64, 64:-64]
-  assert np.abs(expected - PHOTO).max() > 20 / 255
+  assert np.abs(expected - blurred).max() > 20 / 255
   assert np.abs(got - expected).max() < 1 / 255
 
 
